@@ -1,0 +1,66 @@
+# Every target works on a fresh machine with Python 3.11 and make. `make` lists them.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help install protos format lint test demo bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
+
+# --- set-up ----------------------------------------------------------------------------------------------------------
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+
+$(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[server,cpu]'
+	@touch $@
+
+$(VENV)/.develop: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[server,cpu,torch,export]' --group dev
+	@touch $@ $(VENV)/.serve
+
+install: $(VENV)/.develop ## set up .venv with everything that developing needs
+
+# --- work ------------------------------------------------------------------------------------------------------------
+
+protos: $(VENV)/.develop ## generate service/stylewire/v1 from protos/
+	rm -f service/stylewire/v1/*_pb2*
+	python -m grpc_tools.protoc -Iprotos --python_out=service --mypy_out=quiet:service $(PROTO_FILES)
+	python -m grpc_tools.protoc -Iprotos --grpc_python_out=service --mypy_grpc_out=quiet:service $(filter %_service.proto,$(PROTO_FILES))
+
+format: $(VENV)/.develop ## rewrite the code in the house's format
+	ruff format .
+	ruff check --fix --unsafe-fixes .
+	buf format --write protos
+
+lint: $(VENV)/.develop ## check everything that needs no run; each failing check has a target that fixes it
+	@ruff format --check . || { echo "-> make format"; exit 1; }
+	@ruff check . || { echo "-> make format fixes some of these"; exit 1; }
+	@mypy
+	@lint-imports --no-logo
+	@buf lint protos
+	@buf format --diff --exit-code protos || { echo "-> make format"; exit 1; }
+	@.ci/check-protos
+
+# --- run -------------------------------------------------------------------------------------------------------------
+
+test: $(VENV)/.develop ## run all tests
+	python -m pytest $(PYTEST)
+
+demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, write out/index.html
+	python -m stylewire.demo --out out
+
+bench: $(VENV)/.develop ## print tables of speed; never part of the tests
+	python bench/bench_serving.py
+
+clean: ## remove everything that make has made
+	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
