@@ -1,0 +1,63 @@
+"""Serve StyleGAN2-family generators and pSp-family encoders over gRPC; this is the client's side.
+
+>>> from stylewire import Client, layers, photo, seed, style
+>>> with Client("localhost:8500") as client:  # doctest: +SKIP
+...     client.generate([7, 8], psi=0.7)[0].save("seed7.png")
+"""
+
+from stylewire.client import AsyncClient, Client
+from stylewire.errors import (
+    BackendUnavailableError,
+    DeadlineError,
+    DrainingError,
+    InternalError,
+    InvalidFieldError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    NoFaceError,
+    OverloadedError,
+    PermissionDeniedError,
+    RetryableError,
+    StylewireError,
+    UnauthenticatedError,
+    UnreachableError,
+    UnsupportedError,
+    Violation,
+)
+from stylewire.results import Frame, Inversion, Picture, Result, Timing
+from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
+
+__all__ = [
+    "AsyncClient",
+    "BackendUnavailableError",
+    "Client",
+    "DeadlineError",
+    "DrainingError",
+    "Frame",
+    "InternalError",
+    "InvalidFieldError",
+    "Inversion",
+    "ModelNotFoundError",
+    "ModelNotReadyError",
+    "NoFaceError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "Picture",
+    "Result",
+    "RetryableError",
+    "StylewireError",
+    "Timing",
+    "UnauthenticatedError",
+    "UnreachableError",
+    "UnsupportedError",
+    "Violation",
+    "layers",
+    "noise",
+    "photo",
+    "resolutions",
+    "seed",
+    "style",
+    "w",
+    "w_plus",
+    "z",
+]
