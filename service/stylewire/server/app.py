@@ -1,0 +1,177 @@
+"""The server's life: build, start, serve, drain, stop."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from stylewire import pb
+from stylewire.errors import StylewireError
+from stylewire.manifest import ManifestError
+from stylewire.server import logs
+from stylewire.server.boundary import Boundary
+from stylewire.server.metrics import Method, Metrics
+from stylewire.server.pipeline import Pipeline
+from stylewire.server.registry import Registry
+from stylewire.server.servicers import ModelServicer, StyleGanServicer
+from stylewire.server.settings import SettingError, Settings
+
+log = logging.getLogger(__name__)
+
+_ALIVE = health.OVERALL_HEALTH
+_READY = pb.STYLEGAN_SERVICE
+_SERVICE_FILES = (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+
+
+class App:
+    """A server: gRPC, health, reflection, metrics, and the models behind them.
+
+    Attributes:
+        port: the port of gRPC, once started.
+        metrics_port: the port of /metrics, once started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.registry = Registry.open(settings.models or demo_models(), settings, self.metrics)
+        self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
+        self._health = health.aio.HealthServicer()
+        self._server = self._build()
+        self.port = self.metrics_port = 0
+
+    async def start(self) -> None:
+        """Listen, then load the models; ready afterwards.
+
+        Raises:
+            SettingError: a port is taken.
+            ManifestError: a model directory is damaged.
+            BackendUnavailableError: the backend or device cannot be used here.
+        """
+        await self._health.set(_ALIVE, health_pb2.HealthCheckResponse.SERVING)
+        await self._health.set(_READY, health_pb2.HealthCheckResponse.NOT_SERVING)
+        self.port, self.metrics_port = self._listen()
+        await self._server.start()
+        await self.registry.load()
+        await self._health.set(_READY, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Say NOT_SERVING, serve on while load balancers notice, let calls finish, free everything."""
+        await self._health.enter_graceful_shutdown()
+        log.info("draining for %g s", drain_seconds)
+        await asyncio.sleep(drain_seconds)
+        await self._server.stop(self.settings.grace_seconds)
+        await asyncio.wait_for(self.registry.close(), max(1.0, self.settings.grace_seconds))
+        self._executor.shutdown(cancel_futures=True)
+        await asyncio.to_thread(self._stop_metrics)
+        log.info("stopped")
+
+    def _build(self) -> grpc.aio.Server:
+        size = self.settings.max_message_bytes
+        options = [
+            ("grpc.max_receive_message_length", size),
+            ("grpc.max_send_message_length", size),
+            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+        ]
+        server = grpc.aio.server(interceptors=[Boundary(self.metrics)], options=options)
+        pipeline = Pipeline(self._executor, self.settings.look_ahead_frames)
+        pb.add_StyleGanServiceServicer_to_server(
+            StyleGanServicer(self.registry, pipeline, self.settings, self._executor), server
+        )
+        pb.add_ModelServiceServicer_to_server(ModelServicer(self.registry), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        _add_reflection(server)
+        for method in _methods():
+            self.metrics.register_method(method)
+        self.metrics.watch_backlogs(self.registry.models.values())
+        return server
+
+    def _listen(self) -> tuple[int, int]:
+        address = f"{self.settings.host}:{self.settings.port}"
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError as err:
+            raise SettingError(f"cannot listen on {address}; is another server there? choose another --port") from err
+        try:
+            metrics_port, self._stop_metrics = self.metrics.serve(self.settings.host, self.settings.metrics_port)
+        except OSError as err:
+            raise SettingError(f"cannot listen on --metrics-port {self.settings.metrics_port}: {err.strerror}") from err
+        return port, metrics_port
+
+
+def demo_models() -> Path:
+    """Find the demo models, which are shipped with the package."""
+    return Path(str(resources.files("stylewire"))) / "demo" / "models"
+
+
+async def serve(settings: Settings) -> None:
+    """Run a server until SIGTERM or SIGINT; a second signal ends the process at once."""
+    stopping = asyncio.get_running_loop().create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.done():
+            os._exit(128 + number)
+        stopping.set_result(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
+    app = App(settings)
+    await app.start()
+    host = settings.host
+    print(  # noqa: T201 - what starts a server waits for this line
+        f"stylewire: serving on {host}:{app.port}, metrics on http://{host}:{app.metrics_port}/metrics", flush=True
+    )
+    number = await stopping
+    # Nobody balances load to a terminal: Ctrl-C does not wait.
+    await app.stop(settings.drain_seconds if number == signal.SIGTERM else 0.0)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``stylewire serve``; returns the exit code."""
+    try:
+        settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
+        logs.configure(settings.log_level)
+        log.info("settings: %s", settings)
+        asyncio.run(serve(settings))
+    except (SettingError, ManifestError, StylewireError) as err:
+        print(f"stylewire serve: {err}", file=sys.stderr)  # noqa: T201 - a person reads it
+        return 1
+    return 0
+
+
+def _methods() -> list[Method]:
+    kinds = {(False, False): "unary", (False, True): "server_stream", (True, True): "bidi_stream"}
+    return [
+        Method(kinds[method.client_streaming, method.server_streaming], service.full_name, method.name)
+        for file in _SERVICE_FILES
+        for service in file.services_by_name.values()
+        for method in service.methods
+    ]
+
+
+def _add_reflection(server: grpc.aio.Server) -> None:
+    """Serve reflection as v1alpha and v1: the two differ in nothing but the package's name."""
+    names = [pb.STYLEGAN_SERVICE, pb.MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
+    servicer = reflection.aio.ReflectionServicer(names)
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+            servicer.ServerReflectionInfo,
+            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+        )
+    }
+    for name in (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"):
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,93 @@
+"""What runs a graph. A backend is one file with one class; adding one means adding a row to ``_BACKENDS``."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stylewire.errors import BackendUnavailableError
+
+Arrays: TypeAlias = Mapping[str, NDArray[np.float32] | NDArray[np.uint8]]
+"""Name of an input or output -> array with a leading batch axis N."""
+
+OUTPUTS = {
+    "mapping": ("w",),
+    "synthesis": ("pixels", "image"),
+    "encoder": ("w_plus",),
+}
+"""Graph kind -> its outputs, in the order in which a traced module returns them."""
+
+
+class Backend(Protocol):
+    """A loaded graph.
+
+    Attributes:
+        name: what runs it, such as ``onnxruntime``.
+        device: where it really runs, such as ``cpu`` or ``cuda:0``.
+        precision: the arithmetic it really runs in.
+        input_names: inputs that the graph really has; others are not fed.
+    """
+
+    name: str
+    device: str
+    precision: str
+    input_names: tuple[str, ...]
+
+    def run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+        """Run one batch; blocks, and is called by one thread at a time."""
+        ...
+
+    def close(self) -> None:
+        """Free the graph."""
+        ...
+
+
+class BackendOptions(Protocol):
+    """The settings that concern backends."""
+
+    @property
+    def device(self) -> str:
+        """Such as ``cpu`` or ``cuda:0``."""
+        ...
+
+    @property
+    def threads(self) -> int:
+        """Threads a graph computes with."""
+        ...
+
+
+_BACKENDS = {
+    "onnxruntime": ("stylewire.server.backends.ort", "OrtBackend", ".onnx", "cpu' or 'gpu"),
+    "torchscript": ("stylewire.server.backends.torchscript", "TorchScriptBackend", ".pt", "torch"),
+}
+"""Name -> module, class, suffix of its graph files, extra to install."""
+
+
+def graph_suffix(name: str) -> str:
+    """Suffix of the graph files that a backend runs."""
+    return _BACKENDS[name][2]
+
+
+def graph_kind(graph: str) -> str:
+    """``encoder-sketch`` -> ``encoder``."""
+    return graph.partition("-")[0]
+
+
+def open_backend(name: str, path: Path, options: BackendOptions) -> Backend:
+    """Load one graph file.
+
+    Raises:
+        BackendUnavailableError: its package is not installed, or the device cannot be used.
+    """
+    module_name, class_name, _, extra = _BACKENDS[name]
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as err:
+        raise BackendUnavailableError(
+            f"backend {name!r} needs a package that is not installed ({err.name}): pip install 'stylewire[{extra}]'"
+        ) from err
+    outputs = OUTPUTS[graph_kind(path.stem)]
+    return cast("Backend", getattr(module, class_name)(path, outputs, options))

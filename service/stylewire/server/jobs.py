@@ -1,0 +1,139 @@
+"""Checked requests: plain arrays, no protobuf, nothing left to validate. ``requests.py`` makes them."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal, TypeAlias
+
+from stylewire.images import ImageFormat
+from stylewire.keyframes import Easing
+from stylewire.latents import Array
+from stylewire.server.registry import Model
+
+OutputForm: TypeAlias = ImageFormat | Literal["tensor", "pixels"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Photo:
+    """A picture, ready for an encoder.
+
+    Attributes:
+        model: whose encoder.
+        graph: the encoder's graph.
+        kind: what the input shows.
+        input: float32[C, H, W].
+    """
+
+    model: Model
+    graph: str
+    kind: Literal["photo", "sketch", "labels"]
+    input: Array
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latent:
+    """Where a code comes from: exactly one of z, code and photo is set.
+
+    Attributes:
+        model: whose mapping network, mean or encoder makes the code.
+        z: float32[Z].
+        label: float32[label_dim], for z of a conditional model.
+        code: float32[L, D].
+        psi: truncation; None for none.
+        truncated_layers: the rows it applies to.
+    """
+
+    model: Model
+    z: Array | None = None
+    label: Array | None = None
+    code: Array | None = None
+    photo: Photo | None = None
+    psi: float | None = None
+    truncated_layers: slice = field(default_factory=lambda: slice(None))
+
+
+class NoiseMode(Enum):
+    """How pixel noise enters the synthesis network."""
+
+    CONST = "const"
+    NONE = "none"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """Pixel noise; image k of a job uses seed + k."""
+
+    mode: NoiseMode = NoiseMode.CONST
+    seed: int = 0
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The form of pictures; ``resolution_px`` None for the model's own."""
+
+    form: OutputForm = ImageFormat.PNG
+    quality: int | None = None
+    resolution_px: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """Layers that one latent lends to another."""
+
+    latent: Latent
+    layers: slice
+    weight: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateJob:
+    """One picture for each latent."""
+
+    model: Model
+    latents: tuple[Latent, ...]
+    noise: Noise
+    output: Output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvertJob:
+    """The code of a photo; ``return_reconstruction`` also makes the picture of the code."""
+
+    model: Model
+    photo: Photo
+    return_reconstruction: bool
+    output: Output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixJob:
+    """One latent with layers of others."""
+
+    model: Model
+    content: Latent
+    styles: tuple[Style, ...]
+    noise: Noise
+    output: Output
+
+
+class Method(Enum):
+    """The path between keyframes."""
+
+    LERP = "lerp"
+    SLERP = "slerp"
+    CUBIC = "cubic"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterpolateJob:
+    """A walk through keyframes."""
+
+    model: Model
+    keyframes: tuple[Latent, ...]
+    frame_count: int
+    method: Method
+    easing: Easing
+    looped: bool
+    noise: Noise
+    output: Output

@@ -1,0 +1,67 @@
+"""A picture of a request -> the input of an encoder: decode, align, resize, normalize."""
+
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from stylewire import images, pb
+from stylewire.images import ImageError
+from stylewire.latents import Array64
+from stylewire.manifest import EncoderInfo
+from stylewire.server import jobs
+from stylewire.server.alignment import align
+from stylewire.server.preprocessing import encoder_input
+from stylewire.server.registry import Model
+
+
+class LandmarkError(ValueError):
+    """The landmarks cannot be those of a face in the picture."""
+
+
+class ImageLimits(Protocol):
+    """The settings that bound a picture."""
+
+    @property
+    def max_image_bytes(self) -> int:
+        """Size of the file."""
+        ...
+
+    @property
+    def max_image_pixels(self) -> int:
+        """Width times height."""
+        ...
+
+
+def prepare(
+    content: bytes, landmarks: Array64 | None, model: Model, encoder: EncoderInfo, limits: ImageLimits
+) -> jobs.Photo:
+    """Make a photo ready for an encoder.
+
+    Args:
+        content: a PNG, JPEG or WebP file.
+        landmarks: float64[68, 2] or float64[5, 2] to align the face by; None to take the picture as it is.
+        model: whose encoder.
+        encoder: which one.
+        limits: what is refused before it is decoded.
+
+    Raises:
+        ImageError: the picture cannot be used.
+        LandmarkError: the landmarks cannot.
+    """
+    image = images.decode(content, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
+    if landmarks is not None:
+        image = _aligned(image, landmarks, max(encoder.input_height_px, encoder.input_width_px))
+    return jobs.Photo(model=model, graph=encoder.graph, kind=encoder.input_kind, input=encoder_input(image, encoder))
+
+
+def points(landmarks: pb.Landmarks) -> Array64:
+    """Read landmarks as float64[n, 2]."""
+    return np.array([(point.x_px, point.y_px) for point in landmarks.points], np.float64).reshape(-1, 2)
+
+
+def _aligned(image: Image.Image, landmarks: Array64, output_px: int) -> Image.Image:
+    try:
+        return align(image, landmarks, output_px=output_px)
+    except ImageError as err:
+        raise LandmarkError(str(err)) from err

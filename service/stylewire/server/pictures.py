@@ -1,0 +1,80 @@
+"""Arrays from graphs -> pictures in the form that was asked for."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stylewire import images, latents
+from stylewire.images import ImageFormat, Pixels
+from stylewire.latents import Array
+from stylewire.server import jobs
+from stylewire.server.answers import Picture
+
+
+def graph_output(output: jobs.Output) -> str:
+    """Name the output of the synthesis graph that this form is made of."""
+    return "image" if output.form == "tensor" else "pixels"
+
+
+def encode(array: NDArray[np.uint8] | NDArray[np.float32], output: jobs.Output) -> Picture:
+    """Bring one picture into its form.
+
+    Args:
+        array: ``image`` float32[C, H, W] for the form tensor, else ``pixels`` uint8[H, W, C].
+        output: the form.
+    """
+    if output.form == "tensor":
+        return Picture(width_px=array.shape[2], height_px=array.shape[1], array=array)
+    pixels = np.asarray(array, np.uint8)
+    if output.resolution_px is not None:
+        pixels = images.resize(pixels, output.resolution_px)
+    height_px, width_px = pixels.shape[:2]
+    if output.form == "pixels":
+        return Picture(width_px=width_px, height_px=height_px, array=pixels)
+    content = images.encode(pixels, ImageFormat(output.form), output.quality)
+    return Picture(width_px=width_px, height_px=height_px, content=content, mime_type=f"image/{output.form}")
+
+
+def show_input(photo: jobs.Photo) -> Pixels | None:
+    """Show what the encoder sees: uint8[H, W, 3 or 1]; None for label maps."""
+    if photo.kind == "labels":
+        return None
+    unit = photo.input * 0.5 + 0.5 if photo.kind == "photo" else photo.input  # [C, H, W] in [0, 1]
+    return np.rint(unit * 255).astype(np.uint8).transpose(1, 2, 0)  # [H, W, C]
+
+
+def encode_input(photo: jobs.Photo, seen: Pixels, output: jobs.Output) -> Picture:
+    """Bring what an encoder saw into the form of the reply, at its own size."""
+    return encode(photo.input if output.form == "tensor" else seen, replace(output, resolution_px=None))
+
+
+def distortion(pixels: Pixels, seen: Pixels) -> float | None:
+    """Compare a reconstruction with its original at the smaller of both sizes.
+
+    Args:
+        pixels: uint8[R, R, C].
+        seen: uint8[H, W, C].
+
+    Returns:
+        The mean squared difference over values in [-1, 1]; None where the two cannot be compared.
+    """
+    if pixels.shape[2] != seen.shape[2] or seen.shape[0] != seen.shape[1]:
+        return None
+    side_px = min(pixels.shape[0], seen.shape[0])
+    made, given = (images.resize(each, side_px).astype(np.float32) / 127.5 for each in (pixels, seen))
+    return float(np.mean(np.square(made - given)))
+
+
+def noise_inputs(noise: jobs.Noise, noise_size: int, count: int) -> dict[str, Array]:
+    """Make the noise inputs of the synthesis graph for ``count`` pictures.
+
+    Returns:
+        ``noise_strength`` float32[N] for the stored maps, ``noise`` float32[N, P] or, where none is drawn, [N, 1].
+    """
+    strength = noise.strength if noise.mode is jobs.NoiseMode.CONST else 0.0
+    inputs = {"noise_strength": np.full(count, strength, np.float32), "noise": np.zeros((count, 1), np.float32)}
+    if noise.mode is jobs.NoiseMode.RANDOM and noise_size:
+        maps = [latents.random_noise(noise.seed + index, noise_size) for index in range(count)]
+        inputs["noise"] = np.stack(maps) * np.float32(noise.strength)
+    return inputs

@@ -1,0 +1,196 @@
+"""Jobs -> pictures: resolve latents to codes, compose codes, synthesize, encode. Every call is this recipe."""
+
+import asyncio
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from typing import ParamSpec, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stylewire import latents
+from stylewire.keyframes import CubicPath, LinePath, frame_positions, segment
+from stylewire.latents import Array
+from stylewire.server import jobs, pictures
+from stylewire.server.answers import Answer, InvertAnswer, Run
+from stylewire.server.registry import Model
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_CodeAt: TypeAlias = Callable[[int, Run], Awaitable[Array]]
+"""Frame number -> code float32[L, D]."""
+
+
+class Pipeline:
+    """Runs jobs.
+
+    Args:
+        executor: threads for what is neither a graph nor trivial: drawing noise, encoding pictures.
+        look_ahead_frames: frames of an interpolation that are made before the reader has taken them.
+    """
+
+    def __init__(self, executor: Executor, look_ahead_frames: int) -> None:
+        self._executor = executor
+        self._look_ahead_frames = look_ahead_frames
+
+    async def generate(self, job: jobs.GenerateJob, run: Run) -> Answer:
+        """Make one picture for each latent."""
+        codes = await self._codes(job.latents, run)
+        return await self._answer(job, codes, run)
+
+    async def mix(self, job: jobs.MixJob, run: Run) -> Answer:
+        """Replace layers of a code, then make the picture."""
+        sources = (job.content, *(style.latent for style in job.styles))
+        code, *lent = await self._codes(sources, run)
+        for style, other in zip(job.styles, lent, strict=True):
+            code = latents.mix(code, other, style.layers, style.weight)
+        return await self._answer(job, [code], run)
+
+    async def invert(self, job: jobs.InvertJob, run: Run) -> InvertAnswer:
+        """Find the code of a photo; on request also make the picture of the code and measure how far off it is."""
+        (code,) = await self._encode([job.photo], run)
+        seen = pictures.show_input(job.photo)
+        aligned = None if seen is None else await self._timed(run, pictures.encode_input, job.photo, seen, job.output)
+        reconstruction = distortion = None
+        if job.return_reconstruction:
+            outputs = {"pixels", pictures.graph_output(job.output)}
+            arrays = await self._synthesize(job.model, [code], jobs.Noise(), outputs, run)
+            made = arrays[pictures.graph_output(job.output)][0]
+            reconstruction = await self._timed(run, pictures.encode, made, job.output)
+            if seen is not None:
+                pixels = np.asarray(arrays["pixels"][0], np.uint8)
+                distortion = await self._timed(run, pictures.distortion, pixels, seen)
+        return InvertAnswer(code, aligned, reconstruction, distortion, run)
+
+    async def interpolate(self, job: jobs.InterpolateJob, run: Run) -> AsyncGenerator[Answer]:
+        """Make the frames in order, a few ahead of the reader."""
+        code_at = await self._path(job, run)
+        pending: deque[asyncio.Task[Answer]] = deque()
+        try:
+            for index in range(job.frame_count):
+                pending.append(asyncio.create_task(self._frame(job, code_at, index, Run(run.deadline))))
+                if len(pending) == self._look_ahead_frames:
+                    yield await pending.popleft()
+            while pending:
+                yield await pending.popleft()
+        finally:  # the reader has left, or a frame failed: nobody wants the others
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _frame(self, job: jobs.InterpolateJob, code_at: _CodeAt, index: int, run: Run) -> Answer:
+        code = await code_at(index, run)
+        return await self._answer(job, [code], run)
+
+    async def _path(self, job: jobs.InterpolateJob, run: Run) -> _CodeAt:
+        """Lay the path; codes of frames are made when they are needed, since all of them may be hundreds of MB."""
+        count = len(job.keyframes)
+        positions = frame_positions(count, job.frame_count, job.looped, job.easing).tolist()
+
+        async def on_circle(index: int, run: Run) -> Array:
+            start, stop, fraction = segment(positions[index], count)
+            return await self._between(job.keyframes[start], job.keyframes[stop], fraction, run)
+
+        if job.method is jobs.Method.SLERP:
+            return on_circle
+        codes = np.stack(await self._codes(job.keyframes, run))  # [K, L, D]
+        path = CubicPath.through(codes, looped=job.looped) if job.method is jobs.Method.CUBIC else LinePath(codes)
+
+        async def on_path(index: int, run: Run) -> Array:  # noqa: ARG001 - nothing takes time here
+            return path.at(positions[index])
+
+        return on_path
+
+    async def _between(self, start: jobs.Latent, stop: jobs.Latent, fraction: float, run: Run) -> Array:
+        """Make the code of a z between two keyframes; label and truncation go over linearly."""
+        assert start.z is not None
+        assert stop.z is not None
+        z = latents.slerp(start.z, stop.z, fraction)
+        label = None
+        if start.label is not None and stop.label is not None:
+            label = latents.lerp(start.label, stop.label, fraction)
+        (code,) = await self._map([jobs.Latent(model=start.model, z=z, label=label)], run)
+        return latents.lerp(_truncated(code, start), _truncated(code, stop), fraction)
+
+    async def _codes(self, sources: Sequence[jobs.Latent], run: Run) -> list[Array]:
+        """Resolve latents to codes float32[L, D], those of one network together."""
+        codes: list[Array | None] = [source.code for source in sources]
+        mapped, encoded = defaultdict(list), defaultdict(list)
+        for index, source in enumerate(sources):
+            if source.z is not None:
+                mapped[source.model.name].append(index)
+            elif source.photo is not None:
+                encoded[source.photo.model.name, source.photo.graph].append(index)
+        for indices in mapped.values():
+            found = await self._map([sources[index] for index in indices], run)
+            for index, code in zip(indices, found, strict=True):
+                codes[index] = code
+        for indices in encoded.values():
+            given = [photo for index in indices if (photo := sources[index].photo)]
+            for index, code in zip(indices, await self._encode(given, run), strict=True):
+                codes[index] = code
+        return [_truncated(code, source) for code, source in zip(codes, sources, strict=True) if code is not None]
+
+    async def _map(self, sources: Sequence[jobs.Latent], run: Run) -> list[Array]:
+        model = sources[0].model
+        inputs = {"z": np.stack([source.z for source in sources if source.z is not None])}  # [N, Z]
+        if model.manifest.label_dim:
+            inputs["label"] = np.stack([source.label for source in sources if source.label is not None])
+        result = await model.batcher("mapping").submit(inputs, ("w",), run.deadline)
+        run.add(result)
+        return list(latents.broadcast(np.asarray(result.outputs["w"], np.float32), model.manifest.layer_count))
+
+    async def _encode(self, given: Sequence[jobs.Photo], run: Run) -> list[Array]:
+        inputs = {"image": np.stack([photo.input for photo in given])}  # [N, C, H, W]
+        result = await given[0].model.batcher(given[0].graph).submit(inputs, ("w_plus",), run.deadline)
+        run.add(result)
+        return list(np.asarray(result.outputs["w_plus"], np.float32))
+
+    async def _answer(
+        self,
+        job: jobs.GenerateJob | jobs.MixJob | jobs.InterpolateJob,
+        codes: list[Array],
+        run: Run,
+    ) -> Answer:
+        name = pictures.graph_output(job.output)
+        arrays = await self._synthesize(job.model, codes, job.noise, {name}, run)
+        started = time.monotonic()
+        made = await asyncio.gather(*(self._off_loop(pictures.encode, array, job.output) for array in arrays[name]))
+        run.encoding_seconds += time.monotonic() - started
+        return Answer(made, codes, run)
+
+    async def _synthesize(
+        self,
+        model: Model,
+        codes: list[Array],
+        noise: jobs.Noise,
+        outputs: set[str],
+        run: Run,
+    ) -> dict[str, NDArray[np.uint8] | NDArray[np.float32]]:
+        size = model.manifest.noise_size
+        if noise.mode is jobs.NoiseMode.RANDOM:  # millions of numbers at 1024 px
+            drawn = await self._timed(run, pictures.noise_inputs, noise, size, len(codes))
+        else:
+            drawn = pictures.noise_inputs(noise, size, len(codes))
+        inputs = {"w_plus": np.stack(codes), **drawn}  # [N, L, D]
+        result = await model.batcher("synthesis").submit(inputs, tuple(outputs), run.deadline)
+        run.add(result)
+        return dict(result.outputs)
+
+    async def _timed(self, run: Run, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        started = time.monotonic()
+        value = await self._off_loop(function, *args, **kwargs)
+        run.encoding_seconds += time.monotonic() - started
+        return value
+
+    async def _off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+
+def _truncated(code: Array, source: jobs.Latent) -> Array:
+    if source.psi is None:
+        return code
+    return latents.truncate(code, source.model.w_mean, source.psi, source.truncated_layers)

@@ -1,0 +1,288 @@
+"""The parts of a request -> the parts of a job. All that is wrong is found at once, before anything may join a batch.
+
+A part that is wrong is noted and read as a harmless value, so that reading goes on; ``Reader.finish`` raises.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from stylewire import latents, pb, tensors
+from stylewire.errors import InvalidFieldError, StylewireError, UnsupportedError, Violation
+from stylewire.images import ImageError, ImageFormat
+from stylewire.latents import Array
+from stylewire.server import jobs, photos
+from stylewire.server.registry import Model, Registry
+from stylewire.tensors import TensorError
+
+T = TypeVar("T")
+
+_FORMS: dict[int, jobs.OutputForm] = {
+    pb.IMAGE_FORMAT_UNSPECIFIED: ImageFormat.PNG,
+    pb.IMAGE_FORMAT_PNG: ImageFormat.PNG,
+    pb.IMAGE_FORMAT_JPEG: ImageFormat.JPEG,
+    pb.IMAGE_FORMAT_WEBP: ImageFormat.WEBP,
+    pb.IMAGE_FORMAT_TENSOR: "tensor",
+    pb.IMAGE_FORMAT_PIXELS: "pixels",
+}
+_NOISE_MODES: dict[int, jobs.NoiseMode] = {
+    pb.Noise.MODE_UNSPECIFIED: jobs.NoiseMode.CONST,
+    pb.Noise.MODE_CONST: jobs.NoiseMode.CONST,
+    pb.Noise.MODE_NONE: jobs.NoiseMode.NONE,
+    pb.Noise.MODE_RANDOM: jobs.NoiseMode.RANDOM,
+}
+_ALIGNMENTS: dict[int, bool] = {pb.ALIGNMENT_UNSPECIFIED: False, pb.ALIGNMENT_NONE: False, pb.ALIGNMENT_FACE: True}
+_SOURCES = "seed, z, w, w_plus or image"
+
+
+class Limits(photos.ImageLimits, Protocol):
+    """The settings that bound a request."""
+
+    @property
+    def max_latents(self) -> int:
+        """Latents, styles or keyframes."""
+        ...
+
+    @property
+    def max_frames(self) -> int:
+        """Frames of an interpolation."""
+        ...
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Size of a request or reply."""
+        ...
+
+
+class Reader:
+    """Reads one request.
+
+    Args:
+        registry: the models that requests may name.
+        limits: what is refused.
+        model: the request's model; empty for the default.
+
+    Raises:
+        ModelNotFoundError: there is no such model. Raised by the methods too: without the model nothing can be checked.
+    """
+
+    def __init__(self, registry: Registry, limits: Limits, model: str) -> None:
+        self.model = registry.get(model)
+        self._registry, self._limits = registry, limits
+        self._violations: list[Violation] = []
+        self._refusal: StylewireError | None = None
+
+    def finish(self) -> None:
+        """Raise what was found: wrong fields first, then what a model cannot do.
+
+        Raises:
+            InvalidFieldError: with every violation.
+            UnsupportedError: a model lacks what the request needs.
+            ModelNotReadyError: a model is not loaded.
+        """
+        if self._violations:
+            raise InvalidFieldError.of(self._violations)
+        if self._refusal:
+            raise self._refusal
+
+    def wrong(self, path: str, description: str) -> None:
+        """Note a wrong field."""
+        self._violations.append(Violation(path, description))
+
+    def needs(self, model: Model, graph: str) -> None:
+        """Note that the job will run this graph."""
+        try:
+            model.batcher(graph)
+        except StylewireError as err:
+            self._refuse(err)
+
+    def choice(self, path: str, value: int, table: Mapping[int, T], fallback: T) -> T:
+        """Read an enum; proto3 lets unknown numbers through."""
+        if value not in table:
+            self.wrong(path, f"{value} is no value of this enum; update the client or the server")
+        return table.get(value, fallback)
+
+    def latents(self, path: str, messages: Sequence[pb.Latent], least: int) -> tuple[jobs.Latent, ...]:
+        """Read a list of latents."""
+        self._count(path, len(messages), least)
+        return tuple(
+            self.latent(f"{path}[{index}]", message)
+            for index, message in enumerate(messages[: self._limits.max_latents])
+        )
+
+    def styles(self, path: str, messages: Sequence[pb.StyleSource]) -> tuple[jobs.Style, ...]:
+        """Read the styles of a mixture."""
+        self._count(path, len(messages), 1)
+        return tuple(
+            jobs.Style(
+                latent=self.latent(f"{path}[{index}].latent", message.latent),
+                layers=self._layers(f"{path}[{index}].layer_range", message.layer_range),
+                weight=self._number(f"{path}[{index}].weight", message.weight, 0, 1)
+                if message.HasField("weight")
+                else 1.0,
+            )
+            for index, message in enumerate(messages[: self._limits.max_latents])
+        )
+
+    def latent(self, path: str, message: pb.Latent) -> jobs.Latent:
+        """Read one latent."""
+        model = self._registry.get(message.model) if message.model else self.model
+        if model.manifest.latent_space != self.model.manifest.latent_space:
+            self._refuse(
+                UnsupportedError(
+                    f"{path}.model: codes of {model.name!r} mean nothing to {self.model.name!r}: they have different "
+                    "latent spaces"
+                )
+            )
+        z, code, photo = self._source(path, message, model)
+        psi = None
+        if message.HasField("truncation"):
+            truncation = message.truncation
+            psi = self._number(f"{path}.truncation.psi", truncation.psi, -2, 2) if truncation.HasField("psi") else 0.7
+        return jobs.Latent(
+            model=model,
+            z=z,
+            code=code,
+            photo=photo,
+            label=self._label(path, message, model),
+            psi=psi,
+            truncated_layers=self._layers(f"{path}.truncation.layer_range", message.truncation.layer_range),
+        )
+
+    def photo(self, path: str, message: pb.ImageSource, model: Model) -> jobs.Photo | None:
+        """Read a picture; decodes it, so call this off the event loop."""
+        landmarks = photos.points(message.landmarks)
+        aligned = self.choice(f"{path}.alignment", message.alignment, _ALIGNMENTS, fallback=False)
+        if aligned and not message.HasField("landmarks"):
+            self._refuse(UnsupportedError(f"{path}: this server finds no faces by itself; send landmarks"))
+        if not aligned and message.HasField("landmarks"):
+            self.wrong(f"{path}.landmarks", "are only used with FACE alignment; leave them out or set alignment")
+        if not message.content:
+            self.wrong(f"{path}.content", "is empty; required, a PNG, JPEG or WebP file")
+            return None
+        try:
+            encoder = model.encoder(message.encoder)
+            self.needs(model, encoder.graph)
+            return photos.prepare(message.content, landmarks if aligned else None, model, encoder, self._limits)
+        except ImageError as err:
+            self.wrong(f"{path}.content", str(err))
+        except photos.LandmarkError as err:
+            self.wrong(f"{path}.landmarks", str(err))
+        except StylewireError as err:
+            self._refuse(err)
+        return None
+
+    def noise(self, path: str, message: pb.Noise) -> jobs.Noise:
+        """Read the pixel noise."""
+        mode = self.choice(f"{path}.mode", message.mode, _NOISE_MODES, jobs.NoiseMode.CONST)
+        if message.HasField("seed") and mode is not jobs.NoiseMode.RANDOM:
+            self.wrong(f"{path}.seed", "is only used with RANDOM; leave it out or set mode")
+        if message.seed < 0:
+            self.wrong(f"{path}.seed", f"is {message.seed}; expected 0 to 2^63 - 1")
+        strength = 1.0
+        if message.HasField("strength"):
+            strength = self._number(f"{path}.strength", message.strength, 0, 10)
+            if mode is jobs.NoiseMode.NONE:
+                self.wrong(f"{path}.strength", "means nothing with NONE; leave it out or change mode")
+        return jobs.Noise(mode=mode, seed=max(0, message.seed), strength=strength)
+
+    def output(self, path: str, message: pb.OutputConfig, image_count: int = 1) -> jobs.Output:
+        """Read the form of the pictures, which must fit into one reply."""
+        form = self.choice(f"{path}.format", message.format, _FORMS, ImageFormat.PNG)
+        if form is ImageFormat.JPEG and self.model.manifest.image_channels in (2, 4):
+            self.wrong(f"{path}.format", "JPEG has no alpha, and this model makes it; ask for PNG or WEBP")
+        quality = message.quality if message.HasField("quality") else None
+        if quality is not None and form not in (ImageFormat.JPEG, ImageFormat.WEBP):
+            self.wrong(f"{path}.quality", "is only used with JPEG and WEBP; leave it out")
+        elif quality is not None and not 1 <= quality <= 100:
+            self.wrong(f"{path}.quality", f"is {quality}; expected 1 to 100")
+        resolution_px = message.resolution_px if message.HasField("resolution_px") else None
+        most = self.model.manifest.resolution_px
+        if resolution_px is not None and not 1 <= resolution_px <= most:
+            self.wrong(f"{path}.resolution_px", f"is {resolution_px}; expected 1 to {most}, the model's own")
+        elif resolution_px is not None and form == "tensor":
+            self.wrong(f"{path}.resolution_px", "is not used with TENSOR; leave it out")
+        value_bytes = {"tensor": 4, "pixels": 1}.get(form, 0)
+        reply_bytes = image_count * value_bytes * self.model.manifest.image_channels * (resolution_px or most) ** 2
+        if reply_bytes > self._limits.max_message_bytes:
+            limit = self._limits.max_message_bytes
+            self.wrong(f"{path}.format", f"makes a reply of {reply_bytes} bytes; the limit is {limit}: ask for less")
+        return jobs.Output(form=form, quality=quality, resolution_px=resolution_px)
+
+    def _source(
+        self, path: str, message: pb.Latent, model: Model
+    ) -> tuple[Array | None, Array | None, jobs.Photo | None]:
+        """Read z, code or photo; all None when the source is wrong."""
+        manifest = model.manifest
+        kind = message.WhichOneof("source")
+        if kind in ("seed", "z"):
+            self.needs(model, "mapping")
+        match kind:
+            case "seed" if not 0 <= message.seed < 2**32:
+                self.wrong(f"{path}.seed", f"is {message.seed}; expected 0 to 4294967295")
+            case "seed":
+                return latents.sample_z(message.seed, manifest.z_dim), None, None
+            case "z":
+                return self._tensor(f"{path}.z", message.z, (manifest.z_dim,)), None, None
+            case "w":
+                w = self._tensor(f"{path}.w", message.w, (manifest.w_dim,))
+                return None, None if w is None else latents.broadcast(w, manifest.layer_count), None
+            case "w_plus":
+                shape = (manifest.layer_count, manifest.w_dim)
+                return None, self._tensor(f"{path}.w_plus", message.w_plus, shape), None
+            case "image":
+                return None, None, self.photo(f"{path}.image", message.image, model)
+            case None:
+                self.wrong(f"{path}.source", f"is unset; required, one of {_SOURCES}")
+        return None, None, None
+
+    def _label(self, path: str, message: pb.Latent, model: Model) -> Array | None:
+        label_dim = model.manifest.label_dim
+        kind = message.WhichOneof("condition")
+        mapped = message.WhichOneof("source") in ("seed", "z")
+        if kind and not (label_dim and mapped):
+            why = "this latent needs no label: its code is given" if label_dim else "this model has no classes"
+            self.wrong(f"{path}.{kind}", f"{why}; leave it out")
+        elif kind == "label":
+            return self._tensor(f"{path}.label", message.label, (label_dim,))
+        elif kind == "class_index" and not 0 <= message.class_index < label_dim:
+            self.wrong(f"{path}.class_index", f"is {message.class_index}; expected 0 to {label_dim - 1}")
+        elif kind == "class_index":
+            label = np.zeros(label_dim, np.float32)
+            label[message.class_index] = 1
+            return label
+        elif label_dim and mapped:
+            self.wrong(f"{path}.class_index", f"is unset; this model needs a class, 0 to {label_dim - 1}, or a label")
+        return None
+
+    def _layers(self, path: str, message: pb.LayerRange) -> slice:
+        count = self.model.manifest.layer_count
+        start = message.start_layer
+        end = message.end_layer if message.HasField("end_layer") else count
+        if not 0 <= start < count:
+            self.wrong(f"{path}.start_layer", f"is {start}; expected 0 to {count - 1}")
+        elif not start < end <= count:
+            self.wrong(f"{path}.end_layer", f"is {end}; expected {start + 1} to {count}")
+        return slice(start, end)
+
+    def _tensor(self, path: str, message: pb.Tensor, shape: tuple[int, ...]) -> Array | None:
+        try:
+            return tensors.to_float_array(message, shape)
+        except TensorError as err:
+            self.wrong(path, str(err))
+            return None
+
+    def _number(self, path: str, value: float, low: float, high: float) -> float:
+        if not (math.isfinite(value) and low <= value <= high):
+            self.wrong(path, f"is {value:g}; expected {low:g} to {high:g}")
+        return value
+
+    def _count(self, path: str, count: int, least: int) -> None:
+        most = self._limits.max_latents
+        if not least <= count <= most:
+            self.wrong(path, f"has {count} elements; expected {least} to {most}")
+
+    def _refuse(self, err: StylewireError) -> None:
+        self._refusal = self._refusal or err

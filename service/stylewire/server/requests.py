@@ -1,0 +1,109 @@
+"""Requests -> jobs: one function an RPC. The parts of a request are read in ``readers.py``."""
+
+from typing import TypeAlias
+
+from stylewire import pb
+from stylewire.keyframes import Easing
+from stylewire.server import jobs
+from stylewire.server.readers import Limits, Reader
+from stylewire.server.registry import Registry
+
+_METHODS: dict[int, jobs.Method] = {
+    pb.InterpolateRequest.METHOD_UNSPECIFIED: jobs.Method.LERP,
+    pb.InterpolateRequest.METHOD_LERP: jobs.Method.LERP,
+    pb.InterpolateRequest.METHOD_SLERP: jobs.Method.SLERP,
+    pb.InterpolateRequest.METHOD_CUBIC: jobs.Method.CUBIC,
+}
+_EASINGS: dict[int, Easing] = {
+    pb.InterpolateRequest.EASING_UNSPECIFIED: Easing.LINEAR,
+    pb.InterpolateRequest.EASING_LINEAR: Easing.LINEAR,
+    pb.InterpolateRequest.EASING_EASE_IN: Easing.EASE_IN,
+    pb.InterpolateRequest.EASING_EASE_OUT: Easing.EASE_OUT,
+    pb.InterpolateRequest.EASING_EASE_IN_OUT: Easing.EASE_IN_OUT,
+}
+
+Request: TypeAlias = pb.GenerateRequest | pb.InvertRequest | pb.MixStylesRequest | pb.InterpolateRequest
+_LARGE_BYTES = 256 << 10
+
+
+def takes_long(request: Request) -> bool:
+    """Tell whether reading the request may hold the event loop: it has pictures to decode or megabytes to check."""
+    match request:
+        case pb.GenerateRequest():
+            sources = list(request.latents)
+        case pb.MixStylesRequest():
+            sources = [request.content, *(style.latent for style in request.styles)]
+        case pb.InterpolateRequest():
+            sources = list(request.keyframes)
+        case _:
+            return True
+    return request.ByteSize() > _LARGE_BYTES or any(latent.HasField("image") for latent in sources)
+
+
+def parse_generate(request: pb.GenerateRequest, registry: Registry, limits: Limits) -> jobs.GenerateJob:
+    """Check a Generate request; see ``readers`` for what it raises."""
+    reader = Reader(registry, limits, request.model)
+    sources = reader.latents("latents", request.latents, least=1)
+    noise = reader.noise("noise", request.noise)
+    output = reader.output("output_config", request.output_config, len(sources))
+    reader.needs(reader.model, "synthesis")
+    reader.finish()
+    return jobs.GenerateJob(model=reader.model, latents=sources, noise=noise, output=output)
+
+
+def parse_invert(request: pb.InvertRequest, registry: Registry, limits: Limits) -> jobs.InvertJob:
+    """Check an Invert request."""
+    reader = Reader(registry, limits, request.model)
+    photo = reader.photo("image", request.image, reader.model)
+    if request.return_reconstruction:
+        reader.needs(reader.model, "synthesis")
+    output = reader.output("output_config", request.output_config)
+    reader.finish()
+    assert photo is not None
+    return jobs.InvertJob(
+        model=reader.model, photo=photo, return_reconstruction=request.return_reconstruction, output=output
+    )
+
+
+def parse_mix(request: pb.MixStylesRequest, registry: Registry, limits: Limits) -> jobs.MixJob:
+    """Check a MixStyles request."""
+    reader = Reader(registry, limits, request.model)
+    content = reader.latent("content", request.content)
+    styles = reader.styles("styles", request.styles)
+    noise, output = reader.noise("noise", request.noise), reader.output("output_config", request.output_config)
+    reader.needs(reader.model, "synthesis")
+    reader.finish()
+    return jobs.MixJob(model=reader.model, content=content, styles=styles, noise=noise, output=output)
+
+
+def parse_interpolate(request: pb.InterpolateRequest, registry: Registry, limits: Limits) -> jobs.InterpolateJob:
+    """Check an Interpolate request."""
+    reader = Reader(registry, limits, request.model)
+    keyframes = reader.latents("keyframes", request.keyframes, least=2)
+    if not 1 <= request.frame_count <= limits.max_frames:
+        reader.wrong("frame_count", f"is {request.frame_count}; required, 1 to {limits.max_frames}")
+    method = reader.choice("method", request.method, _METHODS, jobs.Method.LERP)
+    if method is jobs.Method.SLERP:
+        _check_slerp(reader, keyframes)
+    easing = reader.choice("easing", request.easing, _EASINGS, Easing.LINEAR)
+    noise, output = reader.noise("noise", request.noise), reader.output("output_config", request.output_config)
+    reader.needs(reader.model, "synthesis")
+    reader.finish()
+    return jobs.InterpolateJob(
+        model=reader.model,
+        keyframes=keyframes,
+        frame_count=request.frame_count,
+        method=method,
+        easing=easing,
+        looped=request.looped,
+        noise=noise,
+        output=output,
+    )
+
+
+def _check_slerp(reader: Reader, keyframes: tuple[jobs.Latent, ...]) -> None:
+    for index, keyframe in enumerate(keyframes):
+        if keyframe.code is not None or keyframe.photo is not None:
+            reader.wrong(f"keyframes[{index}].source", "SLERP walks between z: needs a seed or z; use LERP or CUBIC")
+        elif keyframe.model is not keyframes[0].model:
+            reader.wrong(f"keyframes[{index}].model", "SLERP needs the same model for all keyframes")

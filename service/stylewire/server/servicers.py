@@ -1,0 +1,103 @@
+"""The RPCs of stylewire.v1: parse, await, build. Errors go through to ``boundary.py``."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+
+from stylewire import pb
+from stylewire.errors import InvalidFieldError, Violation
+from stylewire.server import replies, requests
+from stylewire.server.answers import Run
+from stylewire.server.pipeline import Pipeline
+from stylewire.server.readers import Limits
+from stylewire.server.registry import Registry
+
+R = TypeVar("R", bound=requests.Request)
+J = TypeVar("J")
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
+
+
+class StyleGanServicer(pb.StyleGanServiceServicer):
+    """Pictures from latents, and latents from pictures."""
+
+    def __init__(self, registry: Registry, pipeline: Pipeline, limits: Limits, executor: Executor) -> None:
+        self._registry, self._pipeline = registry, pipeline
+        self._limits, self._executor = limits, executor
+
+    async def Generate(self, request: pb.GenerateRequest, context: _Context) -> pb.GenerateResponse:  # noqa: N802
+        """Make one picture from each latent."""
+        run = _run(context)
+        job = await self._parse(requests.parse_generate, request, run)
+        answer = await self._pipeline.generate(job, run)
+        return replies.generate(answer, job.model.digest, return_codes=request.return_codes)
+
+    async def Invert(self, request: pb.InvertRequest, context: _Context) -> pb.InvertResponse:  # noqa: N802
+        """Find the code of a picture."""
+        run = _run(context)
+        job = await self._parse(requests.parse_invert, request, run)
+        return replies.invert(await self._pipeline.invert(job, run), job.model.digest)
+
+    async def MixStyles(self, request: pb.MixStylesRequest, context: _Context) -> pb.MixStylesResponse:  # noqa: N802
+        """Replace layers of one latent's code by those of others."""
+        run = _run(context)
+        job = await self._parse(requests.parse_mix, request, run)
+        answer = await self._pipeline.mix(job, run)
+        return replies.mix(answer, job.model.digest, return_code=request.return_code)
+
+    async def Interpolate(  # noqa: N802
+        self, request: pb.InterpolateRequest, context: _Context
+    ) -> AsyncIterator[pb.InterpolateResponse]:
+        """Walk through keyframes."""
+        run = _run(context)
+        job = await self._parse(requests.parse_interpolate, request, run)
+        index = 0
+        async with contextlib.aclosing(self._pipeline.interpolate(job, run)) as answers:
+            async for answer in answers:
+                yield replies.frame(answer, index, job.model.digest, return_code=request.return_codes)
+                index += 1
+
+    async def _parse(self, parse: Callable[[R, Registry, Limits], J], request: R, run: Run) -> J:
+        if not requests.takes_long(request):
+            return parse(request, self._registry, self._limits)
+        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        job = await loop.run_in_executor(self._executor, parse, request, self._registry, self._limits)
+        run.encoding_seconds += time.monotonic() - started
+        return job
+
+
+class ModelServicer(pb.ModelServiceServicer):
+    """What a server can run."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:  # noqa: N802, ARG002
+        """List models by name; a page token is the name of the last model of the page before."""
+        if request.page_size < 0:
+            raise InvalidFieldError.of([Violation("page_size", f"is {request.page_size}; expected 0 to 1000")])
+        size = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE)
+        names = [name for name in self._registry.models if name > request.page_token]
+        return pb.ListModelsResponse(
+            models=[self._describe(name) for name in names[:size]],
+            next_page_token=names[size - 1] if len(names) > size else "",
+        )
+
+    async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:  # noqa: N802, ARG002
+        """Describe one model."""
+        return pb.GetModelResponse(model=self._describe(self._registry.get(request.name).name))
+
+    def _describe(self, name: str) -> pb.Model:
+        return replies.model(self._registry.models[name], default=name == self._registry.default)
+
+
+def _run(context: _Context) -> Run:
+    remaining = context.time_remaining()
+    return Run(None if remaining is None else time.monotonic() + remaining)

@@ -1,0 +1,114 @@
+"""The server's settings, each declared once: flag > environment ``STYLEWIRE_*`` > default."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
+
+ENV_PREFIX = "STYLEWIRE_"
+CLIENT_VARIABLES = frozenset({"STYLEWIRE_ADDRESS"})
+"""Variables of the SDK and the command line, which may be set beside the server's."""
+_SERVICE_LINK = re.compile(r"STYLEWIRE_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)")
+"""What Kubernetes sets in every pod of a namespace that has a Service named stylewire."""
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class SettingError(ValueError):
+    """A setting is wrong or unknown; the message names it and the nearest known one."""
+
+
+class Settings(BaseSettings):
+    """What a server is told when it starts."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True, cli_kebab_case=True
+    )
+
+    models: Path | None = Field(None, description="Folder of model directories. Unset: the demo models.")
+    default_model: str = Field("", description="Model of requests that name none. Unset: the only or the first one.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 or [::] in a container.")
+    port: Port = Field(8500, description="Port of gRPC; 0 takes a free one.")
+    metrics_port: Port = Field(8501, description="Port of /metrics; 0 takes a free one.")
+
+    backend: Literal["onnxruntime", "torchscript"] = Field("onnxruntime", description="What runs the graphs.")
+    device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N.")
+    threads: int = Field(0, ge=0, description="Threads a graph computes with; 0 takes the cores this process may use.")
+    max_batch_size: Positive = Field(
+        8, description="Rows that run together at most. More raises throughput on a GPU and latency everywhere."
+    )
+    max_queue_seconds: float = Field(
+        10.0, gt=0, description="Predicted backlog at which requests are refused. Below your clients' deadlines."
+    )
+
+    max_message_bytes: Positive = Field(64 << 20, description="Largest message received or sent.")
+    max_image_bytes: Positive = Field(16 << 20, description="Largest picture file in a request.")
+    max_image_pixels: Positive = Field(32_000_000, description="Largest picture in a request, width times height.")
+    max_latents: Positive = Field(64, description="Latents, styles or keyframes in a request.")
+    max_frames: Positive = Field(3600, description="Frames of an interpolation.")
+    look_ahead_frames: Positive = Field(8, description="Frames made before the reader of a stream has taken them.")
+
+    drain_seconds: float = Field(
+        5.0, ge=0, description="Keeps serving so long after SIGTERM, while load balancers notice. 0 on a desk."
+    )
+    grace_seconds: float = Field(30.0, ge=0, description="Time that calls in flight have to finish after that.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severity logged.")
+
+    @field_validator("threads", mode="after")
+    @classmethod
+    def _count_cores(cls, threads: int) -> int:
+        return threads or len(os.sched_getaffinity(0))
+
+    @classmethod
+    def load(cls, arguments: list[str]) -> Self:
+        """Read flags and environment.
+
+        Raises:
+            SettingError: a setting is unknown or has a wrong value.
+            SystemExit: help was asked for.
+        """
+        _refuse_unknown_variables(cls)
+        _refuse_unknown_flags(cls, arguments)
+        try:
+            source = CliSettingsSource[Any](
+                cls, cli_prog_name="stylewire serve", cli_parse_args=arguments, cli_exit_on_error=False
+            )
+            return cls(_cli_settings_source=source)
+        except (ValidationError, SettingsError) as err:
+            raise SettingError(_explain(err)) from err
+
+
+def _refuse_unknown_variables(cls: type[BaseSettings]) -> None:
+    known = {ENV_PREFIX + name.upper() for name in cls.model_fields}
+    for variable in os.environ:
+        if _SERVICE_LINK.fullmatch(variable):
+            continue
+        if variable.startswith(ENV_PREFIX) and variable not in known | CLIENT_VARIABLES:
+            raise SettingError(f"{variable} is no setting{_nearest(variable, known)}")
+
+
+def _refuse_unknown_flags(cls: type[BaseSettings], arguments: list[str]) -> None:
+    known = {"--" + name.replace("_", "-") for name in cls.model_fields} | {"--help"}
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag.startswith("--") and flag not in known:
+            raise SettingError(f"{flag} is no setting{_nearest(flag, known)}; see stylewire serve --help")
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    match = difflib.get_close_matches(name, sorted(known), 1)
+    return f"; did you mean {match[0]}?" if match else ""
+
+
+def _explain(err: ValidationError | SettingsError) -> str:
+    if isinstance(err, SettingsError):
+        return str(err)
+    return "; ".join(
+        f"--{'.'.join(map(str, e['loc'])).replace('_', '-')} {e['input']!r}: {e['msg']}" for e in err.errors()
+    )
