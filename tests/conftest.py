@@ -1,8 +1,14 @@
 """Fixtures that every folder of tests shares."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import pytest
+
+from stylewire import pb
+from support.models import export_random_model
+from support.servers import RunningServer, running_server
 
 PROJECT = Path(__file__).parent.parent
 
@@ -14,3 +20,52 @@ def golden() -> Path:
     if not path.is_dir():
         pytest.skip("no golden data: ../shared/golden/public is absent on this machine")
     return path
+
+
+@pytest.fixture(scope="session")
+def demo_server() -> Iterator[RunningServer]:
+    """A server of the demo models ``avatars`` (the default, with an encoder) and ``pixels``."""
+    with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four random 32 px models, as ONNX and TorchScript.
+
+    ``plain``; ``twin`` with other weights of the same latent space; ``classes`` with 5 classes; ``rgba`` with alpha.
+    """
+    out = tmp_path_factory.mktemp("models")
+    export_random_model(out, "plain", seed=1, latent_space="shared")
+    export_random_model(out, "twin", seed=2, latent_space="shared")
+    export_random_model(out, "classes", seed=3, label_dim=5)
+    export_random_model(out, "rgba", seed=4, image_channels=4)
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_server(small_models: Path) -> Iterator[RunningServer]:
+    """A server of ``small_models``; the default is ``plain``."""
+    with running_server(models=small_models, default_model="plain") as server:
+        yield server
+
+
+@pytest.fixture
+def demo(demo_server: RunningServer) -> Iterator[pb.StyleGanServiceStub]:
+    """A stub of the demo server."""
+    with demo_server.channel() as channel:
+        yield pb.StyleGanServiceStub(channel)
+
+
+@pytest.fixture
+def small(small_server: RunningServer) -> Iterator[pb.StyleGanServiceStub]:
+    """A stub of the small models' server."""
+    with small_server.channel() as channel:
+        yield pb.StyleGanServiceStub(channel)
+
+
+@pytest.fixture
+def channel(demo_server: RunningServer) -> Iterator[grpc.Channel]:
+    """A channel to the demo server."""
+    with demo_server.channel() as channel:
+        yield channel

@@ -1,0 +1,43 @@
+"""Small generators with random weights, exported as a user exports: checkpoint -> bundle -> directory."""
+
+from pathlib import Path
+
+import torch
+
+from stylewire_export.bundle import ExportJob, export_model
+from stylewire_export.checkpoints.config import GeneratorConfig
+from stylewire_export.generator import Generator
+
+
+def export_random_model(
+    out: Path, name: str, *, seed: int, label_dim: int = 0, image_channels: int = 3, latent_space: str | None = None
+) -> Path:
+    """Write ``out/name``: 32 px, Z = D = 16, 8 rows; equal seeds give equal weights."""
+    config = GeneratorConfig(
+        z_dim=16,
+        w_dim=16,
+        label_dim=label_dim,
+        resolution_px=32,
+        image_channels=image_channels,
+        mapping_layer_count=2,
+        mapping_lr_multiplier=0.01,
+        architecture="skip",
+        channels=((4, 16), (8, 16), (16, 8), (32, 8)),
+        conv_clamp=None,
+        use_noise=True,
+        resample_filter=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
+        fp16_resolution_count=0,
+        embed_dim=16 if label_dim else 0,
+        layer_dim=16,
+    )
+    torch.manual_seed(seed)
+    generator = Generator(config)
+    for parameter_name, parameter in generator.named_parameters():
+        if parameter_name.endswith("noise_strength"):
+            parameter.data.fill_(0.3)  # new generators have none, and then no noise mode can be told from another
+    checkpoint = out / f"{name}.pt"
+    out.mkdir(parents=True, exist_ok=True)
+    torch.save({"g_ema": generator.state_dict()}, checkpoint)
+    export_model(ExportJob(generator=checkpoint, name=name, out=out, latent_space=latent_space))
+    checkpoint.unlink()
+    return out / name

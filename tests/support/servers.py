@@ -1,0 +1,115 @@
+"""A real server on 127.0.0.1 with free ports, in this process or in a child."""
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from stylewire.server.app import App
+from stylewire.server.settings import Settings
+
+LARGE = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
+
+
+class RunningServer:
+    """An ``App`` on an event loop of its own thread.
+
+    Attributes:
+        app: for tests that look inside; touch it from ``call`` only.
+        loop: the server's event loop.
+    """
+
+    def __init__(self, **settings) -> None:
+        given = {"port": 0, "metrics_port": 0, "drain_seconds": 0, "grace_seconds": 5, **settings}
+        self.settings = Settings(**given)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="server loop")
+        self._thread.start()
+        try:
+            self.app = self.call(self._start())
+        except BaseException:
+            self._end_loop()
+            raise
+
+    async def _start(self) -> App:
+        app = App(self.settings)
+        await app.start()
+        return app
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.app.port}"
+
+    @property
+    def metrics_url(self) -> str:
+        return f"http://127.0.0.1:{self.app.metrics_port}/metrics"
+
+    def call(self, coroutine, timeout=60):
+        """Run a coroutine on the server's loop and wait for it."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout)
+
+    @contextlib.contextmanager
+    def channel(self) -> Iterator[grpc.Channel]:
+        with grpc.insecure_channel(self.address, LARGE) as channel:
+            yield channel
+
+    def stop(self) -> None:
+        self.call(self.app.stop(0))
+        self._end_loop()
+
+    def _end_loop(self) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+
+@contextlib.contextmanager
+def running_server(**settings) -> Iterator[RunningServer]:
+    server = RunningServer(**settings)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class ServerProcess:
+    """``stylewire serve`` as a child process.
+
+    Attributes:
+        address: host and port of gRPC.
+        metrics_url: where the metrics are.
+    """
+
+    def __init__(self, *arguments: str, models: Path | None = None) -> None:
+        given = ["--port", "0", "--metrics-port", "0", "--drain-seconds", "0", *arguments]
+        if models:
+            given += ["--models", str(models)]
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("STYLEWIRE_")}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "stylewire", "serve", *given],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        line = self.process.stdout.readline()
+        if not line.startswith("stylewire: serving on "):
+            raise RuntimeError(f"the server did not start: {line}{self.process.communicate()[1]}")
+        self.address = line.split()[3].rstrip(",")
+        self.metrics_url = line.split()[-1]
+
+    def stop(self, signal_number: int, timeout: float = 30) -> tuple[int, str]:
+        """Send a signal; returns the exit code and what the server logged."""
+        self.process.send_signal(signal_number)
+        log = self.process.communicate(timeout=timeout)[1]
+        return self.process.returncode, log
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
