@@ -9,10 +9,8 @@ from stylewire_export.checkpoints.config import GeneratorConfig
 from stylewire_export.generator import Generator
 
 
-def export_random_model(
-    out: Path, name: str, *, seed: int, label_dim: int = 0, image_channels: int = 3, latent_space: str | None = None
-) -> Path:
-    """Write ``out/name``: 32 px, Z = D = 16, 8 rows; equal seeds give equal weights."""
+def random_generator(*, seed: int, label_dim: int = 0, image_channels: int = 3) -> Generator:
+    """Make a generator: 32 px, Z = D = 16, 8 rows; equal seeds give equal weights."""
     config = GeneratorConfig(
         z_dim=16,
         w_dim=16,
@@ -32,12 +30,17 @@ def export_random_model(
     )
     torch.manual_seed(seed)
     generator = Generator(config)
-    for parameter_name, parameter in generator.named_parameters():
-        if parameter_name.endswith("noise_strength"):
+    for name, parameter in generator.named_parameters():
+        if name.endswith("noise_strength"):
             parameter.data.fill_(0.3)  # new generators have none, and then no noise mode can be told from another
-    checkpoint = out / f"{name}.pt"
+    return generator
+
+
+def export_random_model(out: Path, name: str, *, latent_space: str | None = None, **options) -> Path:
+    """Write the model directory ``out/name`` of a ``random_generator(**options)``."""
     out.mkdir(parents=True, exist_ok=True)
-    torch.save({"g_ema": generator.state_dict()}, checkpoint)
+    checkpoint = out / f"{name}.pt"
+    torch.save({"g_ema": random_generator(**options).state_dict()}, checkpoint)
     export_model(ExportJob(generator=checkpoint, name=name, out=out, latent_space=latent_space))
     checkpoint.unlink()
     return out / name
