@@ -81,6 +81,8 @@ class App:
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", size),
             ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+            # The SDK pings every minute while a call waits; the default answers three such pings with GOAWAY.
+            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
         ]
         server = grpc.aio.server(interceptors=[Boundary(self.metrics)], options=options)
         pipeline = Pipeline(self._executor, self.settings.look_ahead_frames)

@@ -1,0 +1,270 @@
+"""The ``stylewire`` command: generate, invert, mix, interpolate, models, serve, version."""
+
+import asyncio
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+from typer.core import TyperGroup
+
+from stylewire.calls import Easing, FileFormat, Method
+from stylewire.cli_output import error_text, models_table, print_written, progress
+from stylewire.cli_words import (
+    AnimationPath,
+    Choices,
+    Seeds,
+    SheetPath,
+    parse_animation_path,
+    parse_layers,
+    parse_seeds,
+    parse_sheet_path,
+)
+from stylewire.client import AsyncClient, Client
+from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
+from stylewire.errors import StylewireError
+from stylewire.results import Inversion, Result
+from stylewire.sheets import in_rows, save_animation, sheet
+from stylewire.sources import LayerChoice, NoiseMode, seed, style
+
+_CALL_SIZE = 16
+"""Latents a call: small enough for a progress bar to move, large enough to fill a batch."""
+_OPEN_CALLS = 16
+
+
+class _Commands(TyperGroup):
+    """Ends a command that failed with one sentence and exit code 1, in one place for all of them."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # typer ends quietly: the reader of our output has gone
+        except (StylewireError, OSError) as error:
+            typer.echo(error_text(error), err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Pictures from StyleGAN2-family models, over gRPC.",
+)
+
+Address = Annotated[str, typer.Option(envvar="STYLEWIRE_ADDRESS", help="host:port of the server.")]
+Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")]
+Model = Annotated[str, typer.Option(help="Name of the model; the server's default model when not given.")]
+Psi = Annotated[float | None, typer.Option(help="Truncation: 1 keeps the code, 0 gives the mean. None by default.")]
+ClassIndex = Annotated[int | None, typer.Option("--class", help="Class, for conditional models.")]
+Noise = Annotated[NoiseMode, typer.Option(help="Pixel noise.")]
+Zoom = Annotated[int, typer.Option(min=1, max=16, help="Enlarge pixels of the written picture, for looking at.")]
+Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpeg and webp.")]
+
+
+@app.command()
+def generate(
+    *,
+    seeds: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Such as 7, 0-15 or 1,4,10-12.")],
+    grid: Annotated[
+        SheetPath | None, typer.Option(parser=parse_sheet_path, metavar="FILE", help="Write one sheet of all.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write one file a seed.")] = None,
+    psi: Psi = None,
+    model: Model = "",
+    class_index: ClassIndex = None,
+    image_format: Annotated[FileFormat, typer.Option("--format", help="Form of the files.")] = "png",
+    quality: Quality = None,
+    noise: Noise = "const",
+    columns: Annotated[int | None, typer.Option(min=1, help="Columns of the sheet.")] = None,
+    zoom: Zoom = 1,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+) -> None:
+    """Make a picture of each seed."""
+    if grid is None and out is None:
+        raise typer.BadParameter("say where to write: --grid FILE, --out DIR or both")
+    latents = [seed(number, psi=psi, class_index=class_index) for number in seeds]
+    parts = [latents[start : start + _CALL_SIZE] for start in range(0, len(latents), _CALL_SIZE)]
+    results: list[Result] = []
+    with Client(address, timeout=timeout) as client:
+        for part in progress(parts, "generate"):
+            results += client.generate(part, model=model, noise=noise, format=image_format, quality=quality)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        for number, result in zip(seeds, results, strict=True):
+            print_written(result.save(out / f"seed{number:04d}.{image_format}"))
+    if grid is not None:
+        sheet(in_rows([result.image for result in results], columns), zoom=zoom).save(grid)
+        print_written(grid)
+
+
+@app.command()
+def invert(
+    *,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG or WebP pictures.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write NAME.npz (w: the code) and NAME.png (reconstruction).")
+    ] = None,
+    grid: Annotated[
+        SheetPath | None,
+        typer.Option(parser=parse_sheet_path, metavar="FILE", help="Write a sheet: inputs above reconstructions."),
+    ] = None,
+    model: Model = "",
+    encoder: Annotated[str, typer.Option(help="Name of the encoder, when the model has several.")] = "",
+    zoom: Zoom = 1,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+) -> None:
+    """Find the codes of pictures."""
+    with Client(address, timeout=timeout) as client:
+        inversions = [
+            client.invert(file, model=model, encoder=encoder, return_reconstruction=True)
+            for file in progress(files, "invert")
+        ]
+    for file, inversion in zip(files, inversions, strict=True):
+        distortion = "" if inversion.distortion is None else f", distortion {inversion.distortion:.4f}"
+        typer.echo(f"{file}: code {list(inversion.code.shape)}{distortion}")
+        if out is not None:
+            _write_inversion(inversion, out / file.stem)
+    if grid is not None:
+        seen = [each.aligned.image if each.aligned else None for each in inversions]
+        made = [each.reconstruction.image if each.reconstruction else None for each in inversions]
+        sheet([seen, made], zoom=zoom).save(grid)
+        print_written(grid)
+
+
+@app.command()
+def mix(
+    *,
+    rows: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Seeds that give the content.")],
+    cols: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Seeds that lend layers.")],
+    styles: Annotated[
+        Choices,
+        typer.Option(parser=parse_layers, metavar="LAYERS", help="Layers lent: coarse, middle, fine or such as 0-3."),
+    ],
+    out: Annotated[SheetPath, typer.Option(parser=parse_sheet_path, metavar="FILE", help="Write the matrix here.")],
+    psi: Psi = None,
+    model: Model = "",
+    zoom: Zoom = 1,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+) -> None:
+    """Mix styles: a matrix with each row's layers replaced by each column's, as in the papers."""
+
+    async def ask() -> tuple[list[Result], list[list[Result]]]:
+        async with AsyncClient(address, timeout=timeout) as client:
+            own = await client.generate([*rows, *cols], psi=psi, model=model)
+            return own, await _mixtures(client, rows, cols, styles, psi=psi, model=model)
+
+    own, mixtures = asyncio.run(ask())
+    heads = [result.image for result in own]
+    lines = [[head, *(m.image for m in line)] for head, line in zip(heads, mixtures, strict=False)]
+    sheet([[None, *heads[len(rows) :]], *lines], zoom=zoom).save(out)
+    print_written(out)
+
+
+@app.command()
+def interpolate(
+    *,
+    seeds: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Keyframes, such as 1,2,3.")],
+    out: Annotated[
+        AnimationPath,
+        typer.Option(parser=parse_animation_path, metavar="PATH", help=".gif, .webp or .png; a folder gets frames."),
+    ],
+    frames: Annotated[int, typer.Option(min=1, help="Frames in all.")] = 60,
+    method: Annotated[Method, typer.Option(help="The path between keyframes.")] = "lerp",
+    easing: Annotated[Easing, typer.Option(help="How time runs between keyframes.")] = "linear",
+    loop: Annotated[bool, typer.Option("--loop", help="Return to the first keyframe.")] = False,
+    fps: Annotated[float, typer.Option(min=0.1, max=100, help="Frames a second of the animation.")] = 25,
+    psi: Psi = None,
+    model: Model = "",
+    zoom: Zoom = 1,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the whole walk.")] = 600,
+) -> None:
+    """Walk through the pictures of seeds."""
+    with Client(address, timeout=timeout) as client:
+        stream = client.interpolate(
+            seeds, frames, method=method, easing=easing, looped=loop, psi=psi, model=model, timeout=timeout
+        )
+        made = list(progress(stream, "interpolate", total=frames))
+    if out.suffix:
+        save_animation([frame.image for frame in made], out, frames_per_second=fps, zoom=zoom)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        for frame in made:
+            frame.save(out / f"frame{frame.index:04d}.png")
+    print_written(out)
+
+
+@app.command()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Address = DEFAULT_ADDRESS,
+    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+) -> None:
+    """List the models of a server."""
+    with Client(address, timeout=timeout) as client:
+        found = client.models()
+    if as_json:
+        typer.echo(json.dumps([MessageToDict(each, preserving_proto_field_name=True) for each in found], indent=2))
+    else:
+        Console().print(models_table(found))
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+def serve(ctx: typer.Context) -> None:
+    """Run a server; `stylewire serve --help` lists its settings."""
+    try:
+        from stylewire.server.app import main as serve_main  # noqa: PLC0415 - an extra, and it imports a runtime
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "stylewire":
+            raise
+        typer.echo(f"the server needs {error.name}: pip install 'stylewire[server,cpu]'", err=True)
+        raise typer.Exit(1) from error
+    raise typer.Exit(serve_main(ctx.args))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(importlib.metadata.version("stylewire"))
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="stylewire")
+
+
+async def _mixtures(
+    client: AsyncClient, rows: Seeds, cols: Seeds, choices: Sequence[LayerChoice], *, psi: float | None, model: str
+) -> list[list[Result]]:
+    """Ask for all cells at once, so that the server can run them in batches."""
+    gate = asyncio.Semaphore(_OPEN_CALLS)
+
+    async def cell(row: int, col: int) -> Result:
+        async with gate:
+            return await client.mix_styles(row, [style(col, each) for each in choices], psi=psi, model=model)
+
+    return [list(line) for line in await asyncio.gather(*(asyncio.gather(*(cell(r, c) for c in cols)) for r in rows))]
+
+
+def _write_inversion(inversion: Inversion, stem: Path) -> None:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(f"{stem}.npz", w=inversion.code[np.newaxis])  # float32[1, L, D], as NVIDIA's projected_w.npz
+    print_written(Path(f"{stem}.npz"))
+    if inversion.reconstruction is not None:
+        print_written(inversion.reconstruction.save(f"{stem}.png"))
+
+
+if __name__ == "__main__":
+    main()

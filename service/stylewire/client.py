@@ -1,0 +1,272 @@
+"""``Client`` and ``AsyncClient``: the RPCs as methods.
+
+Requests are made in ``calls.py``, answers read in ``results.py``, errors translated in ``connection.py``; here are only
+the calls, once for threads and once for asyncio.
+"""
+# ruff: noqa: ASYNC109 - a deadline travels to the server, which then refuses in time; asyncio.timeout stays here
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from types import TracebackType
+from typing import Self, Unpack
+
+import grpc
+import grpc.aio
+
+from stylewire import calls, pb, results
+from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
+from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options, typed_errors
+from stylewire.results import Frame, Inversion, Result
+from stylewire.sources import LatentLike, PhotoLike
+
+
+class Client:
+    """Talks to a stylewire server.
+
+    A client may be shared by threads and should live long: it holds one connection. Every method raises a
+    ``StylewireError`` of the class that the server raised.
+
+    Args:
+        address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
+        timeout: deadline of a call in seconds, when the call gives none of its own.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._channel = grpc.insecure_channel(address, options=channel_options(address))
+        self._stylegan = pb.StyleGanServiceStub(self._channel)
+        self._models = pb.ModelServiceStub(self._channel)
+        self._described: dict[str, pb.Model] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        self._channel.close()
+
+    def generate(
+        self,
+        latents: LatentLike | Iterable[LatentLike],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> list[Result]:
+        """Make one picture from each latent.
+
+        Args:
+            latents: one or many; an integer stands for ``seed(integer)``.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``GenerateOptions``.
+
+        Returns:
+            The pictures in the order of the latents.
+        """
+        request = calls.generate_request(latents, **options)
+        with typed_errors(self.address):
+            response = self._stylegan.Generate(request, timeout=self._deadline(timeout))
+        return results.read_generate(response)
+
+    def invert(
+        self, picture: PhotoLike, *, timeout: float | None = None, **options: Unpack[InvertOptions]
+    ) -> Inversion:
+        """Find the code of a picture.
+
+        Args:
+            picture: a path, the bytes of a PNG, JPEG or WebP file, or a Pillow image.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``InvertOptions``.
+        """
+        request = calls.invert_request(picture, **options)
+        with typed_errors(self.address):
+            response = self._stylegan.Invert(request, timeout=self._deadline(timeout))
+        return results.read_invert(response)
+
+    def mix_styles(
+        self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]
+    ) -> Result:
+        """Replace layers of one latent's code by those of others, and make the picture.
+
+        Args:
+            content: gives the layers that no style replaces.
+            styles: one or many of ``style(latent, layers, weight)``, applied in their order.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``MixOptions``.
+        """
+        chosen = calls.to_styles(styles, options.get("psi"))
+        described = self._describe(options.get("model", "")) if calls.needs_model(chosen) else None
+        request = calls.mix_request(content, chosen, described, **options)
+        with typed_errors(self.address):
+            response = self._stylegan.MixStyles(request, timeout=self._deadline(timeout))
+        return results.read_mix(response)
+
+    def interpolate(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[InterpolateOptions],
+    ) -> Iterator[Frame]:
+        """Walk through keyframes; frames arrive while the server makes the next ones.
+
+        Args:
+            keyframes: 2 or more latents.
+            frame_count: frames in all.
+            timeout: deadline of the whole walk in seconds; None means the client's.
+            **options: see ``InterpolateOptions``.
+
+        Returns:
+            The frames in order. Closing the iterator cancels the call.
+        """
+        request = calls.interpolate_request(keyframes, frame_count, **options)
+        return self._frames(request, self._deadline(timeout))
+
+    def models(self, *, timeout: float | None = None) -> list[pb.Model]:
+        """List the server's models in the order of their names."""
+        found: list[pb.Model] = []
+        request = pb.ListModelsRequest()
+        with typed_errors(self.address):
+            while True:
+                response = self._models.ListModels(request, timeout=self._deadline(timeout))
+                found.extend(response.models)
+                if not response.next_page_token:
+                    return found
+                request = pb.ListModelsRequest(page_token=response.next_page_token)
+
+    def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
+        """Describe one model; an empty name means the server's default model."""
+        with typed_errors(self.address):
+            return self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout)).model
+
+    def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
+        with typed_errors(self.address):
+            stream = self._stylegan.Interpolate(request, timeout=timeout)
+            try:
+                for response in stream:
+                    yield results.read_frame(response)
+            finally:
+                stream.cancel()
+
+    def _describe(self, name: str) -> pb.Model:
+        # A model of one name keeps its layers for as long as the server runs, so one question is enough.
+        if name not in self._described:
+            self._described[name] = self.model(name)
+        return self._described[name]
+
+    def _deadline(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
+
+
+class AsyncClient:
+    """``Client`` for asyncio: the same methods, awaited. Make it inside a running event loop.
+
+    Args:
+        address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
+        timeout: deadline of a call in seconds, when the call gives none of its own.
+    """
+
+    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._channel = grpc.aio.insecure_channel(address, options=channel_options(address))
+        self._stylegan = pb.StyleGanServiceStub(self._channel)
+        self._models = pb.ModelServiceStub(self._channel)
+        self._described: dict[str, pb.Model] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def generate(
+        self,
+        latents: LatentLike | Iterable[LatentLike],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> list[Result]:
+        """Make one picture from each latent; see ``Client.generate``."""
+        request = calls.generate_request(latents, **options)
+        with typed_errors(self.address):
+            response = await self._stylegan.Generate(request, timeout=self._deadline(timeout))
+        return results.read_generate(response)
+
+    async def invert(
+        self, picture: PhotoLike, *, timeout: float | None = None, **options: Unpack[InvertOptions]
+    ) -> Inversion:
+        """Find the code of a picture; see ``Client.invert``."""
+        request = calls.invert_request(picture, **options)
+        with typed_errors(self.address):
+            response = await self._stylegan.Invert(request, timeout=self._deadline(timeout))
+        return results.read_invert(response)
+
+    async def mix_styles(
+        self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]
+    ) -> Result:
+        """Replace layers of one latent's code by those of others; see ``Client.mix_styles``."""
+        chosen = calls.to_styles(styles, options.get("psi"))
+        described = await self._describe(options.get("model", "")) if calls.needs_model(chosen) else None
+        request = calls.mix_request(content, chosen, described, **options)
+        with typed_errors(self.address):
+            response = await self._stylegan.MixStyles(request, timeout=self._deadline(timeout))
+        return results.read_mix(response)
+
+    def interpolate(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[InterpolateOptions],
+    ) -> AsyncIterator[Frame]:
+        """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
+        request = calls.interpolate_request(keyframes, frame_count, **options)
+        return self._frames(request, self._deadline(timeout))
+
+    async def models(self, *, timeout: float | None = None) -> list[pb.Model]:
+        """List the server's models in the order of their names."""
+        found: list[pb.Model] = []
+        request = pb.ListModelsRequest()
+        with typed_errors(self.address):
+            while True:
+                response = await self._models.ListModels(request, timeout=self._deadline(timeout))
+                found.extend(response.models)
+                if not response.next_page_token:
+                    return found
+                request = pb.ListModelsRequest(page_token=response.next_page_token)
+
+    async def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
+        """Describe one model; an empty name means the server's default model."""
+        with typed_errors(self.address):
+            response = await self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout))
+        return response.model
+
+    async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
+        with typed_errors(self.address):
+            stream = self._stylegan.Interpolate(request, timeout=timeout)
+            try:
+                async for response in stream:
+                    yield results.read_frame(response)
+            finally:
+                stream.cancel()
+
+    async def _describe(self, name: str) -> pb.Model:
+        if name not in self._described:
+            self._described[name] = await self.model(name)
+        return self._described[name]
+
+    def _deadline(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout

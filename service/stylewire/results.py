@@ -1,0 +1,229 @@
+"""What a client returns: pictures with their code, timing and origin."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stylewire import pb
+from stylewire.tensors import Array, to_array, to_float_array
+
+if TYPE_CHECKING:
+    import os
+
+    import PIL.Image
+
+_SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "image/png": (".png",),
+    "image/jpeg": (".jpg", ".jpeg"),
+    "image/webp": (".webp",),
+}
+
+
+class Timing(NamedTuple):
+    """Where the server's time of a call went.
+
+    Attributes:
+        queue_seconds: waiting for the networks.
+        inference_seconds: running the networks.
+        encoding_seconds: decoding and encoding pictures.
+    """
+
+    queue_seconds: float
+    inference_seconds: float
+    encoding_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Picture:
+    """A picture as the server sent it.
+
+    Attributes:
+        content: the bytes of a file; empty when ``tensor`` is there.
+        mime_type: media type of ``content``, such as ``image/png``.
+        tensor: for the format ``tensor`` float32[C, H, W], for ``pixels`` uint8[H, W, C]; None for files.
+        width_px: width.
+        height_px: height.
+    """
+
+    content: bytes
+    mime_type: str
+    tensor: NDArray[np.float32] | NDArray[np.uint8] | None
+    width_px: int
+    height_px: int
+
+    @classmethod
+    def read(cls, image: pb.Image) -> Self:
+        """Read a message."""
+        return cls(**_picture_fields(image))
+
+    @property
+    def image(self) -> "PIL.Image.Image":
+        """The picture as a Pillow image, decoded anew at each access.
+
+        Raises:
+            ValueError: the format is ``tensor``, which has no pixels.
+        """
+        import PIL.Image  # noqa: PLC0415 - Pillow's import costs 50 ms that bytes and arrays do not need
+
+        if self.tensor is None:
+            image = PIL.Image.open(io.BytesIO(self.content))
+            image.load()
+            return image
+        pixels = self.array
+        return PIL.Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+    @property
+    def array(self) -> NDArray[np.uint8]:
+        """The picture as uint8[H, W, C], C = 1, 3 or 4.
+
+        Raises:
+            ValueError: the format is ``tensor``, which has no pixels.
+        """
+        if self.tensor is None:
+            pixels = np.asarray(self.image, np.uint8)
+            return pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis]
+        if self.tensor.dtype != np.uint8:
+            raise ValueError('format "tensor" has no pixels: read .tensor, or ask for "pixels" or "png"')
+        return self.tensor.astype(np.uint8, copy=False)
+
+    def save(self, path: "str | os.PathLike[str]") -> Path:
+        """Write the picture to a file of the format that its suffix names.
+
+        The server's own bytes are written when they are of that format; otherwise Pillow converts.
+
+        Raises:
+            OSError: the file cannot be written.
+            ValueError: the suffix is unknown.
+        """
+        target = Path(path)
+        if target.suffix.lower() in _SUFFIXES.get(self.mime_type, ()):
+            target.write_bytes(self.content)
+        else:
+            self.image.save(target)
+        return target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result(Picture):
+    """A generated picture and how it came to be.
+
+    Attributes:
+        code: float32[L, D] after truncation and mixing; None unless asked for.
+        timing: the server's time for the call.
+        batch_size: how many items the networks ran together.
+        model_digest: the same digest gives the same pictures.
+    """
+
+    code: Array | None
+    timing: Timing
+    batch_size: int
+    model_digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Frame(Result):
+    """A picture of an interpolation.
+
+    Attributes:
+        index: the number of the frame, from 0.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Inversion:
+    """The code of a picture.
+
+    Attributes:
+        code: float32[L, D]; ``w_plus(code)`` makes a latent of it.
+        aligned: what the encoder saw; None for label maps.
+        reconstruction: the generator's picture of the code; None unless asked for.
+        distortion: mean squared difference of both over values in [-1, 1]; None unless it could be computed.
+        timing: the server's time for the call.
+        batch_size: how many items the networks ran together.
+        model_digest: the same digest gives the same code.
+    """
+
+    code: Array
+    aligned: Picture | None
+    reconstruction: Picture | None
+    distortion: float | None
+    timing: Timing
+    batch_size: int
+    model_digest: str
+
+
+class _PictureFields(TypedDict):
+    content: bytes
+    mime_type: str
+    tensor: NDArray[np.float32] | NDArray[np.uint8] | None
+    width_px: int
+    height_px: int
+
+
+class _CallFields(TypedDict):
+    timing: Timing
+    batch_size: int
+    model_digest: str
+
+
+def read_generate(response: pb.GenerateResponse) -> list[Result]:
+    """Read the answer of Generate."""
+    codes: list[Array | None] = [_code(tensor) for tensor in response.codes]
+    call = _call_fields(response)
+    return [
+        Result(code=code, **_picture_fields(image), **call)
+        for image, code in zip(response.images, codes or [None] * len(response.images), strict=True)
+    ]
+
+
+def read_invert(response: pb.InvertResponse) -> Inversion:
+    """Read the answer of Invert."""
+    return Inversion(
+        code=_code(response.code),
+        aligned=Picture.read(response.aligned) if response.HasField("aligned") else None,
+        reconstruction=Picture.read(response.reconstruction) if response.HasField("reconstruction") else None,
+        distortion=response.distortion if response.HasField("distortion") else None,
+        **_call_fields(response),
+    )
+
+
+def read_mix(response: pb.MixStylesResponse) -> Result:
+    """Read the answer of MixStyles."""
+    code = _code(response.code) if response.HasField("code") else None
+    return Result(code=code, **_picture_fields(response.image), **_call_fields(response))
+
+
+def read_frame(response: pb.InterpolateResponse) -> Frame:
+    """Read one frame of Interpolate."""
+    code = _code(response.code) if response.HasField("code") else None
+    picture, call = _picture_fields(response.image), _call_fields(response)
+    return Frame(index=response.frame_index, code=code, **picture, **call)
+
+
+def _code(tensor: pb.Tensor) -> Array:
+    return to_float_array(tensor, tuple(tensor.shape))
+
+
+def _picture_fields(image: pb.Image) -> _PictureFields:
+    return _PictureFields(
+        content=image.content,
+        mime_type=image.mime_type,
+        tensor=to_array(image.tensor) if image.HasField("tensor") else None,
+        width_px=image.width_px,
+        height_px=image.height_px,
+    )
+
+
+def _call_fields(
+    response: pb.GenerateResponse | pb.InvertResponse | pb.MixStylesResponse | pb.InterpolateResponse,
+) -> _CallFields:
+    spent = response.timing
+    seconds = [part.ToTimedelta().total_seconds() for part in (spent.queue, spent.inference, spent.encoding)]
+    return _CallFields(timing=Timing(*seconds), batch_size=response.batch.size, model_digest=response.model_digest)

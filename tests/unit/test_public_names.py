@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import stylewire
+
+PUBLIC = [
+    "AsyncClient",
+    "BackendUnavailableError",
+    "Client",
+    "DeadlineError",
+    "DrainingError",
+    "Frame",
+    "InternalError",
+    "InvalidFieldError",
+    "Inversion",
+    "ModelNotFoundError",
+    "ModelNotReadyError",
+    "NoFaceError",
+    "OverloadedError",
+    "PermissionDeniedError",
+    "Picture",
+    "Result",
+    "RetryableError",
+    "StylewireError",
+    "Timing",
+    "UnauthenticatedError",
+    "UnreachableError",
+    "UnsupportedError",
+    "Violation",
+    "layers",
+    "noise",
+    "photo",
+    "resolutions",
+    "seed",
+    "style",
+    "w",
+    "w_plus",
+    "z",
+]
+
+
+def test_public_names_are_these():
+    """A name is public because somebody decided so, and stays until somebody decides otherwise."""
+    assert PUBLIC == stylewire.__all__
+    assert all(hasattr(stylewire, name) for name in PUBLIC)
+
+
+def test_every_error_of_the_table_is_public():
+    """Whatever the server can raise can be caught by its name."""
+    errors = {cls.__name__ for cls in stylewire.errors._TABLE.values()}
+
+    assert set() == errors - set(PUBLIC)
+
+
+def test_import_brings_no_command_line_no_pillow_no_server():
+    """The package imports neither the command line, nor Pillow, nor anything of an extra."""
+    heavy = "{'typer', 'rich', 'PIL', 'pydantic', 'onnxruntime', 'torch', 'prometheus_client'}"
+    script = f"import sys, stylewire; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "[]" == done.stdout.strip()
