@@ -1,0 +1,6 @@
+"""Readers of checkpoint files. Nothing in a file is ever run; see :mod:`.unpickling` for how and why."""
+
+from stylewire_export.checkpoints.config import EncoderCheckpoint, GeneratorCheckpoint, GeneratorConfig
+from stylewire_export.checkpoints.families import read_encoder, read_generator
+
+__all__ = ["EncoderCheckpoint", "GeneratorCheckpoint", "GeneratorConfig", "read_encoder", "read_generator"]

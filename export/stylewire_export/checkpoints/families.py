@@ -1,0 +1,113 @@
+"""Whose file is it? Decided by what is inside; a kind that is known but not supported is refused by its name."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from stylewire_export.checkpoints.config import EncoderCheckpoint, GeneratorCheckpoint
+from stylewire_export.checkpoints.containers import SUPPORTED, Content, read_content
+from stylewire_export.checkpoints.generators import GeneratorTraits, build_generator
+from stylewire_export.checkpoints.nvidia import is_nvidia, read_nvidia
+from stylewire_export.checkpoints.psp import open_psp, read_decoder, read_encoder_part
+from stylewire_export.checkpoints.rosinality import is_rosinality, read_rosinality
+from stylewire_export.checkpoints.tensorflow import is_tensorflow, read_tensorflow
+from stylewire_export.checkpoints.tensors import TensorRecord
+from stylewire_export.errors import CheckpointError, quote
+
+_NEIGHBOURS: Mapping[str, Callable[[Mapping[str, object]], bool]] = {
+    "a StyleGAN1 generator of rosinality's port": lambda state: any("progression.0." in name for name in state),
+    "a DCGAN generator": lambda state: "main.0.weight" in state and "main.12.weight" in state,
+    "an anime-face generator (SRResNet)": lambda state: (
+        {"dense.weight", "residual_block1.conv1.weight"} <= state.keys()
+    ),
+    "a StyleGAN3 generator": lambda state: any(name.startswith("synthesis.input.") for name in state),
+    "a rosinality discriminator": lambda state: "final_linear.0.weight" in state and "convs.0.0.weight" in state,
+}
+
+
+def read_generator(path: Path) -> GeneratorCheckpoint:
+    """Read the generator of a checkpoint without running anything in it.
+
+    Args:
+        path: file of NVIDIA, rosinality, pSp or e4e (of these two: the decoder), or an NVIDIA state dict in a .pt.
+
+    Raises:
+        CheckpointError: what the file is instead, or what is wrong with it, as one sentence.
+    """
+    try:
+        return _generator(read_content(path))
+    except CheckpointError as err:
+        raise CheckpointError(f"{path.name}: {err}") from err
+
+
+def read_encoder(path: Path) -> EncoderCheckpoint:
+    """Read the encoder of a pSp or e4e checkpoint without running anything in it.
+
+    Raises:
+        CheckpointError: what the file is instead, or what is wrong with it, as one sentence.
+    """
+    try:
+        content = read_content(path)
+        if file := open_psp(content.root, content.size_bytes):
+            return read_encoder_part(file)
+        kind = _generator(content).family
+    except CheckpointError as err:
+        raise CheckpointError(f"{path.name}: {err}") from err
+    raise CheckpointError(f"{path.name}: a generator ({kind}) without an encoder; give a pSp or e4e .pt")
+
+
+def _generator(content: Content) -> GeneratorCheckpoint:
+    root, size = content.root, content.size_bytes
+    if type(root) is tuple and is_tensorflow(root):
+        return read_tensorflow(root, size)
+    if type(root) is not dict:
+        raise CheckpointError(f"its top level is {_described(root)}, not a dictionary; {SUPPORTED}")
+    if is_nvidia(root):
+        return read_nvidia(root, size)
+    if file := open_psp(root, size):
+        return read_decoder(file)
+    state, notes = _running_average(root)
+    if is_rosinality(state):
+        mean_w = root.get("latent_avg")
+        if mean_w is not None and type(mean_w) is not TensorRecord:
+            raise CheckpointError("a rosinality file whose latent_avg is no tensor")
+        traits = GeneratorTraits(family="rosinality", notes=notes)
+        return read_rosinality(_only_tensors(state), mean_w, traits, file_bytes=size)
+    if "synthesis.b4.const" in state and "mapping.fc0.weight" in state:
+        traits = GeneratorTraits(family="stylegan2-ada-pytorch state dict", notes=notes)
+        return build_generator(_only_tensors(state), traits, file_bytes=size)
+    for kind, matches in _NEIGHBOURS.items():
+        if matches(state):
+            raise CheckpointError(f"{kind}, which is not supported; {SUPPORTED}")
+    raise CheckpointError(f"an unknown kind of checkpoint, which holds {_listed(state)}; {SUPPORTED}")
+
+
+def _running_average(root: dict[str, object]) -> tuple[Mapping[str, object], tuple[str, ...]]:
+    """Find the state dict of the generator: the running average, the live network, or the whole file."""
+    notes: tuple[str, ...] = ()
+    state: dict[str, object] = root
+    if type(average := root.get("g_ema")) is dict:
+        state = average
+    elif type(live := root.get("g")) is dict:
+        state, notes = live, ("the file has no running average g_ema: the live network g was taken",)
+    names = [name for name in state if type(name) is str]
+    if names and all(name.startswith("module.") for name in names):  # trained on several GPUs
+        return {name.removeprefix("module."): state[name] for name in names}, notes
+    return {name: state[name] for name in names}, notes
+
+
+def _only_tensors(state: Mapping[str, object]) -> dict[str, TensorRecord]:
+    records = {name: value for name, value in state.items() if type(value) is TensorRecord}
+    if other := [name for name in state if name not in records]:
+        raise CheckpointError(f"the state dict holds something that is no tensor: {quote(other[0])}")
+    return records
+
+
+def _described(root: object) -> str:
+    if type(root) is TensorRecord:
+        return f"one tensor of shape {list(root.shape)} (a file of codes?)"
+    return {list: "a list", tuple: "a tuple", str: "text", int: "a number"}.get(type(root), "another object")
+
+
+def _listed(state: Mapping[str, object]) -> str:
+    names = [quote(name, 60) for name in list(state)[:5]]
+    return (", ".join(names) + (" ..." if len(state) > len(names) else "")) or "nothing"

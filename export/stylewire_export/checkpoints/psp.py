@@ -1,0 +1,241 @@
+"""Files of pixel2style2pixel (pSp) and encoder4editing (e4e): an encoder and the generator that it was trained for.
+
+Source: sections 2.1, 2.2 and 2.5 of the format notes; options that are absent mean what they mean in the originals.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log2
+
+from torch import Tensor
+
+from stylewire_export.checkpoints.config import EncoderCheckpoint, EncoderType, GeneratorCheckpoint, InputKind
+from stylewire_export.checkpoints.encoder_layout import EncoderLayout, infer_encoder
+from stylewire_export.checkpoints.generators import GeneratorTraits
+from stylewire_export.checkpoints.rosinality import read_rosinality
+from stylewire_export.checkpoints.standins import AttributeRecord
+from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
+from stylewire_export.errors import CheckpointError, quote
+
+DEFAULT_RESOLUTION_PX = 1024  # set by the originals' inference scripts where the file says nothing
+MAX_LAYERS = 20
+MIN_PYRAMID_STYLES = 7
+MIN_INPUT_PX = 32
+_TASKS = {  # dataset_type -> task
+    "ffhq_encode": "encode",
+    "ffhq_frontalize": "frontalize",
+    "celebs_sketch_to_face": "sketch",
+    "celebs_seg_to_face": "seg",
+    "celebs_super_resolution": "super_resolution",
+    "cars_encode": "encode",
+    "horse_encode": "encode",
+    "church_encode": "encode",
+    "cats_encode": "encode",
+}
+_CARS_INPUT_PX = (192, 256)
+_TYPES_BY_HEAD: Mapping[str, tuple[EncoderType, ...]] = {  # pSp's default first, e4e's default last
+    "pyramid": ("GradualStyleEncoder", "Encoder4Editing"),
+    "w": ("BackboneEncoderUsingLastLayerIntoW", "SingleStyleCodeEncoder"),
+    "w_plus": ("BackboneEncoderUsingLastLayerIntoWPlus",),
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PspFile:
+    """The parts of a file that matter."""
+
+    state: Mapping[str, TensorRecord]
+    options: Mapping[str, object]
+    latent_avg: TensorRecord | None
+    size_bytes: int
+
+    @property
+    def family(self) -> str:
+        """Only e4e writes ``stylegan_size``."""
+        return "encoder4editing" if "stylegan_size" in self.options else "pixel2style2pixel"
+
+    def part(self, prefix: str) -> dict[str, TensorRecord]:
+        """Give the tensors below a prefix, without it."""
+        names = (name for name in self.state if name.startswith(prefix))
+        return {name.removeprefix(prefix): self.state[name].labeled(name) for name in names}
+
+    def option(self, key: str, default: int) -> int:
+        """Give a whole number between 0 and 2^16."""
+        value = self.options.get(key, default)
+        if type(value) is not int or not 0 <= value <= 2**16:
+            raise CheckpointError(f"the option {key} is {quote(value)}, where a whole number is expected")
+        return value
+
+
+def open_psp(root: object, size_bytes: int) -> PspFile | None:
+    """Recognize such a file; None if it is another."""
+    if type(root) is not dict or type(state := root.get("state_dict")) is not dict:
+        return None
+    names = [name for name in state if type(name) is str]
+    if not names or len(names) != len(state) or not all(name.startswith(("encoder.", "decoder.")) for name in names):
+        return None
+    options = root.get("opts", {})
+    if type(options) is AttributeRecord:  # forks pickle the argparse.Namespace itself
+        options = options.state
+    latent_avg = root.get("latent_avg")
+    if type(options) is not dict or any(type(record) is not TensorRecord for record in state.values()):
+        raise CheckpointError("a pSp or e4e file whose options are no dictionary, or whose state holds no tensors")
+    if latent_avg is not None and type(latent_avg) is not TensorRecord:
+        raise CheckpointError("a pSp or e4e file whose latent_avg is no tensor")
+    return PspFile(state, options, latent_avg, size_bytes)
+
+
+def read_decoder(file: PspFile) -> GeneratorCheckpoint:
+    """Read the generator inside; its centre of truncation is latent_avg, if that is one w repeated."""
+    mean_w = None
+    notes: tuple[str, ...] = ()
+    if file.latent_avg is not None and _is_one_row(file.latent_avg):
+        mean_w = _first_row(file.latent_avg)
+        notes = ("the mean of w is the file's latent_avg",)
+    state = file.part("decoder.")
+    if not state:
+        raise CheckpointError("a pSp or e4e file without a decoder; give the generator's own checkpoint")
+    traits = GeneratorTraits(family=f"{file.family}-decoder", pixel_rule="truncate", notes=notes)
+    return read_rosinality(state, mean_w, traits, file_bytes=file.size_bytes)
+
+
+def read_encoder_part(file: PspFile) -> EncoderCheckpoint:
+    """Read the encoder inside."""
+    records = file.part("encoder.")
+    if not records:
+        raise CheckpointError("a pSp or e4e file without an encoder")
+    layout = infer_encoder({name: record.shape for name, record in records.items()})
+    layer_count = _layer_count(file, layout)
+    input_kind = _input_kind(file, layout)
+    task, notes = _task(file, input_kind)
+    used = {name: record for name, record in records.items() if not name.endswith(".num_batches_tracked")}
+    state, tensor_notes = to_tensors(used, file_bytes=file.size_bytes)
+    for name, tensor in state.items():
+        if name.endswith(".running_var") and bool((tensor < 0).any()):
+            raise CheckpointError(f"tensor {quote(name)} holds negative variances: the file is damaged")
+    latent_avg, average_notes = _latent_avg(file, layout, layer_count)
+    return EncoderCheckpoint(
+        family=file.family,
+        encoder_type=_encoder_type(file, layout),
+        task=task,
+        input_kind=input_kind,
+        input_channels=layout.input_channels,
+        input_size_px=_input_size(file, layout),
+        layer_count=layer_count,
+        w_dim=layout.w_dim,
+        state=state,
+        latent_avg=latent_avg,
+        learn_in_w=bool(file.options.get("learn_in_w")),
+        notes=(*notes, *average_notes, *tensor_notes),
+    )
+
+
+def _encoder_type(file: PspFile, layout: EncoderLayout) -> EncoderType:
+    """The two pyramids have the same tensors, and so have the two single-w encoders: the options tell them apart."""
+    possible = _TYPES_BY_HEAD[layout.head]
+    default = possible[-1] if file.family == "encoder4editing" else possible[0]
+    told = file.options.get("encoder_type", default)
+    for encoder_type in possible:
+        if told == encoder_type:
+            return encoder_type
+    raise CheckpointError(
+        f"the options name the encoder {quote(told)}, but its tensors make it {' or '.join(possible)}"
+    )
+
+
+def _layer_count(file: PspFile, layout: EncoderLayout) -> int:
+    """Rows of the code: the tensors tell, and whatever the options say must agree."""
+    told: dict[str, int] = {}
+    if layout.head != "w":
+        told["the encoder's heads"] = layout.style_count
+    if decoder_blocks := sum(
+        name.startswith("decoder.to_rgbs.") for name in file.state if name.endswith("conv.weight")
+    ):
+        told["the decoder"] = 2 * decoder_blocks + 2
+    if "n_styles" in file.options:
+        told["n_styles"] = file.option("n_styles", 0)
+    for key in ("output_size", "stylegan_size"):
+        if key in file.options:
+            told[key] = _layers_of(file.option(key, DEFAULT_RESOLUTION_PX))
+    told = told or {"the default": _layers_of(DEFAULT_RESOLUTION_PX)}
+    first, count = next(iter(told.items()))
+    for source, other in told.items():
+        if other != count:
+            raise CheckpointError(f"{first} stands for {count} style layers, but {source} for {other}")
+    if not 4 <= count <= MAX_LAYERS or (layout.head == "pyramid" and count < MIN_PYRAMID_STYLES):
+        raise CheckpointError(f"an encoder of {count} style layers is not supported (up to {MAX_LAYERS} are)")
+    return count
+
+
+def _layers_of(resolution_px: int) -> int:
+    if resolution_px < 8 or resolution_px & (resolution_px - 1):
+        raise CheckpointError(f"the options name the resolution {resolution_px} px, which is no power of two")
+    return 2 * int(log2(resolution_px)) - 2
+
+
+def _input_kind(file: PspFile, layout: EncoderLayout) -> InputKind:
+    labels, channels = file.option("label_nc", 0), layout.input_channels
+    if file.option("input_nc", channels) != channels or channels != (labels or 3):
+        raise CheckpointError(
+            f"the encoder takes {channels} channels, but the options say input_nc "
+            f"{quote(file.options.get('input_nc', 3))} and label_nc {labels}"
+        )
+    if labels == 0:
+        return "photo"
+    return "sketch" if labels == 1 else "labels"
+
+
+def _task(file: PspFile, input_kind: InputKind) -> tuple[str, tuple[str, ...]]:
+    dataset = file.options.get("dataset_type", "ffhq_encode" if input_kind == "photo" else None)
+    if isinstance(dataset, str) and dataset in _TASKS:
+        return _TASKS[dataset], ()
+    task = {"photo": "encode", "sketch": "sketch", "labels": "seg"}[input_kind]
+    return task, (f"dataset_type {quote(dataset)} is unknown: taken as the task {task}, from the kind of input",)
+
+
+def _input_size(file: PspFile, layout: EncoderLayout) -> tuple[int, int]:
+    """Give (H, W): our own option ``input_size``, or what the originals always resize to."""
+    nominal = layout.nominal_input_px
+    cars = file.options.get("dataset_type") == "cars_encode"
+    told = file.options.get("input_size", list(_CARS_INPUT_PX) if cars else [nominal, nominal])
+    sides = tuple(told) if isinstance(told, list | tuple) else ()
+    if len(sides) != 2 or any(type(side) is not int or not MIN_INPUT_PX <= side <= nominal for side in sides):
+        # above the nominal side, heads see maps larger than one pixel, and the originals mix up the batch
+        raise CheckpointError(
+            f"the input size {quote(told)} is not supported ({MIN_INPUT_PX} to {nominal} px are, as height and width)"
+        )
+    return sides[0], sides[1]
+
+
+def _latent_avg(file: PspFile, layout: EncoderLayout, layer_count: int) -> tuple[Tensor | None, tuple[str, ...]]:
+    """Bring latent_avg, of whatever shape in use, to [L, D]."""
+    record, learned_in_w = file.latent_avg, bool(file.options.get("learn_in_w"))
+    if learned_in_w and layout.head != "w":
+        raise CheckpointError("learn_in_w is set for an encoder that gives a code for every layer: not supported")
+    if record is None:
+        if file.options.get("start_from_latent_avg"):
+            raise CheckpointError("start_from_latent_avg is set, but the file has no latent_avg to add to the codes")
+        return None, ()
+    if not file.options.get("start_from_latent_avg", True):
+        return None, ("latent_avg is in the file but not added, as start_from_latent_avg is off",)
+    if len(record.shape) == 3:
+        record = record.squeezed(0)
+    if record.shape not in ((layout.w_dim,), (1, layout.w_dim), (layer_count, layout.w_dim)):
+        raise CheckpointError(f"latent_avg has shape {list(record.shape)}, which fits no code of [{layer_count}, D]")
+    if learned_in_w and not _is_one_row(record):
+        raise CheckpointError("latent_avg has different rows, but learn_in_w gives one w for all layers")
+    tensors, notes = to_tensors({"latent_avg": record}, file_bytes=file.size_bytes)
+    rows = tensors["latent_avg"].reshape(-1, layout.w_dim)
+    return rows.expand(layer_count, layout.w_dim).contiguous(), tuple(notes)
+
+
+def _is_one_row(record: TensorRecord) -> bool:
+    """Tell whether [D], [1, D], [L, D] or [1, L, D] holds one row, maybe repeated."""
+    if not record.shape or 0 in record.shape:
+        return False
+    rows = record.to_array().reshape(-1, record.shape[-1])
+    return bool((rows == rows[0]).all())
+
+
+def _first_row(record: TensorRecord) -> TensorRecord:
+    return TensorRecord(record.storage, record.offset, record.shape[-1:], record.stride[-1:])

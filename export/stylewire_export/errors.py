@@ -1,0 +1,18 @@
+"""Errors of the export. The command line prints their text as it is: one sentence, no traceback."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint file is not read; the message says what was found and what is supported."""
+
+
+def quote(value: object, limit: int = 120) -> str:
+    """Show a value that came from a file so that it can stand in a message: escaped and cut.
+
+    Containers are never walked: a few bytes of a file can make one of 10^30 items.
+    """
+    if isinstance(value, list | tuple) and all(type(item) in (int, float, bool) for item in value[:limit]):
+        value = list(value[:limit])
+    elif value is not None and not isinstance(value, str | int | float):
+        return f"a {type(value).__name__}"
+    shown = str(value)[: limit + 1]
+    return ascii(shown[:limit] + "..." if len(shown) > limit else shown)
