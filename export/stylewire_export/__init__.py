@@ -1,0 +1,1 @@
+"""Checkpoints to graphs to model directories."""

@@ -1,0 +1,112 @@
+"""Checkpoints to networks: the structure from names and shapes, then the weights, strictly.
+
+The readers have compared all shapes with one another; here they are only counted and sized.
+"""
+
+import re
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stylewire_export.checkpoints.config import EncoderCheckpoint, GeneratorCheckpoint
+from stylewire_export.encoder import COARSE_COUNT, MIDDLE_END, Encoder, EncoderConfig, make_encoder
+from stylewire_export.errors import CheckpointError, quote
+from stylewire_export.generator import Generator
+
+MEAN_SEED, MEAN_SAMPLE_COUNT = 123, 10_000  # as NVIDIA's projector estimates the mean of w
+DERIVED_NAMES = ("resample_filter", "num_batches_tracked", "w_avg")  # the configuration or this module supplies them
+
+
+def load_generator(checkpoint: GeneratorCheckpoint) -> Generator:
+    """Make the generator of a checkpoint.
+
+    Where the file has no mean of w, it is estimated from seeded samples.
+
+    Raises:
+        CheckpointError: tensors are missing or left over.
+    """
+    generator = Generator(checkpoint.config)
+    _load(generator, checkpoint.state, "generator")
+    generator.eval().requires_grad_(requires_grad=False)
+    if not checkpoint.has_w_avg:
+        generator.mapping.w_avg.copy_(_sample_mean(generator))
+    return generator
+
+
+def load_encoder(checkpoint: EncoderCheckpoint) -> Encoder:
+    """Make the encoder of a checkpoint.
+
+    Raises:
+        CheckpointError: tensors are missing or left over.
+    """
+    encoder = make_encoder(encoder_config(checkpoint))
+    _load(encoder, checkpoint.state, "encoder")
+    return encoder.eval().requires_grad_(requires_grad=False)
+
+
+def encoder_config(checkpoint: EncoderCheckpoint) -> EncoderConfig:
+    """Derive the structure of an encoder from the names and shapes of its tensors."""
+    state = checkpoint.state
+
+    def width(name: str) -> int:
+        return state[f"{name}.weight"].shape[0]
+
+    unit_counts = _unit_counts(state)
+    first, second, third, fourth = (sum(unit_counts[: stage + 1]) - 1 for stage in range(4))  # last unit of each stage
+    return EncoderConfig(
+        encoder_type=checkpoint.encoder_type,
+        input_channels=checkpoint.input_channels,
+        input_size_px=checkpoint.input_size_px,
+        layer_count=checkpoint.layer_count,
+        w_dim=checkpoint.w_dim,
+        widths=(
+            width("input_layer.0"),
+            width(f"body.{first}.res_layer.3"),
+            width(f"body.{second}.res_layer.3"),
+            width(f"body.{third}.res_layer.3"),
+            width(f"body.{fourth}.res_layer.3"),
+        ),
+        unit_counts=unit_counts,
+        squeeze_widths=(
+            width(f"body.{first}.res_layer.5.fc1"),
+            width(f"body.{second}.res_layer.5.fc1"),
+            width(f"body.{third}.res_layer.5.fc1"),
+            width(f"body.{fourth}.res_layer.5.fc1"),
+        ),
+        head_depths=(_head_depth(state, 0), _head_depth(state, COARSE_COUNT), _head_depth(state, MIDDLE_END)),
+    )
+
+
+def _unit_counts(state: dict[str, Tensor]) -> tuple[int, int, int, int]:
+    """Count the units of the stages; a convolution in the shortcut stands at the start of the second, third, fourth."""
+    count = len({name.split(".")[1] for name in state if name.startswith("body.")})
+    second, third, fourth = (k for k in range(count) if f"body.{k}.shortcut_layer.0.weight" in state)
+    return second, third - second, fourth - third, count - fourth
+
+
+def _head_depth(state: dict[str, Tensor], head: int) -> int:
+    return sum(re.fullmatch(rf"styles\.{head}\.convs\.\d+\.weight", name) is not None for name in state)
+
+
+def _load(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
+    """Load weights strictly, apart from what the network derives by itself."""
+    missing, surplus = network.load_state_dict(state, strict=False)
+    missing = [name for name in missing if not name.endswith(DERIVED_NAMES)]
+    for names, problem in ((missing, "are missing"), (surplus, "are not part of it")):
+        if names:
+            shown = ", ".join(quote(name) for name in names[:3])
+            raise CheckpointError(
+                f"The {what} is not what its file describes: {len(names)} tensors {problem} ({shown})"
+            )
+
+
+def _sample_mean(generator: Generator) -> Tensor:
+    config, random = generator.config, np.random.RandomState(MEAN_SEED)
+    z = torch.from_numpy(random.randn(MEAN_SAMPLE_COUNT, config.z_dim).astype(np.float32))
+    label = None
+    if config.label_dim:
+        classes = random.randint(config.label_dim, size=MEAN_SAMPLE_COUNT)
+        label = torch.from_numpy(np.eye(config.label_dim, dtype=np.float32)[classes])
+    w: Tensor = generator.mapping(z, label)
+    return w.mean(0)

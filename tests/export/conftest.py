@@ -1,0 +1,190 @@
+"""Golden cases as networks and as exported graph files; a table of the measured differences at the end of the run."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stylewire_export.checkpoints import GeneratorConfig, read_encoder, read_generator
+from stylewire_export.encoder import EncoderConfig, make_encoder
+from stylewire_export.generator import Generator
+from stylewire_export.graphs import Graph, encoder_graph, mapping_graph, synthesis_graph
+from stylewire_export.networks import load_encoder, load_generator
+from stylewire_export.to_onnx import write_onnx
+from stylewire_export.to_torchscript import write_torchscript
+from stylewire_export.verify import open_graph_file
+
+TINY_GENERATOR = GeneratorConfig(
+    z_dim=8,
+    w_dim=8,
+    label_dim=0,
+    embed_dim=0,
+    layer_dim=8,
+    mapping_layer_count=2,
+    resolution_px=32,
+    image_channels=3,
+    architecture="skip",
+    channels=((4, 8), (8, 8), (16, 6), (32, 4)),
+    use_noise=True,
+    resample_filter=(0.125, 0.375, 0.375, 0.125),
+)
+TINY_ENCODER = EncoderConfig(
+    encoder_type="GradualStyleEncoder",
+    input_channels=3,
+    input_size_px=(32, 32),
+    layer_count=8,
+    w_dim=8,
+    widths=(4, 4, 6, 7, 8),
+    unit_counts=(1, 2, 1, 1),
+    squeeze_widths=(1, 1, 2, 2),
+    head_depths=(1, 2, 3),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One golden case in one form: its stored arrays and functions that compute them anew."""
+
+    name: str
+    folder: Path
+    meta: dict
+    arrays: dict[str, np.ndarray]
+    generator: Generator
+    run: Callable[[str, dict], dict]
+
+    def map(self, z, label=None):
+        return self.run("mapping", {"z": z} if label is None else {"z": z, "label": label})["w"]
+
+    def draw(self, codes, strength=1.0):
+        """Pixels and image of codes with the stored noise times ``strength``."""
+        values = {"w_plus": np.ascontiguousarray(codes, np.float32)}
+        if self.generator.synthesis.noise_size:
+            count = len(codes)
+            values |= {
+                "noise_strength": np.full(count, strength, np.float32),
+                "noise": np.zeros((count, 1), np.float32),
+            }
+        return self.run("synthesis", values)
+
+    def codes_of(self, w):
+        return np.repeat(w[:, None], self.generator.synthesis.layer_count, axis=1)  # [N, L, D]
+
+
+def _load_graphs(checkpoint_path: Path) -> tuple[Generator, list[Graph]]:
+    generator = load_generator(read_generator(checkpoint_path))
+    graphs = [mapping_graph(generator), synthesis_graph(generator)]
+    if checkpoint_path.name == "model.pt" and not checkpoint_path.parent.name.startswith("ros"):
+        checkpoint = read_encoder(checkpoint_path)
+        mean_code = checkpoint.latent_avg
+        if mean_code is None:
+            mean_code = generator.mapping.w_avg.new_zeros(checkpoint.layer_count, checkpoint.w_dim)
+        graphs.append(encoder_graph("encoder", load_encoder(checkpoint), mean_code))
+    return generator, graphs
+
+
+@pytest.fixture(scope="session")
+def case(golden, tmp_path_factory) -> Callable[[str, str], Case]:
+    """Give a golden case in a form; networks and files are made once per session."""
+    networks: dict[str, tuple[Generator, list[Graph]]] = {}
+    runs: dict[tuple[str, str], dict] = {}
+    out = tmp_path_factory.mktemp("graphs")
+
+    def open_form(name: str, form: str):
+        graphs = networks[name][1]
+        if form == "pytorch":
+            return {graph.name: graph.run for graph in graphs}
+        suffix, write = (".onnx", write_onnx) if form == "onnx" else (".pt", write_torchscript)
+        opened = {}
+        for graph in graphs:
+            path = out / f"{name}-{graph.name}{suffix}"
+            write(graph, path)
+            opened[graph.name] = open_graph_file(path, graph.inputs, graph.outputs)
+        return opened
+
+    def make(name: str, form: str = "pytorch") -> Case:
+        folder = golden / name
+        meta = json.loads((folder / "meta.json").read_text())
+        if name not in networks:
+            networks[name] = _load_graphs(folder / meta["checkpoint"])
+        if (name, form) not in runs:
+            runs[name, form] = open_form(name, form)
+        with np.load(folder / "io.npz") as file:
+            arrays = {key: file[key] for key in file.files}
+        functions = runs[name, form]
+        return Case(name, folder, meta, arrays, networks[name][0], lambda graph, values: functions[graph](values))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_generator() -> Generator:
+    """A small trained-looking generator: nothing about it is zero or one."""
+    torch.manual_seed(0)
+    generator = Generator(TINY_GENERATOR)
+    with torch.no_grad():
+        for name, parameter in generator.named_parameters():
+            if name.endswith("noise_strength"):
+                parameter.fill_(0.3)
+        generator.mapping.w_avg.normal_()
+    return generator.eval().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder():
+    """A small encoder whose running statistics are not those of a fresh network."""
+    torch.manual_seed(1)
+    encoder = make_encoder(TINY_ENCODER).train()
+    for _ in range(3):
+        encoder(torch.randn(4, 3, 32, 32))
+    return encoder.eval().requires_grad_(requires_grad=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoints(tmp_path_factory, tiny_generator, tiny_encoder) -> tuple[Path, Path]:
+    """The two networks as checkpoint files: a generator's state dict and a pSp encoder."""
+    folder = tmp_path_factory.mktemp("tiny")
+    generator_path, encoder_path = folder / "generator.pt", folder / "encoder.pt"
+    torch.save({"g_ema": tiny_generator.state_dict()}, generator_path)
+    state = {f"encoder.{name}": tensor for name, tensor in tiny_encoder.state_dict().items()}
+    options = {
+        "encoder_type": "GradualStyleEncoder",
+        "input_size": [32, 32],
+        "output_size": 32,
+        "start_from_latent_avg": True,
+    }
+    mean_code = tiny_generator.mapping.w_avg.repeat(8, 1)
+    torch.save({"state_dict": state, "latent_avg": mean_code, "opts": options}, encoder_path)
+    return generator_path, encoder_path
+
+
+@pytest.fixture
+def measure(record_property):
+    """Measure, print and note the largest difference, relative to the largest magnitude of the reference."""
+
+    def relative_error(what: str, expected, got) -> float:
+        assert expected.shape == got.shape
+        error = float(np.abs(got.astype(np.float64) - expected).max() / np.abs(expected).max())
+        print(f"{what}: {error:.1e}")
+        record_property("parity", (what, error))
+        return error
+
+    return relative_error
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print one line a golden case and form: the largest relative difference of every quantity."""
+    table: dict[str, dict[str, float]] = {}
+    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
+        for key, value in report.user_properties:
+            if key == "parity" and report.when == "call":
+                case_name, _, quantity = value[0].rpartition(" ")
+                row = table.setdefault(case_name, {})
+                row[quantity] = max(row.get(quantity, 0.0), value[1])
+    if table:
+        terminalreporter.section("parity with the originals (largest difference / largest magnitude)")
+    for case_name, row in sorted(table.items()):
+        terminalreporter.line(f"{case_name:42}" + "  ".join(f"{key} {error:.1e}" for key, error in sorted(row.items())))
