@@ -3,6 +3,7 @@
 import mmap
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def read_content(path: Path) -> Content:
         if used != len(content):
             raise CheckpointError("bytes follow the end of the pickle: the file is damaged")
     else:
-        raise CheckpointError(f"{_identify(content)}; {SUPPORTED}")
+        raise CheckpointError(f"{next(_guesses(content))}; {SUPPORTED}")
     return Content(root, len(content))
 
 
@@ -84,21 +85,21 @@ def _map_file(path: Path) -> memoryview:
         raise CheckpointError(f"the file cannot be read: {err.strerror}") from err
 
 
-def _identify(content: memoryview) -> str:
-    """Say what a file is that is no container of ours."""
+def _guesses(content: memoryview) -> Iterator[str]:
+    """Say what a file may be that is no container of ours, the best guess first."""
     head = bytes(content[:_TEXT_SAMPLE_BYTES])
-    foreign = next((kind for magic, kind in _FOREIGN.items() if head.startswith(magic)), None)
-    if foreign is None and bytes(content[257:262]) == b"ustar":
-        foreign = "a tar archive (torch before 0.1.10, or files to unpack)"
-    if foreign is None and head[8:9] == b"{" and int.from_bytes(head[:8], "little") < len(content):
-        foreign = "a safetensors file"
-    if foreign is None and (names := _scan_text_pickle(content)) is not None:
-        foreign = f"a pickle of protocol 0 or 1, which no checkpoint uses; it was not run, and names {names}"
-    if foreign is None and re.match(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]", head):
-        foreign = "an ONNX model"
-    if foreign is None and head.isascii() and not re.search(rb"[\x00-\x08\x0e-\x1f]", head):
-        foreign = f"text, not a checkpoint (a failed download?), beginning with {quote(head.decode(), 60)}"
-    return foreign or f"an unknown kind of file, beginning with the bytes {head[:8].hex(' ')}"
+    yield from (kind for magic, kind in _FOREIGN.items() if head.startswith(magic))
+    if bytes(content[257:262]) == b"ustar":
+        yield "a tar archive (torch before 0.1.10, or files to unpack)"
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < len(content):
+        yield "a safetensors file"
+    if (names := _scan_text_pickle(content)) is not None:
+        yield f"a pickle of protocol 0 or 1, which no checkpoint uses; it was not run, and names {names}"
+    if re.match(rb"\x08[\x01-\x20][\x12\x1a\x22\x2a\x32\x3a\x42]", head):
+        yield "an ONNX model"
+    if head.isascii() and not re.search(rb"[\x00-\x08\x0e-\x1f]", head):
+        yield f"text, not a checkpoint (a failed download?), beginning with {quote(head.decode(), 60)}"
+    yield f"an unknown kind of file, beginning with the bytes {head[:8].hex(' ')}"
 
 
 def _scan_text_pickle(content: memoryview) -> str | None:

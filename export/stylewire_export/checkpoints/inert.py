@@ -41,8 +41,8 @@ class StandIn:
     create: Callable[[], object] | None = None
 
 
-class Names(Protocol):
-    """Table of the names that a pickle may use."""
+class NameTable(Protocol):
+    """The names that a pickle may use."""
 
     def find(self, module: str, name: str) -> object:
         """Give the stand-in; raise CheckpointError for any other name."""

@@ -95,8 +95,8 @@ def numpy_names(budget: Budget) -> dict[tuple[str, str], object]:
 def _latin1_encoder(budget: Budget) -> Callable[[tuple[object, ...]], object]:
     def encode(arguments: tuple[object, ...]) -> memoryview:
         """Undo how protocol 2 writes bytes: as text of the code points 0 to 255."""
-        text, *encoding = arguments or (None,)
-        if type(text) is not str or encoding not in (["latin1"], ["latin-1"]):
+        text, encoding = arguments if len(arguments) == 2 else (None, None)
+        if type(text) is not str or encoding not in ("latin1", "latin-1"):
             raise CheckpointError("_codecs.encode is called with something else than text and 'latin1'")
         budget.spend_bytes(len(text))  # the same long text may be passed many times
         try:
@@ -108,8 +108,8 @@ def _latin1_encoder(budget: Budget) -> Callable[[tuple[object, ...]], object]:
 
 
 def _numpy_type(arguments: tuple[object, ...]) -> object:
-    code = arguments[0] if arguments else None
-    if type(code) is not str or code not in _CODES or arguments[1:] != (False, True):
+    code, *flags = arguments if len(arguments) == 3 else (None,)
+    if type(code) is not str or code not in _CODES or flags != [False, True]:
         raise CheckpointError(f"NumPy type {quote(code)} is not supported, only plain numbers are")
     return NumpyType(code)
 

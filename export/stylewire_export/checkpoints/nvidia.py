@@ -61,17 +61,15 @@ def read_nvidia(root: dict[str, object], file_bytes: int) -> GeneratorCheckpoint
     if type(network) is not PersistentObject:
         raise CheckpointError("a pickle of NVIDIA without the generator G_ema, the running average")
     modules = list(_walk(network))
-    names = {module.name for module in modules}
-    if "synthesis.input" in names:
+    if any(module.name == "synthesis.input" for module in modules):
         raise CheckpointError("a StyleGAN3 generator, another architecture; StyleGAN2 generators are supported")
     records = dict(_tensors(modules))
     if not records:
         raise CheckpointError(
             f"the network {quote(network.class_name)} has no parameters: it is incomplete or of an unknown kind"
         )
-    by_name = {module.name: module for module in modules}
     checkpoint = build_generator(records, _traits(modules), file_bytes=file_bytes)
-    _compare(by_name[""], checkpoint)
+    _compare(modules[0], checkpoint)
     return checkpoint
 
 
@@ -91,7 +89,7 @@ def _walk(network: PersistentObject) -> Iterator[Module]:
 
 
 def _attributes(record: PersistentObject) -> Mapping[str, object]:
-    assert isinstance(record.state, dict)  # checked where the record is made
+    assert isinstance(record.state, dict)  # required where the record is made; keys that are no text match nothing
     return record.state
 
 
@@ -122,7 +120,7 @@ def _traits(modules: list[Module]) -> GeneratorTraits:
     of_stylegan3 = any("fused_modconv_default" in block.attributes for block in blocks)
     return GeneratorTraits(
         family="stylegan3-repository" if of_stylegan3 else "stylegan2-ada-pytorch",
-        mapping_lr_multiplier=_common(modules, ("fc",), "bias_gain", 0.01),
+        mapping_lr_multiplier=_lr_multiplier(modules),
         conv_clamp=_clamp(modules),
         fp16_resolution_count=sum(block.attributes.get("use_fp16") is True for block in blocks),
     )
@@ -148,12 +146,11 @@ def _clamp(modules: list[Module]) -> float | None:
     return next(iter(values), None)
 
 
-def _common(modules: list[Module], kinds: tuple[str, ...], key: str, default: float) -> float:
-    values = {_number(module, key, default) for module in modules if module.kind in kinds}
-    value = next(iter(values), default)
-    if len(values) > 1 or value is None:
-        raise CheckpointError(f"the layers have different values of {key}, which is not supported")
-    return value
+def _lr_multiplier(modules: list[Module]) -> float:
+    values = {_number(module, "bias_gain", 0.01) for module in modules if module.kind == "fc"}
+    if len(values) > 1:
+        raise CheckpointError("the mapping layers have different values of bias_gain, which is not supported")
+    return next(iter(values), None) or 0.01
 
 
 def _number(module: Module, key: str, default: float | None) -> float | None:

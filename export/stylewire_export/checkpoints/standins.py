@@ -11,6 +11,8 @@ from stylewire_export.checkpoints.numpy_standins import as_bytes, numpy_names
 from stylewire_export.checkpoints.tensors import TYPES_BY_STORAGE, Storage, TensorRecord, view_storage
 from stylewire_export.errors import CheckpointError, quote
 
+MAX_CLASS_NAME = 200
+
 Table = Mapping[tuple[str, str], object]
 
 
@@ -41,7 +43,7 @@ class PersistentObject(Record):
 
     __slots__ = ("class_name",)
 
-    def __init__(self, class_name: str, state: dict[str, object]) -> None:
+    def __init__(self, class_name: str, state: dict[object, object]) -> None:
         super().__init__(state)
         self.class_name = class_name
 
@@ -127,9 +129,11 @@ def _empty(arguments: tuple[object, ...], create: Callable[[], object]) -> objec
 def _ordered_dict_maker(budget: Budget) -> Callable[[tuple[object, ...]], object]:
     def ordered_dict(arguments: tuple[object, ...]) -> dict[str, object]:
         pairs = _single(arguments) if arguments else []
-        if type(pairs) is not list or any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
+        if type(pairs) is not list:
             raise CheckpointError("an OrderedDict is not made of pairs")
         budget.spend(len(pairs))  # the same long list may be passed many times
+        if any(type(pair) not in (list, tuple) or len(pair) != 2 for pair in pairs):
+            raise CheckpointError("an OrderedDict is not made of pairs")
         if any(type(key) is not str for key, _ in pairs):
             raise CheckpointError("a key of an OrderedDict is no string")
         return dict(pairs)
@@ -140,9 +144,11 @@ def _ordered_dict_maker(budget: Budget) -> Callable[[tuple[object, ...]], object
 def _set_maker(budget: Budget) -> Callable[[tuple[object, ...]], object]:
     def make_set(arguments: tuple[object, ...]) -> set[str]:
         items = _single(arguments)
-        if type(items) is not list or any(type(item) is not str for item in items):
+        if type(items) is not list:
             raise CheckpointError("a set is not made of a list of strings")
         budget.spend(len(items))
+        if any(type(item) is not str for item in items):
+            raise CheckpointError("a set is not made of a list of strings")
         return set(items)
 
     return make_set
@@ -171,8 +177,8 @@ def _persistent_object(arguments: tuple[object, ...]) -> object:
     if type(meta) is not dict or meta.get("type") != "class" or meta.get("version") != 6:
         raise CheckpointError("a persistent object is of an unknown kind or version (version 6 is supported)")
     name, source, state = meta.get("class_name"), meta.get("module_src"), meta.get("state")
-    if type(name) is not str or not name.isidentifier() or type(source) is not str:
+    if type(name) is not str or len(name) > MAX_CLASS_NAME or not name.isidentifier() or type(source) is not str:
         raise CheckpointError("a persistent object has no valid class name or source")
-    if state is not None and (type(state) is not dict or any(type(key) is not str for key in state)):
+    if state is not None and type(state) is not dict:
         raise CheckpointError("the state of a persistent object is no dictionary of attributes")
     return PersistentObject(name, state or {})

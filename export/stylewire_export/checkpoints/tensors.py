@@ -120,7 +120,7 @@ def view_storage(storage: object, offset: object, shape: object, stride: object)
     if type(storage) is not Storage:
         raise CheckpointError("a tensor is built on something that is no storage")
     sizes, steps = _counts(shape), _counts(stride)
-    if type(offset) is not int or offset < 0 or len(sizes) != len(steps) or len(sizes) > MAX_DIMENSIONS:
+    if type(offset) is not int or offset < 0 or len(sizes) != len(steps):
         raise CheckpointError("a tensor has an impossible offset, shape or stride")
     element_count, available = prod(sizes), storage.element_count
     if element_count > min(MAX_ELEMENTS, available):
@@ -149,8 +149,10 @@ def dense_strides(shape: tuple[int, ...], *, column_major: bool = False) -> tupl
 
 
 def _counts(values: object) -> tuple[int, ...]:
-    if type(values) is not tuple or any(type(value) is not int or value < 0 for value in values):
-        raise CheckpointError("a tensor's shape and strides must be tuples of integers, none negative")
+    if type(values) is not tuple or len(values) > MAX_DIMENSIONS:
+        raise CheckpointError(f"a tensor's shape and strides must be tuples of at most {MAX_DIMENSIONS} numbers")
+    if any(type(value) is not int or value < 0 for value in values):
+        raise CheckpointError("a tensor's shape and strides must be whole numbers, none negative")
     return values
 
 

@@ -79,7 +79,9 @@ def read_zip(content: memoryview, budget: Budget) -> object:
         return storage
 
     pickled = _data(content, entries["data.pkl"])
-    root, _ = read_pickle(pickled, names=torch_names(budget), budget=budget, persistent_load=load_storage)
+    root, used = read_pickle(pickled, names=torch_names(budget), budget=budget, persistent_load=load_storage)
+    if used != len(pickled):
+        raise CheckpointError("bytes follow the end of the pickle: the file is damaged")
     return root
 
 

@@ -9,7 +9,7 @@ every step is counted. ``torch.load(weights_only=True)`` is not enough: it canno
 import struct
 from collections.abc import Callable, Mapping
 
-from stylewire_export.checkpoints.inert import MAX_DEPTH, Budget, Names, Record, StandIn, check_depth
+from stylewire_export.checkpoints.inert import MAX_DEPTH, Budget, NameTable, Record, StandIn, check_depth
 from stylewire_export.errors import CheckpointError, quote
 
 MAX_MEMO = 500_000
@@ -21,7 +21,7 @@ PersistentLoad = Callable[[object], object]
 
 
 def read_pickle(
-    content: memoryview, *, names: Names, budget: Budget, persistent_load: PersistentLoad | None = None
+    content: memoryview, *, names: NameTable, budget: Budget, persistent_load: PersistentLoad | None = None
 ) -> tuple[object, int]:
     """Run one pickle.
 
@@ -47,7 +47,7 @@ class _Machine:
     """Stack, marks and memo of the pickle language."""
 
     def __init__(
-        self, content: memoryview, names: Names, budget: Budget, persistent_load: PersistentLoad | None
+        self, content: memoryview, names: NameTable, budget: Budget, persistent_load: PersistentLoad | None
     ) -> None:
         self.content, self.names, self.budget, self.persistent_load = content, names, budget, persistent_load
         self.position = 0
@@ -194,7 +194,7 @@ class _Machine:
     def build(self) -> None:
         state, target = self.pop(), self.top()
         if type(target) is dict:  # torch hangs `_metadata` on a state dict: version numbers, not needed
-            if type(state) is not dict or state.keys() - {"_metadata"}:
+            if type(state) is not dict or len(state) > 1 or (state and "_metadata" not in state):
                 raise CheckpointError("the pickle sets attributes of a dictionary")
         elif isinstance(target, Record):
             target.build(state)
@@ -210,7 +210,7 @@ class _Machine:
         if code == ord("i"):  # INST: a name and a call in one
             raise CheckpointError(f"the pickle uses the opcode INST to call {quote(self.line() + '.' + self.line())}")
         raise CheckpointError(
-            f"byte {self.position - 1} of the pickle is opcode {bytes([code])!r}, which no checkpoint uses"
+            f"byte {self.position - 1} of the pickle is opcode {bytes([code])!r}, which no supported checkpoint uses"
         )
 
     def protocol(self) -> None:
