@@ -54,7 +54,7 @@ REASONS = {
     "numpy_runstring.pkl": "forbidden name 'numpy.testing._private.utils.runstring'",
     "persistent_id_payload.pt": "forbidden name 'posix.system'",
     "module_source.pkl": "has no parameters",
-    "memo_bomb.pkl": "no checkpoint uses",
+    "memo_bomb.pkl": "no supported checkpoint uses",
     "deep_nesting.pkl": "nests deeper than 200",
     "huge_tensor.pt": "9895604649984 elements",
     "offset_out_of_bounds.pt": "reaches element 243 of a storage of 144",

@@ -166,7 +166,6 @@ def test_numpy_array_keeps_its_values(order):
         ({"class_name": None}, "no valid class name"),
         ({"module_src": b"bytes"}, "no valid class name or source"),
         ({"state": [1]}, "no dictionary of attributes"),
-        ({"state": {1: 2}}, "no dictionary of attributes"),
     ],
 )
 def test_persistent_object_of_another_kind_is_refused(meta, reason):
@@ -198,6 +197,11 @@ NESTED_STORAGE = (
 NESTED_CALL = b"ctorch.storage\n_load_from_bytes\nq\x00(C" + bytes([len(NESTED_STORAGE)]) + NESTED_STORAGE + b"tq\x01"
 
 
+PERSISTENT = b"ctorch_utils.persistence\n_reconstruct_persistent_obj\n"
+META = b"X\4\0\0\0typeX\5\0\0\0classX\7\0\0\0versionK\6X\n\0\0\0class_nameX\1\0\0\0GX\n\0\0\0module_srcX\0\0\0\0"
+LONG_DICT = b"}(" + b"".join(b"J" + struct.pack("<i", key) + b"N" for key in range(100_000)) + b"u"
+
+
 def _repeated(function_and_arguments, count=300_000):
     """Call the function in memo 0 with the arguments in memo 1, again and again."""
     return b"(" + function_and_arguments + b"h\x00h\x01R" * count + b"t"
@@ -211,8 +215,11 @@ def _repeated(function_and_arguments, count=300_000):
         (_repeated(b"cbuiltins\nset\nq\x00](" + _text("a") * 20_000 + b"e\x85q\x01"), "steps"),
         (_repeated(b"c_codecs\nencode\nq\x00(" + _text("a" * 10**7) + _text("latin1") + b"tq\x01"), "more bytes"),
         (_repeated(NESTED_CALL), "steps"),
+        (_repeated(b"cnumpy\ndtype\nq\x00(" + b"N" * 100_000 + b"tq\x01"), "NumPy type"),
+        (_repeated(ORDERED_DICT + b"q\x00](" + b"N" * 100_000 + b"e\x85q\x01"), "pairs"),
+        (b"}" + LONG_DICT + b"q\x00" + b"b" + b"h\x00b" * 300_000, "attributes of a dictionary"),
     ],
-    ids=["steps", "OrderedDict", "set", "encode", "nested storages"],
+    ids=["steps", "OrderedDict", "set", "encode", "nested storages", "dtype", "pairs", "BUILD"],
 )
 def test_amplified_work_is_cut_off(body, reason):
     """Few bytes that ask for much work (the same long argument, again and again) run out of budget within seconds."""
@@ -220,6 +227,17 @@ def test_amplified_work_is_cut_off(body, reason):
 
     with pytest.raises(CheckpointError, match=reason):
         _read(body)
+    assert time.monotonic() - started < 15
+
+
+def test_shared_state_is_checked_once():
+    """A long dictionary of attributes under 90,000 modules costs no more than one."""
+    meta = b"}(" + META + _text("state") + LONG_DICT + b"u"
+    started = time.monotonic()
+
+    modules = _read(_repeated(PERSISTENT + b"q\x00" + meta + b"\x85q\x01", 90_000))
+
+    assert 90_000 < len(modules)
     assert time.monotonic() - started < 15
 
 
