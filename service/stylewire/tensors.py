@@ -22,9 +22,17 @@ class TensorError(ValueError):
 
 
 def to_tensor(array: NDArray[np.float32] | NDArray[np.uint8]) -> pb.Tensor:
-    """Pack an array.
+    """Pack an array; see ``fill_tensor``."""
+    tensor = pb.Tensor()
+    fill_tensor(tensor, array)
+    return tensor
+
+
+def fill_tensor(tensor: pb.Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> None:
+    """Pack an array into an empty tensor, such as that of a reply: a finished tensor would be copied into it.
 
     Args:
+        tensor: where to.
         array: float32 or uint8 of any shape.
 
     Raises:
@@ -33,8 +41,9 @@ def to_tensor(array: NDArray[np.float32] | NDArray[np.uint8]) -> pb.Tensor:
     data_type = _TYPES.get(array.dtype.newbyteorder("<"))
     if data_type is None:
         raise TensorError(f"dtype {array.dtype} cannot be sent; convert to float32 or uint8")
-    data = np.ascontiguousarray(array, _DTYPES[data_type]).tobytes()
-    return pb.Tensor(data_type=data_type, shape=array.shape, data=data)
+    tensor.data_type = data_type
+    tensor.shape.extend(array.shape)
+    tensor.data = np.ascontiguousarray(array, _DTYPES[data_type]).tobytes()
 
 
 def to_array(tensor: pb.Tensor) -> NDArray[np.float32] | NDArray[np.uint8]:

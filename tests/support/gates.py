@@ -1,6 +1,8 @@
 """Graphs of a running server that wait, sleep or fail when a test says so."""
 
+import asyncio
 import contextlib
+import copy
 import threading
 from collections.abc import Iterator
 
@@ -52,24 +54,36 @@ class Gate:
 @contextlib.contextmanager
 def held(server, graph: str, model: str = "") -> Iterator[Gate]:
     """Hold a graph of a running server; it is open again afterwards."""
-    batcher = server.app.registry.get(model).batcher(graph)
-    gate = Gate(batcher)
-    before = batcher._run, batcher._observer
-    batcher._run, batcher._observer = gate.run, gate
-    try:
-        yield gate
-    finally:
-        gate.open()
-        batcher._run, batcher._observer = before
+    with _restored(server, graph, model) as batcher:
+        gate = Gate(batcher)
+        batcher._run, batcher._observer = gate.run, gate
+        try:
+            yield gate
+        finally:
+            gate.open()
 
 
 @contextlib.contextmanager
 def replaced(server, graph: str, make_run, model: str = "") -> Iterator[None]:
     """Run ``make_run(run)`` in place of a graph's ``run``."""
-    batcher = server.app.registry.get(model).batcher(graph)
-    before = batcher._run
-    batcher._run = make_run(before)
-    try:
+    with _restored(server, graph, model) as batcher:
+        batcher._run = make_run(batcher._run)
         yield
+
+
+@contextlib.contextmanager
+def _restored(server, graph, model) -> Iterator:
+    """Lend a batcher; afterwards it is as it was, and has not learned what waiting costs."""
+    batcher = server.app.registry.get(model).batcher(graph)
+    before = batcher._run, batcher._observer, batcher.costs
+    batcher.costs = copy.copy(batcher.costs)
+    try:
+        yield batcher
     finally:
-        batcher._run = before
+        server.call(_idle(batcher))
+        batcher._run, batcher._observer, batcher.costs = before
+
+
+async def _idle(batcher) -> None:
+    while batcher._entries or batcher._running_until:  # noqa: ASYNC110 - it has no event for this, and needs none
+        await asyncio.sleep(0)

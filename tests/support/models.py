@@ -9,18 +9,18 @@ from stylewire_export.checkpoints.config import GeneratorConfig
 from stylewire_export.generator import Generator
 
 
-def random_generator(*, seed: int, label_dim: int = 0, image_channels: int = 3) -> Generator:
-    """Make a generator: 32 px, Z = D = 16, 8 rows; equal seeds give equal weights."""
+def random_generator(*, seed: int, label_dim: int = 0, image_channels: int = 3, resolution_px: int = 32) -> Generator:
+    """Make a generator: Z = D = 16, 8 rows at 32 px; equal seeds give equal weights."""
     config = GeneratorConfig(
         z_dim=16,
         w_dim=16,
         label_dim=label_dim,
-        resolution_px=32,
+        resolution_px=resolution_px,
         image_channels=image_channels,
         mapping_layer_count=2,
         mapping_lr_multiplier=0.01,
         architecture="skip",
-        channels=((4, 16), (8, 16), (16, 8), (32, 8)),
+        channels=tuple((2**k, 16 if k < 4 else 8) for k in range(2, resolution_px.bit_length())),
         conv_clamp=None,
         use_noise=True,
         resample_filter=(1 / 8, 3 / 8, 3 / 8, 1 / 8),

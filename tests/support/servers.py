@@ -107,6 +107,10 @@ class ServerProcess:
     def stop(self, signal_number: int, timeout: float = 30) -> tuple[int, str]:
         """Send a signal; returns the exit code and what the server logged."""
         self.process.send_signal(signal_number)
+        return self.wait(timeout)
+
+    def wait(self, timeout: float = 30) -> tuple[int, str]:
+        """Wait for the end; returns the exit code and what the server logged."""
         log = self.process.communicate(timeout=timeout)[1]
         return self.process.returncode, log
 

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from pathlib import Path
@@ -19,6 +20,7 @@ from stylewire.errors import StylewireError
 from stylewire.manifest import ManifestError
 from stylewire.server import logs
 from stylewire.server.boundary import Boundary
+from stylewire.server.health import HealthServicer
 from stylewire.server.metrics import Method, Metrics
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.registry import Registry
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _ALIVE = health.OVERALL_HEALTH
 _READY = pb.STYLEGAN_SERVICE
+_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 _SERVICE_FILES = (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
 
 
@@ -45,8 +48,9 @@ class App:
         self.metrics = Metrics()
         self.registry = Registry.open(settings.models or demo_models(), settings, self.metrics)
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
-        self._health = health.aio.HealthServicer()
+        self._health = HealthServicer()
         self._server = self._build()
+        self._stop_metrics: Callable[[], None] = lambda: None
         self.port = self.metrics_port = 0
 
     async def start(self) -> None:
@@ -59,9 +63,13 @@ class App:
         """
         await self._health.set(_ALIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._health.set(_READY, health_pb2.HealthCheckResponse.NOT_SERVING)
-        self.port, self.metrics_port = self._listen()
-        await self._server.start()
-        await self.registry.load()
+        try:
+            self.port, self.metrics_port = self._listen()
+            await self._server.start()
+            await self.registry.load()
+        except BaseException:
+            await self._close(0)
+            raise
         await self._health.set(_READY, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, drain_seconds: float) -> None:
@@ -69,11 +77,14 @@ class App:
         await self._health.enter_graceful_shutdown()
         log.info("draining for %g s", drain_seconds)
         await asyncio.sleep(drain_seconds)
-        await self._server.stop(self.settings.grace_seconds)
-        await asyncio.wait_for(self.registry.close(), max(1.0, self.settings.grace_seconds))
+        await self._close(self.settings.grace_seconds)
+        log.info("stopped")
+
+    async def _close(self, grace_seconds: float) -> None:
+        await self._server.stop(grace_seconds)
+        await asyncio.wait_for(self.registry.close(), max(1.0, grace_seconds))
         self._executor.shutdown(cancel_futures=True)
         await asyncio.to_thread(self._stop_metrics)
-        log.info("stopped")
 
     def _build(self) -> grpc.aio.Server:
         size = self.settings.max_message_bytes
@@ -152,12 +163,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _methods() -> list[Method]:
     kinds = {(False, False): "unary", (False, True): "server_stream", (True, True): "bidi_stream"}
-    return [
+    described = [
         Method(kinds[method.client_streaming, method.server_streaming], service.full_name, method.name)
         for file in _SERVICE_FILES
         for service in file.services_by_name.values()
         for method in service.methods
     ]
+    return [*described, Method("bidi_stream", _REFLECTION_V1, "ServerReflectionInfo")]
 
 
 def _add_reflection(server: grpc.aio.Server) -> None:
@@ -171,7 +183,7 @@ def _add_reflection(server: grpc.aio.Server) -> None:
             response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
         )
     }
-    for name in (reflection.SERVICE_NAME, "grpc.reflection.v1.ServerReflection"):
+    for name in (reflection.SERVICE_NAME, _REFLECTION_V1):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 

@@ -6,19 +6,29 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from stylewire.errors import InternalError, OverloadedError, StylewireError, to_status
+from stylewire.errors import (
+    InternalError,
+    InvalidFieldError,
+    OverloadedError,
+    StylewireError,
+    Violation,
+    to_status,
+)
 from stylewire.server.metrics import PHASES, Method, Metrics
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
+_DEADLINE_SLACK_SECONDS = 0.1
+"""A client's clock starts first, so its cancellation at the deadline arrives a little before the server's deadline."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _Handler: TypeAlias = Any
 """A grpc.RpcMethodHandler; its stubs describe synchronous handlers only."""
@@ -63,59 +73,65 @@ class Boundary(grpc.aio.ServerInterceptor):
         return self._unary(handler, _Call(Method("unary", service, name), request_id))
 
     def _unary(self, handler: _Handler, call: _Call) -> _Handler:
-        async def answer(request: Any, context: _Context) -> Any:
-            async with self._account(call, request, context):
-                response = await handler.unary_unary(request, context)
+        async def answer(content: bytes, context: _Context) -> Any:
+            async with self._account(call, context):
+                response = await handler.unary_unary(_read(handler, call, content), context)
                 self._count_reply(call, response)
                 return response
 
-        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
     def _streaming(self, handler: _Handler, call: _Call) -> _Handler:
         stream = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
-        async def answer(request: Any, context: _Context) -> AsyncIterator[Any]:
-            async with self._account(call, request, context):
+        async def answer(request: Any, context: _Context) -> None:
+            async with self._account(call, context):
+                if not handler.request_streaming:
+                    request = _read(handler, call, request)
                 messages: Any = stream(request, context)
                 if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
                     await messages
                     return
-                async for response in messages:
-                    self._count_reply(call, response)
-                    yield response
+                # Not yielded: grpc drops a generator whose client has left, and its end would never be counted.
+                async with aclosing(messages):
+                    async for response in messages:
+                        self._count_reply(call, response)
+                        await _write(context, response)
 
-        make = (
-            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-        )
-        return make(answer, handler.request_deserializer, handler.response_serializer)
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                answer, handler.request_deserializer, handler.response_serializer
+            )
+        return grpc.unary_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
     @asynccontextmanager
-    async def _account(self, call: _Call, request: Any, context: _Context) -> AsyncIterator[None]:
+    async def _account(self, call: _Call, context: _Context) -> AsyncIterator[None]:
         started = time.monotonic()
         self._metrics.started.labels(*call.method).inc()
         self._metrics.received.labels(*call.method).inc()
-        call.model = getattr(request, "model", "")
+        refusal: StylewireError | None = None
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         try:
             yield
             call.code = _set_code(context)
         except asyncio.CancelledError:  # the client left, or its deadline passed
-            expired = (context.time_remaining() or 1) <= 0
+            remaining = context.time_remaining()
+            expired = remaining is not None and remaining < _DEADLINE_SLACK_SECONDS
             call.code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
             raise
         except grpc.aio.AbortError:
             call.code = _set_code(context)
             raise
         except StylewireError as err:
-            call.code = err.code
-            await _abort(context, err, call.request_id)
+            refusal, call.code = err, err.code
         except Exception:
             call.code = grpc.StatusCode.INTERNAL
             log.exception("request %s of %s failed", call.request_id, call.method.name)
-            hidden = InternalError(f"internal error; the server's log has it under request id {call.request_id}")
-            await _abort(context, hidden, call.request_id)
+            refusal = InternalError(f"internal error; the server's log has it under request id {call.request_id}")
         finally:
             self._finish(call, time.monotonic() - started)
+        if refusal:  # counted first: whoever has the answer finds it in the metrics
+            await _abort(context, refusal, call.request_id)
 
     def _count_reply(self, call: _Call, response: Any) -> None:
         self._metrics.sent.labels(*call.method).inc()
@@ -143,6 +159,23 @@ class Boundary(grpc.aio.ServerInterceptor):
             call.inference_seconds * 1e3,
             call.batch_size,
         )
+
+
+def _read(handler: _Handler, call: _Call, content: bytes) -> Any:
+    """Parse a request here and not in grpc, which would answer UNKNOWN, count nothing and log a traceback."""
+    try:
+        request = handler.request_deserializer(content)
+    except DecodeError as err:
+        raise InvalidFieldError.of([Violation("", f"the bytes are no request of {call.method.name}")]) from err
+    call.model = getattr(request, "model", "")
+    return request
+
+
+async def _write(context: _Context, response: Any) -> None:
+    try:
+        await context.write(response)
+    except grpc.aio.InternalError as err:  # what grpc raises when the client leaves during a write
+        raise asyncio.CancelledError from err
 
 
 async def _abort(context: _Context, err: StylewireError, request_id: str) -> None:

@@ -96,7 +96,9 @@ class Pipeline:
         if job.method is jobs.Method.SLERP:
             return on_circle
         codes = np.stack(await self._codes(job.keyframes, run))  # [K, L, D]
-        path = CubicPath.through(codes, looped=job.looped) if job.method is jobs.Method.CUBIC else LinePath(codes)
+        path: CubicPath | LinePath = LinePath(codes)
+        if job.method is jobs.Method.CUBIC:  # a spline through hundreds of large knots
+            path = await self._off_loop(CubicPath.through, codes, looped=job.looped)
 
         async def on_path(index: int, run: Run) -> Array:  # noqa: ARG001 - nothing takes time here
             return path.at(positions[index])

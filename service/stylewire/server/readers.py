@@ -153,19 +153,19 @@ class Reader:
 
     def photo(self, path: str, message: pb.ImageSource, model: Model) -> jobs.Photo | None:
         """Read a picture; decodes it, so call this off the event loop."""
-        landmarks = photos.points(message.landmarks)
         aligned = self.choice(f"{path}.alignment", message.alignment, _ALIGNMENTS, fallback=False)
         if aligned and not message.HasField("landmarks"):
             self._refuse(UnsupportedError(f"{path}: this server finds no faces by itself; send landmarks"))
         if not aligned and message.HasField("landmarks"):
             self.wrong(f"{path}.landmarks", "are only used with FACE alignment; leave them out or set alignment")
+        landmarks = photos.points(message.landmarks) if aligned and message.HasField("landmarks") else None
         if not message.content:
             self.wrong(f"{path}.content", "is empty; required, a PNG, JPEG or WebP file")
             return None
         try:
             encoder = model.encoder(message.encoder)
             self.needs(model, encoder.graph)
-            return photos.prepare(message.content, landmarks if aligned else None, model, encoder, self._limits)
+            return photos.prepare(message.content, landmarks, model, encoder, self._limits)
         except ImageError as err:
             self.wrong(f"{path}.content", str(err))
         except photos.LandmarkError as err:

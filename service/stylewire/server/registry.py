@@ -98,7 +98,8 @@ class Model:
         if found is None:
             known = ", ".join(encoders)
             raise ModelNotFoundError(
-                f"model {self.name!r} has no encoder {name!r}; it has {known}", resource=("stylewire.Encoder", name)
+                f"model {self.name!r} has no encoder {name[:80]!r}; it has {known}",
+                resource=("stylewire.Encoder", name[:80]),
             )
         return found
 

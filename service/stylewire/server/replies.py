@@ -1,9 +1,13 @@
-"""Answers -> messages."""
+"""Answers -> messages. They are filled in place: protobuf copies a message that is put into another one."""
+
+from typing import TypeAlias
 
 from stylewire import pb
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.registry import Model, State
-from stylewire.tensors import to_tensor
+from stylewire.tensors import fill_tensor
+
+_Reply: TypeAlias = pb.GenerateResponse | pb.InvertResponse | pb.MixStylesResponse | pb.InterpolateResponse
 
 _STATES = {
     State.LOADING: pb.Model.STATE_LOADING,
@@ -14,49 +18,39 @@ _STATES = {
 
 def generate(answer: Answer, digest: str, *, return_codes: bool) -> pb.GenerateResponse:
     """Build the reply of Generate."""
-    return pb.GenerateResponse(
-        images=[_image(picture) for picture in answer.pictures],
-        codes=[to_tensor(code) for code in answer.codes] if return_codes else (),
-        timing=_timing(answer.run),
-        batch=pb.BatchInfo(size=answer.run.batch_size),
-        model_digest=digest,
-    )
+    reply = pb.GenerateResponse(model_digest=digest)
+    for picture in answer.pictures:
+        _fill_image(reply.images.add(), picture)
+    for code in answer.codes if return_codes else ():
+        fill_tensor(reply.codes.add(), code)
+    _fill_run(reply, answer.run)
+    return reply
 
 
 def mix(answer: Answer, digest: str, *, return_code: bool) -> pb.MixStylesResponse:
     """Build the reply of MixStyles."""
-    return pb.MixStylesResponse(
-        image=_image(answer.pictures[0]),
-        code=to_tensor(answer.codes[0]) if return_code else None,
-        timing=_timing(answer.run),
-        batch=pb.BatchInfo(size=answer.run.batch_size),
-        model_digest=digest,
-    )
+    reply = pb.MixStylesResponse(model_digest=digest)
+    _fill_single(reply, answer, return_code=return_code)
+    return reply
 
 
 def frame(answer: Answer, index: int, digest: str, *, return_code: bool) -> pb.InterpolateResponse:
     """Build one message of Interpolate."""
-    return pb.InterpolateResponse(
-        frame_index=index,
-        image=_image(answer.pictures[0]),
-        code=to_tensor(answer.codes[0]) if return_code else None,
-        timing=_timing(answer.run),
-        batch=pb.BatchInfo(size=answer.run.batch_size),
-        model_digest=digest,
-    )
+    reply = pb.InterpolateResponse(frame_index=index, model_digest=digest)
+    _fill_single(reply, answer, return_code=return_code)
+    return reply
 
 
 def invert(answer: InvertAnswer, digest: str) -> pb.InvertResponse:
     """Build the reply of Invert."""
-    return pb.InvertResponse(
-        code=to_tensor(answer.code),
-        aligned=_image(answer.aligned) if answer.aligned else None,
-        reconstruction=_image(answer.reconstruction) if answer.reconstruction else None,
-        distortion=answer.distortion,
-        timing=_timing(answer.run),
-        batch=pb.BatchInfo(size=answer.run.batch_size),
-        model_digest=digest,
-    )
+    reply = pb.InvertResponse(distortion=answer.distortion, model_digest=digest)
+    fill_tensor(reply.code, answer.code)
+    if answer.aligned:
+        _fill_image(reply.aligned, answer.aligned)
+    if answer.reconstruction:
+        _fill_image(reply.reconstruction, answer.reconstruction)
+    _fill_run(reply, answer.run)
+    return reply
 
 
 def model(found: Model, *, default: bool) -> pb.Model:
@@ -106,21 +100,26 @@ def _capabilities(found: Model) -> list[pb.Capability.ValueType]:
     return [capability for capability, has in able.items() if has]
 
 
-def _image(picture: Picture) -> pb.Image:
-    image = pb.Image(mime_type=picture.mime_type, width_px=picture.width_px, height_px=picture.height_px)
+def _fill_single(reply: pb.MixStylesResponse | pb.InterpolateResponse, answer: Answer, *, return_code: bool) -> None:
+    _fill_image(reply.image, answer.pictures[0])
+    if return_code:
+        fill_tensor(reply.code, answer.codes[0])
+    _fill_run(reply, answer.run)
+
+
+def _fill_image(image: pb.Image, picture: Picture) -> None:
+    image.mime_type, image.width_px, image.height_px = picture.mime_type, picture.width_px, picture.height_px
     if picture.array is None:
         image.content = picture.content
     else:
-        image.tensor.CopyFrom(to_tensor(picture.array))
-    return image
+        fill_tensor(image.tensor, picture.array)
 
 
-def _timing(run: Run) -> pb.Timing:
-    return pb.Timing(
-        queue=_duration(run.queue_seconds),
-        inference=_duration(run.inference_seconds),
-        encoding=_duration(run.encoding_seconds),
-    )
+def _fill_run(reply: _Reply, run: Run) -> None:
+    reply.timing.queue.CopyFrom(_duration(run.queue_seconds))
+    reply.timing.inference.CopyFrom(_duration(run.inference_seconds))
+    reply.timing.encoding.CopyFrom(_duration(run.encoding_seconds))
+    reply.batch.size = run.batch_size
 
 
 def _duration(seconds: float) -> pb.Duration:

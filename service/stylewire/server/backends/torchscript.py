@@ -1,5 +1,6 @@
 """Graphs as TorchScript, run by PyTorch on the CPU or on CUDA."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,7 +31,10 @@ class TorchScriptBackend:
         torch.set_num_threads(options.threads)
         # The profiling executor compiles anew for every batch size it meets: seconds of latency for nothing gained.
         torch._C._jit_set_profiling_executor(False)  # noqa: SLF001 - no public name exists
-        self._module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=options.device)  # type: ignore[no-untyped-call]  # torch ships no types for it
+        with warnings.catch_warnings():
+            # PyTorch would rather have torch.export; TorchScript is what Triton and LibTorch load.
+            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+            self._module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=options.device)  # type: ignore[no-untyped-call]  # torch ships no types for it
         self.device = options.device
         taken = len(list(self._module.graph.inputs())) - 1  # the first is the module itself
         self.input_names = _INPUTS[path.stem.partition("-")[0]][:taken]
