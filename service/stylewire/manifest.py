@@ -104,9 +104,9 @@ class Manifest(_Record):
     resolution_px: Size
     image_channels: Annotated[int, Field(ge=1, le=4)]
     z_dim: Size
-    w_dim: Size
+    w_dim: Count
     label_dim: Count = 0
-    layer_count: Size
+    layer_count: Count
     layers: tuple[LayerInfo, ...]
     noise_size: Count
     latent_space: Annotated[str, Field(min_length=1, max_length=200)]

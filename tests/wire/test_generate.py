@@ -9,6 +9,7 @@ from PIL import Image
 
 from stylewire import latents, pb
 from stylewire.tensors import to_array, to_tensor
+from support.servers import running_server
 
 
 def pixels(image: pb.Image) -> np.ndarray:
@@ -177,3 +178,16 @@ def test_reply_tells_time_batch_and_digest(demo):
     assert 3 == reply.batch.size
     assert reply.timing.inference.nanos > 0
     assert reply.model_digest.startswith("sha256:")
+
+
+def test_reply_over_the_message_limit_is_refused(small_models):
+    """Files whose sum is larger than a message are refused with what to change, not dropped by gRPC."""
+    with (
+        running_server(models=small_models, default_model="plain", max_message_bytes=20_000) as server,
+        server.channel() as channel,
+        pytest.raises(grpc.RpcError) as caught,
+    ):
+        generate(pb.StyleGanServiceStub(channel), *(pb.Latent(seed=seed) for seed in range(40)))
+
+    assert grpc.StatusCode.INVALID_ARGUMENT == caught.value.code()
+    assert "the limit of a reply is 20000" in caught.value.details()

@@ -5,22 +5,25 @@ import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import ParamSpec, TypeAlias, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stylewire import latents
 from stylewire.keyframes import CubicPath, LinePath, frame_positions, segment
 from stylewire.latents import Array
 from stylewire.server import jobs, pictures
-from stylewire.server.answers import Answer, InvertAnswer, Run
+from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
+from stylewire.server.backends import Arrays
 from stylewire.server.registry import Model
+from stylewire.server.walks import ZWalk
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_CodeAt: TypeAlias = Callable[[int, Run], Awaitable[Array]]
-"""Frame number -> code float32[L, D]."""
+_CodeAt: TypeAlias = Callable[[float, Run], Awaitable[Array]]
+"""Position in units of keyframes -> code float32[L, D]."""
+_PictureJob: TypeAlias = jobs.GenerateJob | jobs.MixJob | jobs.InterpolateJob
 
 
 class Pipeline:
@@ -37,6 +40,8 @@ class Pipeline:
 
     async def generate(self, job: jobs.GenerateJob, run: Run) -> Answer:
         """Make one picture for each latent."""
+        if not job.model.styled:
+            return await self._answer_without_styles(job, job.latents, run)
         codes = await self._codes(job.latents, run)
         return await self._answer(job, codes, run)
 
@@ -66,11 +71,11 @@ class Pipeline:
 
     async def interpolate(self, job: jobs.InterpolateJob, run: Run) -> AsyncGenerator[Answer]:
         """Make the frames in order, a few ahead of the reader."""
-        code_at = await self._path(job, run)
-        pending: deque[asyncio.Task[Answer]] = deque()
+        frame_at = await self._frames(job, run)
+        pending: deque[asyncio.Future[Answer]] = deque()
         try:
             for index in range(job.frame_count):
-                pending.append(asyncio.create_task(self._frame(job, code_at, index, Run(run.deadline))))
+                pending.append(asyncio.ensure_future(frame_at(index, Run(run.deadline))))
                 if len(pending) == self._look_ahead_frames:
                     yield await pending.popleft()
             while pending:
@@ -80,41 +85,43 @@ class Pipeline:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
-    async def _frame(self, job: jobs.InterpolateJob, code_at: _CodeAt, index: int, run: Run) -> Answer:
-        code = await code_at(index, run)
-        return await self._answer(job, [code], run)
+    async def _frames(self, job: jobs.InterpolateJob, run: Run) -> Callable[[int, Run], Awaitable[Answer]]:
+        """Lay the path; frames are made when they are needed, since the codes of all may be hundreds of MB."""
+        positions = frame_positions(len(job.keyframes), job.frame_count, job.looped, job.easing).tolist()
+        if not job.model.styled:
+            walk = ZWalk(job.keyframes, job.method, looped=job.looped)
 
-    async def _path(self, job: jobs.InterpolateJob, run: Run) -> _CodeAt:
-        """Lay the path; codes of frames are made when they are needed, since all of them may be hundreds of MB."""
-        count = len(job.keyframes)
-        positions = frame_positions(count, job.frame_count, job.looped, job.easing).tolist()
+            async def frame_without_styles(index: int, run: Run) -> Answer:
+                return await self._answer_without_styles(job, [walk.at(positions[index])], run)
 
-        async def on_circle(index: int, run: Run) -> Array:
-            start, stop, fraction = segment(positions[index], count)
-            return await self._between(job.keyframes[start], job.keyframes[stop], fraction, run)
+            return frame_without_styles
+        code_at = await self._code_path(job, run)
 
+        async def frame(index: int, run: Run) -> Answer:
+            return await self._answer(job, [await code_at(positions[index], run)], run)
+
+        return frame
+
+    async def _code_path(self, job: jobs.InterpolateJob, run: Run) -> _CodeAt:
         if job.method is jobs.Method.SLERP:
-            return on_circle
+            return partial(self._code_on_circle, job.keyframes, ZWalk(job.keyframes, job.method, looped=job.looped))
         codes = np.stack(await self._codes(job.keyframes, run))  # [K, L, D]
         path: CubicPath | LinePath = LinePath(codes)
         if job.method is jobs.Method.CUBIC:  # a spline through hundreds of large knots
             path = await self._off_loop(CubicPath.through, codes, looped=job.looped)
 
-        async def on_path(index: int, run: Run) -> Array:  # noqa: ARG001 - nothing takes time here
-            return path.at(positions[index])
+        async def on_path(position: float, run: Run) -> Array:  # noqa: ARG001 - nothing takes time here
+            return path.at(position)
 
         return on_path
 
-    async def _between(self, start: jobs.Latent, stop: jobs.Latent, fraction: float, run: Run) -> Array:
-        """Make the code of a z between two keyframes; label and truncation go over linearly."""
-        assert start.z is not None
-        assert stop.z is not None
-        z = latents.slerp(start.z, stop.z, fraction)
-        label = None
-        if start.label is not None and stop.label is not None:
-            label = latents.lerp(start.label, stop.label, fraction)
-        (code,) = await self._map([jobs.Latent(model=start.model, z=z, label=label)], run)
-        return latents.lerp(_truncated(code, start), _truncated(code, stop), fraction)
+    async def _code_on_circle(
+        self, keyframes: tuple[jobs.Latent, ...], walk: ZWalk, position: float, run: Run
+    ) -> Array:
+        """Make the code of a z between two keyframes; their truncations go over linearly."""
+        (code,) = await self._map([walk.at(position)], run)
+        start, stop, fraction = segment(position, len(keyframes))
+        return latents.lerp(_truncated(code, keyframes[start]), _truncated(code, keyframes[stop]), fraction)
 
     async def _codes(self, sources: Sequence[jobs.Latent], run: Run) -> list[Array]:
         """Resolve latents to codes float32[L, D], those of one network together."""
@@ -137,10 +144,7 @@ class Pipeline:
 
     async def _map(self, sources: Sequence[jobs.Latent], run: Run) -> list[Array]:
         model = sources[0].model
-        inputs = {"z": np.stack([source.z for source in sources if source.z is not None])}  # [N, Z]
-        if model.manifest.label_dim:
-            inputs["label"] = np.stack([source.label for source in sources if source.label is not None])
-        result = await model.batcher("mapping").submit(inputs, ("w",), run.deadline)
+        result = await model.batcher("mapping").submit(_mapping_inputs(sources), ("w",), run.deadline)
         run.add(result)
         return list(latents.broadcast(np.asarray(result.outputs["w"], np.float32), model.manifest.layer_count))
 
@@ -150,18 +154,23 @@ class Pipeline:
         run.add(result)
         return list(np.asarray(result.outputs["w_plus"], np.float32))
 
-    async def _answer(
-        self,
-        job: jobs.GenerateJob | jobs.MixJob | jobs.InterpolateJob,
-        codes: list[Array],
-        run: Run,
-    ) -> Answer:
+    async def _answer(self, job: _PictureJob, codes: list[Array], run: Run) -> Answer:
+        arrays = await self._synthesize(job.model, codes, job.noise, {pictures.graph_output(job.output)}, run)
+        return Answer(await self._pictures(arrays, job.output, run), codes, run)
+
+    async def _answer_without_styles(self, job: _PictureJob, sources: Sequence[jobs.Latent], run: Run) -> Answer:
+        """Make pictures in one graph, z -> image."""
         name = pictures.graph_output(job.output)
-        arrays = await self._synthesize(job.model, codes, job.noise, {name}, run)
+        result = await job.model.batcher("generator").submit(_mapping_inputs(sources), (name,), run.deadline)
+        run.add(result)
+        return Answer(await self._pictures(result.outputs, job.output, run), [], run)
+
+    async def _pictures(self, arrays: Arrays, output: jobs.Output, run: Run) -> list[Picture]:
         started = time.monotonic()
-        made = await asyncio.gather(*(self._off_loop(pictures.encode, array, job.output) for array in arrays[name]))
+        rows = arrays[pictures.graph_output(output)]
+        made = await asyncio.gather(*(self._off_loop(pictures.encode, row, output) for row in rows))
         run.encoding_seconds += time.monotonic() - started
-        return Answer(made, codes, run)
+        return made
 
     async def _synthesize(
         self,
@@ -170,7 +179,7 @@ class Pipeline:
         noise: jobs.Noise,
         outputs: set[str],
         run: Run,
-    ) -> dict[str, NDArray[np.uint8] | NDArray[np.float32]]:
+    ) -> Arrays:
         size = model.manifest.noise_size
         if noise.mode is jobs.NoiseMode.RANDOM:  # millions of numbers at 1024 px
             drawn = await self._timed(run, pictures.noise_inputs, noise, size, len(codes))
@@ -179,7 +188,7 @@ class Pipeline:
         inputs = {"w_plus": np.stack(codes), **drawn}  # [N, L, D]
         result = await model.batcher("synthesis").submit(inputs, tuple(outputs), run.deadline)
         run.add(result)
-        return dict(result.outputs)
+        return result.outputs
 
     async def _timed(self, run: Run, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.monotonic()
@@ -196,3 +205,10 @@ def _truncated(code: Array, source: jobs.Latent) -> Array:
     if source.psi is None:
         return code
     return latents.truncate(code, source.model.w_mean, source.psi, source.truncated_layers)
+
+
+def _mapping_inputs(sources: Sequence[jobs.Latent]) -> dict[str, Array]:
+    inputs = {"z": np.stack([source.z for source in sources if source.z is not None])}  # [N, Z]
+    if sources[0].model.manifest.label_dim:
+        inputs["label"] = np.stack([source.label for source in sources if source.label is not None])
+    return inputs

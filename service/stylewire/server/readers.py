@@ -1,21 +1,20 @@
 """The parts of a request -> the parts of a job. All that is wrong is found at once, before anything may join a batch.
 
-A part that is wrong is noted and read as a harmless value, so that reading goes on; ``Reader.finish`` raises.
+A part that is wrong is noted and read as a harmless value, so that reading goes on; ``finish`` raises.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 import numpy as np
 
-from stylewire import latents, pb, tensors
-from stylewire.errors import InvalidFieldError, StylewireError, UnsupportedError, Violation
+from stylewire import latents, pb
+from stylewire.errors import StylewireError, UnsupportedError
 from stylewire.images import ImageError, ImageFormat
 from stylewire.latents import Array
 from stylewire.server import jobs, photos
+from stylewire.server.findings import Findings
 from stylewire.server.registry import Model, Registry
-from stylewire.tensors import TensorError
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ class Limits(photos.ImageLimits, Protocol):
         ...
 
 
-class Reader:
+class Reader(Findings):
     """Reads one request.
 
     Args:
@@ -69,40 +68,25 @@ class Reader:
     """
 
     def __init__(self, registry: Registry, limits: Limits, model: str) -> None:
+        super().__init__()
         self.model = registry.get(model)
         self._registry, self._limits = registry, limits
-        self._violations: list[Violation] = []
-        self._refusal: StylewireError | None = None
 
-    def finish(self) -> None:
-        """Raise what was found: wrong fields first, then what a model cannot do.
+    def needs_picture(self) -> None:
+        """Note that the job makes pictures."""
+        self.needs(self.model, "synthesis" if self.model.styled else "generator")
 
-        Raises:
-            InvalidFieldError: with every violation.
-            UnsupportedError: a model lacks what the request needs.
-            ModelNotReadyError: a model is not loaded.
-        """
-        if self._violations:
-            raise InvalidFieldError.of(self._violations)
-        if self._refusal:
-            raise self._refusal
-
-    def wrong(self, path: str, description: str) -> None:
-        """Note a wrong field."""
-        self._violations.append(Violation(path, description))
+    def needs_styles(self, what: str) -> None:
+        """Note that the job does something that only a generator with styles can do."""
+        if not self.model.styled:
+            self.refuse(UnsupportedError(f"model {self.model.name!r} is a generator without styles: it has no {what}"))
 
     def needs(self, model: Model, graph: str) -> None:
         """Note that the job will run this graph."""
         try:
             model.batcher(graph)
         except StylewireError as err:
-            self._refuse(err)
-
-    def choice(self, path: str, value: int, table: Mapping[int, T], fallback: T) -> T:
-        """Read an enum; proto3 lets unknown numbers through."""
-        if value not in table:
-            self.wrong(path, f"{value} is no value of this enum; update the client or the server")
-        return table.get(value, fallback)
+            self.refuse(err)
 
     def latents(self, path: str, messages: Sequence[pb.Latent], least: int) -> tuple[jobs.Latent, ...]:
         """Read a list of latents."""
@@ -119,7 +103,7 @@ class Reader:
             jobs.Style(
                 latent=self.latent(f"{path}[{index}].latent", message.latent),
                 layers=self._layers(f"{path}[{index}].layer_range", message.layer_range),
-                weight=self._number(f"{path}[{index}].weight", message.weight, 0, 1)
+                weight=self.number(f"{path}[{index}].weight", message.weight, 0, 1)
                 if message.HasField("weight")
                 else 1.0,
             )
@@ -129,8 +113,8 @@ class Reader:
     def latent(self, path: str, message: pb.Latent) -> jobs.Latent:
         """Read one latent."""
         model = self._registry.get(message.model) if message.model else self.model
-        if model.manifest.latent_space != self.model.manifest.latent_space:
-            self._refuse(
+        if not _exchange_codes(model, self.model):
+            self.refuse(
                 UnsupportedError(
                     f"{path}.model: codes of {model.name!r} mean nothing to {self.model.name!r}: they have different "
                     "latent spaces"
@@ -138,9 +122,11 @@ class Reader:
             )
         z, code, photo = self._source(path, message, model)
         psi = None
-        if message.HasField("truncation"):
+        if message.HasField("truncation") and not self.model.styled:
+            self.needs_styles("truncation")
+        elif message.HasField("truncation"):
             truncation = message.truncation
-            psi = self._number(f"{path}.truncation.psi", truncation.psi, -2, 2) if truncation.HasField("psi") else 0.7
+            psi = self.number(f"{path}.truncation.psi", truncation.psi, -2, 2) if truncation.HasField("psi") else 0.7
         return jobs.Latent(
             model=model,
             z=z,
@@ -155,7 +141,7 @@ class Reader:
         """Read a picture; decodes it, so call this off the event loop."""
         aligned = self.choice(f"{path}.alignment", message.alignment, _ALIGNMENTS, fallback=False)
         if aligned and not message.HasField("landmarks"):
-            self._refuse(UnsupportedError(f"{path}: this server finds no faces by itself; send landmarks"))
+            self.refuse(UnsupportedError(f"{path}: this server finds no faces by itself; send landmarks"))
         if not aligned and message.HasField("landmarks"):
             self.wrong(f"{path}.landmarks", "are only used with FACE alignment; leave them out or set alignment")
         landmarks = photos.points(message.landmarks) if aligned and message.HasField("landmarks") else None
@@ -171,7 +157,7 @@ class Reader:
         except photos.LandmarkError as err:
             self.wrong(f"{path}.landmarks", str(err))
         except StylewireError as err:
-            self._refuse(err)
+            self.refuse(err)
         return None
 
     def noise(self, path: str, message: pb.Noise) -> jobs.Noise:
@@ -183,7 +169,7 @@ class Reader:
             self.wrong(f"{path}.seed", f"is {message.seed}; expected 0 to 2^63 - 1")
         strength = 1.0
         if message.HasField("strength"):
-            strength = self._number(f"{path}.strength", message.strength, 0, 10)
+            strength = self.number(f"{path}.strength", message.strength, 0, 10)
             if mode is jobs.NoiseMode.NONE:
                 self.wrong(f"{path}.strength", "means nothing with NONE; leave it out or change mode")
         return jobs.Noise(mode=mode, seed=max(0, message.seed), strength=strength)
@@ -218,21 +204,23 @@ class Reader:
         manifest = model.manifest
         kind = message.WhichOneof("source")
         if kind in ("seed", "z"):
-            self.needs(model, "mapping")
+            self.needs(model, "mapping" if model.styled else "generator")
+        elif kind:
+            self.needs_styles("codes; send a seed or z")
         match kind:
             case "seed" if not 0 <= message.seed < 2**32:
                 self.wrong(f"{path}.seed", f"is {message.seed}; expected 0 to 4294967295")
             case "seed":
                 return latents.sample_z(message.seed, manifest.z_dim), None, None
             case "z":
-                return self._tensor(f"{path}.z", message.z, (manifest.z_dim,)), None, None
-            case "w":
-                w = self._tensor(f"{path}.w", message.w, (manifest.w_dim,))
+                return self.tensor(f"{path}.z", message.z, (manifest.z_dim,)), None, None
+            case "w" if model.styled:
+                w = self.tensor(f"{path}.w", message.w, (manifest.w_dim,))
                 return None, None if w is None else latents.broadcast(w, manifest.layer_count), None
-            case "w_plus":
+            case "w_plus" if model.styled:
                 shape = (manifest.layer_count, manifest.w_dim)
-                return None, self._tensor(f"{path}.w_plus", message.w_plus, shape), None
-            case "image":
+                return None, self.tensor(f"{path}.w_plus", message.w_plus, shape), None
+            case "image" if model.styled:
                 return None, None, self.photo(f"{path}.image", message.image, model)
             case None:
                 self.wrong(f"{path}.source", f"is unset; required, one of {_SOURCES}")
@@ -246,7 +234,7 @@ class Reader:
             why = "this latent needs no label: its code is given" if label_dim else "this model has no classes"
             self.wrong(f"{path}.{kind}", f"{why}; leave it out")
         elif kind == "label":
-            return self._tensor(f"{path}.label", message.label, (label_dim,))
+            return self.tensor(f"{path}.label", message.label, (label_dim,))
         elif kind == "class_index" and not 0 <= message.class_index < label_dim:
             self.wrong(f"{path}.class_index", f"is {message.class_index}; expected 0 to {label_dim - 1}")
         elif kind == "class_index":
@@ -259,6 +247,8 @@ class Reader:
 
     def _layers(self, path: str, message: pb.LayerRange) -> slice:
         count = self.model.manifest.layer_count
+        if not self.model.styled:  # refused elsewhere; there are no layers to compare with
+            return slice(0)
         start = message.start_layer
         end = message.end_layer if message.HasField("end_layer") else count
         if not 0 <= start < count:
@@ -267,22 +257,17 @@ class Reader:
             self.wrong(f"{path}.end_layer", f"is {end}; expected {start + 1} to {count}")
         return slice(start, end)
 
-    def _tensor(self, path: str, message: pb.Tensor, shape: tuple[int, ...]) -> Array | None:
-        try:
-            return tensors.to_float_array(message, shape)
-        except TensorError as err:
-            self.wrong(path, str(err))
-            return None
-
-    def _number(self, path: str, value: float, low: float, high: float) -> float:
-        if not (math.isfinite(value) and low <= value <= high):
-            self.wrong(path, f"is {value:g}; expected {low:g} to {high:g}")
-        return value
-
     def _count(self, path: str, count: int, least: int) -> None:
         most = self._limits.max_latents
         if not least <= count <= most:
             self.wrong(path, f"has {count} elements; expected {least} to {most}")
 
-    def _refuse(self, err: StylewireError) -> None:
-        self._refusal = self._refusal or err
+
+def _exchange_codes(one: Model, other: Model) -> bool:
+    """Tell whether codes may cross; an id given by hand does not make shapes equal."""
+    if not one.styled:
+        return one is other
+    return all(
+        getattr(one.manifest, name) == getattr(other.manifest, name)
+        for name in ("latent_space", "layer_count", "w_dim")
+    )

@@ -63,6 +63,11 @@ class Model:
         return self.manifest.name
 
     @property
+    def styled(self) -> bool:
+        """Whether it has codes; a generator without styles goes from z to the picture in one graph."""
+        return "generator" not in self.graphs
+
+    @property
     def w_mean(self) -> Array:
         """float32[D], the center of truncation."""
         if self._w_mean is None:

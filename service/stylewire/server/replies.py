@@ -93,7 +93,7 @@ def model(found: Model, *, default: bool) -> pb.Model:
 
 def _capabilities(found: Model) -> list[pb.Capability.ValueType]:
     able = {
-        pb.CAPABILITY_GENERATE: "mapping" in found.graphs,
+        pb.CAPABILITY_GENERATE: "mapping" in found.graphs or not found.styled,
         pb.CAPABILITY_SYNTHESIZE: "synthesis" in found.graphs,
         pb.CAPABILITY_INVERT: any(encoder.graph in found.graphs for encoder in found.manifest.encoders),
     }

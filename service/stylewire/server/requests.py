@@ -52,7 +52,9 @@ def parse_generate(request: pb.GenerateRequest, registry: Registry, limits: Limi
     sources = reader.latents("latents", request.latents, least=1)
     noise = reader.noise("noise", request.noise)
     output = reader.output("output_config", request.output_config, len(sources))
-    reader.needs(reader.model, "synthesis")
+    if request.return_codes:
+        reader.needs_styles("codes to return")
+    reader.needs_picture()
     reader.finish()
     return jobs.GenerateJob(model=reader.model, latents=sources, noise=noise, output=output)
 
@@ -61,8 +63,9 @@ def parse_invert(request: pb.InvertRequest, registry: Registry, limits: Limits) 
     """Check an Invert request."""
     reader = Reader(registry, limits, request.model)
     photo = reader.photo("image", request.image, reader.model)
+    reader.needs_styles("encoder")
     if request.return_reconstruction:
-        reader.needs(reader.model, "synthesis")
+        reader.needs_picture()
     output = reader.output("output_config", request.output_config)
     reader.finish()
     assert photo is not None
@@ -77,7 +80,8 @@ def parse_mix(request: pb.MixStylesRequest, registry: Registry, limits: Limits) 
     content = reader.latent("content", request.content)
     styles = reader.styles("styles", request.styles)
     noise, output = reader.noise("noise", request.noise), reader.output("output_config", request.output_config)
-    reader.needs(reader.model, "synthesis")
+    reader.needs_styles("layers to mix")
+    reader.needs_picture()
     reader.finish()
     return jobs.MixJob(model=reader.model, content=content, styles=styles, noise=noise, output=output)
 
@@ -93,7 +97,9 @@ def parse_interpolate(request: pb.InterpolateRequest, registry: Registry, limits
         _check_slerp(reader, keyframes)
     easing = reader.choice("easing", request.easing, _EASINGS, Easing.LINEAR)
     noise, output = reader.noise("noise", request.noise), reader.output("output_config", request.output_config)
-    reader.needs(reader.model, "synthesis")
+    if request.return_codes:
+        reader.needs_styles("codes to return")
+    reader.needs_picture()
     reader.finish()
     return jobs.InterpolateJob(
         model=reader.model,

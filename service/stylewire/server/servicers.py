@@ -12,7 +12,7 @@ import grpc
 from stylewire import pb
 from stylewire.errors import InvalidFieldError, Violation
 from stylewire.server import replies, requests
-from stylewire.server.answers import Run
+from stylewire.server.answers import Answer, Run
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.readers import Limits
 from stylewire.server.registry import Registry
@@ -36,6 +36,7 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
         run = _run(context)
         job = await self._parse(requests.parse_generate, request, run)
         answer = await self._pipeline.generate(job, run)
+        self._check_size(answer)
         return replies.generate(answer, job.model.digest, return_codes=request.return_codes)
 
     async def Invert(self, request: pb.InvertRequest, context: _Context) -> pb.InvertResponse:  # noqa: N802
@@ -62,6 +63,13 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
             async for answer in answers:
                 yield replies.frame(answer, index, job.model.digest, return_code=request.return_codes)
                 index += 1
+
+    def _check_size(self, answer: Answer) -> None:
+        """Refuse what gRPC would drop; how large files become is known only now."""
+        size, limit = sum(len(picture.content) for picture in answer.pictures), self._limits.max_message_bytes
+        if size > limit:
+            found = f"the {len(answer.pictures)} pictures have {size} bytes; the limit of a reply is {limit}"
+            raise InvalidFieldError.of([Violation("latents", f"{found}: ask for fewer, for JPEG or for smaller ones")])
 
     async def _parse(self, parse: Callable[[R, Registry, Limits], J], request: R, run: Run) -> J:
         if not requests.takes_long(request):

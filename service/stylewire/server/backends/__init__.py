@@ -17,6 +17,7 @@ OUTPUTS = {
     "mapping": ("w",),
     "synthesis": ("pixels", "image"),
     "encoder": ("w_plus",),
+    "generator": ("pixels", "image"),
 }
 """Graph kind -> its outputs, in the order in which a traced module returns them."""
 

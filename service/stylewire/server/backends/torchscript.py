@@ -13,6 +13,7 @@ _INPUTS = {
     "mapping": ("z", "label"),
     "synthesis": ("w_plus", "noise_strength", "noise"),
     "encoder": ("image",),
+    "generator": ("z", "label"),
 }
 """Graph kind -> its inputs, in the order in which a traced module takes them."""
 
