@@ -53,7 +53,7 @@ lint: $(VENV)/.develop ## check everything that needs no run; each failing check
 # --- run -------------------------------------------------------------------------------------------------------------
 
 test: $(VENV)/.develop ## run all tests
-	python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
 demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, write out/index.html
 	python -m stylewire.demo --out out

@@ -69,3 +69,18 @@ def channel(demo_server: RunningServer) -> Iterator[grpc.Channel]:
     """A channel to the demo server."""
     with demo_server.channel() as channel:
         yield channel
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print a line a golden case and form, from what ``measure`` noted. Here: xdist reads this conftest only."""
+    table: dict[str, dict[str, float]] = {}
+    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
+        for key, value in report.user_properties:
+            if key == "parity" and report.when == "call":
+                case_name, _, quantity = value[0].rpartition(" ")
+                row = table.setdefault(case_name, {})
+                row[quantity] = max(row.get(quantity, 0.0), value[1])
+    if table:
+        terminalreporter.section("parity with the originals (largest difference / largest magnitude)")
+    for case_name, row in sorted(table.items()):
+        terminalreporter.line(f"{case_name:42}" + "  ".join(f"{key} {error:.1e}" for key, error in sorted(row.items())))

@@ -173,18 +173,3 @@ def measure(record_property):
         return error
 
     return relative_error
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Print one line a golden case and form: the largest relative difference of every quantity."""
-    table: dict[str, dict[str, float]] = {}
-    for report in terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", []):
-        for key, value in report.user_properties:
-            if key == "parity" and report.when == "call":
-                case_name, _, quantity = value[0].rpartition(" ")
-                row = table.setdefault(case_name, {})
-                row[quantity] = max(row.get(quantity, 0.0), value[1])
-    if table:
-        terminalreporter.section("parity with the originals (largest difference / largest magnitude)")
-    for case_name, row in sorted(table.items()):
-        terminalreporter.line(f"{case_name:42}" + "  ".join(f"{key} {error:.1e}" for key, error in sorted(row.items())))
