@@ -1,21 +1,15 @@
 """The whole export in order: read -> build -> trace -> verify -> write, all or nothing."""
 
-import hashlib
-import re
-import shutil
 import time
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from stylewire.latents import ROLE_RANGES_PX, layer_resolutions
+from stylewire.latents import ROLE_RANGES_PX
 from stylewire.manifest import (
-    MODEL_NAME_PATTERN,
     ArtifactCheck,
     EncoderInfo,
     LayerInfo,
@@ -23,23 +17,30 @@ from stylewire.manifest import (
     SourceInfo,
     file_info,
 )
-from stylewire_export.checkpoints import read_encoder, read_generator
+from stylewire_export.blend import BlendRule, blend
+from stylewire_export.checkpoints import AnyGenerator, read_any_generator, read_encoder, read_generator
 from stylewire_export.checkpoints.config import EncoderCheckpoint
-from stylewire_export.errors import CheckpointError
-from stylewire_export.generator import Generator
-from stylewire_export.graphs import Graph, encoder_graph, mapping_graph, synthesis_graph
-from stylewire_export.networks import load_encoder, load_generator
+from stylewire_export.errors import BundleError, CheckpointError
+from stylewire_export.exportable import Exportable, check_label_names, make_exportable
+from stylewire_export.graphs import Graph, encoder_graph
+from stylewire_export.networks import load_encoder
+from stylewire_export.staging import check_target, staging
 from stylewire_export.to_onnx import write_onnx
 from stylewire_export.to_torchscript import write_torchscript
 from stylewire_export.verify import CHECK_FILE, reference_cases, verify_graph, write_check_vectors
 
 W_MEAN_FILE = "w_mean.npy"
+MAX_IMAGE_CHANNELS = 4
 WRITERS = {"onnx": (".onnx", write_onnx), "torchscript": (".pt", write_torchscript)}
 """Format -> suffix and writer of its graph files."""
 
 
-class BundleError(Exception):
-    """The model directory cannot be written as asked; the message says what to change."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blending:
+    """A second generator, whose high resolutions replace those of the first."""
+
+    finetuned: Path
+    rule: BlendRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,10 @@ class ExportJob:
         encoders: checkpoints of encoders; the first becomes the graph ``encoder``, others ``encoder-<task>``.
         name: of the model and of its directory.
         out: directory of model directories.
+        resolution_px: of the image, where the file holds several (StyleGAN1); None takes the highest trained one.
+        z_dim: how many inputs of a generator without styles are z; the others are the label.
+        label_names: names of the labels by index; empty if nobody names them.
+        blending: what takes over the generator's high resolutions, if anything.
         formats: keys of ``WRITERS``.
         latent_space: id that allows codes to cross between models; None derives it from the mapping network.
         force: replace an existing model directory.
@@ -58,6 +63,10 @@ class ExportJob:
 
     generator: Path
     encoders: tuple[Path, ...] = ()
+    resolution_px: int | None = None
+    z_dim: int | None = None
+    label_names: tuple[str, ...] = ()
+    blending: Blending | None = None
     name: str
     out: Path
     formats: tuple[str, ...] = ("onnx", "torchscript")
@@ -82,14 +91,16 @@ def export_model(job: ExportJob) -> ExportReport:
 
     Raises:
         BundleError: the name is not allowed, the directory exists, or two encoders have one task.
+        stylewire_export.blend.BlendError: the two generators cannot be blended.
         CheckpointError: a file cannot be read, or an encoder does not belong to the generator.
         stylewire_export.verify.VerificationError: a graph file differs from the network.
     """
     started = time.monotonic()
-    _check_target(job)
+    _check_job(job)
     model = _read(job)
-    with _staging(job) as directory:
-        np.save(directory / W_MEAN_FILE, model.generator.mapping.w_avg.numpy())
+    with staging(job.out, job.name) as directory:
+        if model.generator.mean_w is not None:
+            np.save(directory / W_MEAN_FILE, model.generator.mean_w)
         write_check_vectors(model.graphs, directory / CHECK_FILE)
         manifest = _manifest(job, model, _write_graphs(model, directory, job.formats), directory)
         manifest.write(directory)
@@ -98,33 +109,17 @@ def export_model(job: ExportJob) -> ExportReport:
     )
 
 
-def latent_space_of(generator: Generator) -> str:
-    """Name the w space of a generator: models with equal mapping networks share it.
-
-    ``w_avg`` does not take part, since it may drift in a fine-tuning that freezes the mapping network.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(generator.mapping.state_dict().items()):
-        if name != "w_avg":
-            digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
-            digest.update(tensor.numpy().tobytes())
-    return f"sha256:{digest.hexdigest()[:16]}"
-
-
-def _check_target(job: ExportJob) -> None:
-    if not re.fullmatch(MODEL_NAME_PATTERN, job.name):
-        raise BundleError(f"the name {job.name!r} is not allowed: use up to 63 of a-z, 0-9, - and _, such as 'faces'")
+def _check_job(job: ExportJob) -> None:
+    check_target(job.out, job.name, force=job.force)
     if not job.formats or not set(job.formats) <= set(WRITERS):
         raise BundleError(f"unknown formats {', '.join(job.formats)!r}: use {' and '.join(WRITERS)}")
-    if (job.out / job.name).exists() and not job.force:
-        raise BundleError(f"{job.out / job.name} exists: choose another --name, or --force to replace it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Model:
     """What the checkpoints of a job hold, ready to write."""
 
-    generator: Generator
+    generator: Exportable
     graphs: list[Graph]
     encoders: tuple[EncoderInfo, ...]
     sources: tuple[SourceInfo, ...]
@@ -132,14 +127,12 @@ class _Model:
 
 
 def _read(job: ExportJob) -> _Model:
-    checkpoint = read_generator(job.generator)
+    checkpoint, sources = _read_generators(job)
     encoders = [read_encoder(path) for path in job.encoders]
-    generator, infos = load_generator(checkpoint), _encoder_infos(encoders)
-    graphs = [mapping_graph(generator), synthesis_graph(generator)]
-    sources = [_source(job.generator, checkpoint.family)]
-    notes = [*checkpoint.notes, *(note for encoder in encoders for note in encoder.notes)]
-    if not checkpoint.has_w_avg:
-        notes.append("the file has no mean of w: it was estimated from 10,000 seeded samples")
+    generator, infos = make_exportable(checkpoint, job.z_dim), _encoder_infos(encoders)
+    _check_fit(job, generator)
+    graphs = list(generator.graphs)
+    notes = [*generator.notes, *(note for encoder in encoders for note in encoder.notes)]
     for path, info, encoder in zip(job.encoders, infos, encoders, strict=True):
         graphs.append(_encoder_graph(info.graph, encoder, generator))
         sources.append(_source(path, encoder.family))
@@ -150,6 +143,29 @@ def _read(job: ExportJob) -> _Model:
         sources=tuple(sources),
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _read_generators(job: ExportJob) -> tuple[AnyGenerator, list[SourceInfo]]:
+    """Read the generator, blended if the job says so, and list the files that it came from."""
+    if job.blending is None:
+        checkpoint = read_any_generator(job.generator, resolution_px=job.resolution_px)
+        return checkpoint, [_source(job.generator, checkpoint.family)]
+    base, finetuned = read_generator(job.generator), read_generator(job.blending.finetuned)
+    sources = [_source(job.generator, base.family), _source(job.blending.finetuned, finetuned.family)]
+    return blend(base, finetuned, job.blending.rule, related=job.latent_space is not None), sources
+
+
+def _check_fit(job: ExportJob, generator: Exportable) -> None:
+    """Compare what the job says about the generator with the generator."""
+    if job.resolution_px not in (None, generator.resolution_px):
+        raise BundleError(f"this generator draws {generator.resolution_px} px only, not {job.resolution_px}")
+    if generator.image_channels > MAX_IMAGE_CHANNELS:
+        raise CheckpointError(
+            f"images of {generator.image_channels} channels are not supported (1 to {MAX_IMAGE_CHANNELS} are)"
+        )
+    if job.encoders and not generator.w_dim:
+        raise BundleError("a generator without styles takes no codes, so it can have no encoder")
+    check_label_names(job.label_names, generator.label_dim)
 
 
 def _source(path: Path, family: str) -> SourceInfo:
@@ -165,6 +181,7 @@ def _encoder_infos(checkpoints: list[EncoderCheckpoint]) -> list[EncoderInfo]:
             input_channels=checkpoint.input_channels,
             input_height_px=checkpoint.input_size_px[0],
             input_width_px=checkpoint.input_size_px[1],
+            reduction=checkpoint.reduction,
         )
         for index, checkpoint in enumerate(checkpoints)
     ]
@@ -174,8 +191,8 @@ def _encoder_infos(checkpoints: list[EncoderCheckpoint]) -> list[EncoderInfo]:
     return infos
 
 
-def _encoder_graph(name: str, checkpoint: EncoderCheckpoint, generator: Generator) -> Graph:
-    layer_count, w_dim = generator.synthesis.layer_count, generator.config.w_dim
+def _encoder_graph(name: str, checkpoint: EncoderCheckpoint, generator: Exportable) -> Graph:
+    layer_count, w_dim = len(generator.layer_resolutions_px), generator.w_dim
     if (checkpoint.layer_count, checkpoint.w_dim) != (layer_count, w_dim):
         raise CheckpointError(
             f"The encoder gives codes of {checkpoint.layer_count} x {checkpoint.w_dim} values, the generator takes "
@@ -185,28 +202,6 @@ def _encoder_graph(name: str, checkpoint: EncoderCheckpoint, generator: Generato
     return encoder_graph(name, load_encoder(checkpoint), mean_code)
 
 
-@contextmanager
-def _staging(job: ExportJob) -> Iterator[Path]:
-    """Give a directory beside the target that becomes the target when the block ends well, else vanishes."""
-    target = job.out / job.name
-    missing = [parent for parent in (job.out, *job.out.parents) if not parent.exists()]
-    job.out.mkdir(parents=True, exist_ok=True)
-    staging = job.out / f".{job.name}-{uuid.uuid4().hex}"
-    try:
-        staging.mkdir()
-        yield staging
-        replaced = staging.with_name(f"{staging.name}-replaced")
-        if target.exists():  # only with --force
-            target.rename(replaced)
-        staging.rename(target)
-        shutil.rmtree(replaced, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        for parent in missing:
-            parent.rmdir()
-        raise
-
-
 def _write_graphs(model: _Model, directory: Path, formats: tuple[str, ...]) -> list[ArtifactCheck]:
     checks = []
     for graph in model.graphs:
@@ -214,35 +209,37 @@ def _write_graphs(model: _Model, directory: Path, formats: tuple[str, ...]) -> l
         for suffix, write in (WRITERS[name] for name in formats):
             path = directory / f"{graph.name}{suffix}"
             write(graph, path)
-            checks.append(verify_graph(graph, path, cases, model.generator.config.pixel_rule))
+            checks.append(verify_graph(graph, path, cases, model.generator.pixel_rule))
     return checks
 
 
 def _manifest(job: ExportJob, model: _Model, checks: list[ArtifactCheck], directory: Path) -> Manifest:
-    config, synthesis = model.generator.config, model.generator.synthesis
+    generator = model.generator
     return Manifest(
         name=job.name,
-        architecture=f"stylegan2-{config.architecture}",
-        resolution_px=config.resolution_px,
-        image_channels=config.image_channels,
-        z_dim=config.z_dim,
-        w_dim=config.w_dim,
-        label_dim=config.label_dim,
-        layer_count=synthesis.layer_count,
-        layers=tuple(_layers(config.resolution_px)),
-        noise_size=synthesis.noise_size,
-        latent_space=job.latent_space or latent_space_of(model.generator),
-        pixel_rule=config.pixel_rule,
+        architecture=generator.architecture,
+        resolution_px=generator.resolution_px,
+        image_channels=generator.image_channels,
+        z_dim=generator.z_dim,
+        w_dim=generator.w_dim,
+        label_dim=generator.label_dim,
+        label_names=job.label_names,
+        layer_count=len(generator.layer_resolutions_px),
+        layers=tuple(_layers(generator.layer_resolutions_px)),
+        noise_size=generator.noise_size,
+        latent_space=job.latent_space or generator.latent_space,
+        pixel_rule=generator.pixel_rule,
         encoders=model.encoders,
         license=job.license,
         attribution=job.attribution,
         sources=model.sources,
+        notes=model.notes,
         checks=tuple(checks),
         files={path.name: file_info(path) for path in sorted(directory.iterdir())},
     )
 
 
-def _layers(resolution_px: int) -> Iterator[LayerInfo]:
-    for side in layer_resolutions(resolution_px):
+def _layers(resolutions_px: tuple[int, ...]) -> Iterator[LayerInfo]:
+    for side in resolutions_px:
         role = next(role for role, (low, high) in ROLE_RANGES_PX.items() if low <= side <= high)
         yield LayerInfo(resolution_px=side, role=role)

@@ -7,32 +7,92 @@ from typing import Annotated
 import typer
 
 from stylewire.manifest import Manifest, ManifestError
-from stylewire_export.bundle import WRITERS, BundleError, ExportJob, ExportReport, export_model
-from stylewire_export.errors import CheckpointError
+from stylewire_export.blend import BlendError, BlendRule
+from stylewire_export.bundle import WRITERS, Blending, ExportJob, ExportReport, export_model
+from stylewire_export.errors import BundleError, CheckpointError
+from stylewire_export.import_onnx import ImportJob, import_onnx
+from stylewire_export.onnx_adapter import RANGES
 from stylewire_export.verify import FileReport, VerificationError, verify_directory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Turn checkpoints into model directories.")
 
 
+Name = Annotated[str, typer.Option(help="Name of the model.")]
+Out = Annotated[Path, typer.Option(help="Directory of models; NAME is made in it.")]
+Encoders = Annotated[list[Path] | None, typer.Option(help="pSp or e4e file; once per task.")]
+Formats = Annotated[str, typer.Option(help="Comma-separated graph formats.")]
+LatentSpace = Annotated[
+    str | None,
+    typer.Option(help="Id shared by models whose codes are interchangeable; default: from the mapping network."),
+]
+License = Annotated[str, typer.Option("--license", help="SPDX id or text: a checkpoint carries none.")]
+Attribution = Annotated[str, typer.Option(help="Whom to name, as the license asks.")]
+LabelNames = Annotated[
+    str, typer.Option(help="Names of the labels by index, separated by commas; or @FILE with one a line.")
+]
+Force = Annotated[bool, typer.Option(help="Replace an existing model.")]
+ALL_FORMATS = ",".join(WRITERS)
+
+
 @app.command()
 def model(
     *,
-    generator: Annotated[Path, typer.Option(help="Checkpoint of a StyleGAN2 generator, or a pSp or e4e file.")],
-    name: Annotated[str, typer.Option(help="Name of the model.")],
-    out: Annotated[Path, typer.Option(help="Directory of models; NAME is made in it.")],
-    encoder: Annotated[list[Path] | None, typer.Option(help="pSp or e4e file; once per task.")] = None,
-    formats: Annotated[str, typer.Option(help="Comma-separated graph formats.")] = ",".join(WRITERS),
-    latent_space: Annotated[
-        str | None,
-        typer.Option(help="Id shared by models whose codes are interchangeable; default: from the mapping network."),
+    generator: Annotated[Path, typer.Option(help="Checkpoint of a generator, or a pSp or e4e file.")],
+    name: Name,
+    out: Out,
+    encoder: Encoders = None,
+    resolution: Annotated[int | None, typer.Option(help="In px, where a file holds several (StyleGAN1).")] = None,
+    z_dim: Annotated[
+        int | None, typer.Option(help="How many inputs of a generator without styles are z; others are the label.")
     ] = None,
-    license_: Annotated[str, typer.Option("--license", help="SPDX id or text: a checkpoint carries none.")] = "",
-    attribution: Annotated[str, typer.Option(help="Whom to name, as the license asks.")] = "",
-    force: Annotated[bool, typer.Option(help="Replace an existing model.")] = False,
+    label_names: LabelNames = "",
+    formats: Formats = ALL_FORMATS,
+    latent_space: LatentSpace = None,
+    license_: License = "",
+    attribution: Attribution = "",
+    force: Force = False,
 ) -> None:
     """Export a generator and its encoders as a model directory, verified against PyTorch."""
     job = ExportJob(
         generator=generator,
+        encoders=tuple(encoder or ()),
+        resolution_px=resolution,
+        z_dim=z_dim,
+        label_names=_label_names(label_names),
+        name=name,
+        out=out,
+        formats=tuple(formats.split(",")),
+        latent_space=latent_space,
+        license=license_,
+        attribution=attribution,
+        force=force,
+    )
+    _print_export(export_model(job))
+
+
+@app.command("blend")
+def blend_generators(
+    base: Annotated[Path, typer.Argument(help="Generator of the low resolutions; its latent space is kept.")],
+    finetuned: Annotated[Path, typer.Argument(help="Generator of the high resolutions, of the same lineage.")],
+    *,
+    resolution: Annotated[int, typer.Option(help="Where the change lies, in px.")],
+    level: Annotated[int, typer.Option(help="1 changes after the next up-sampling convolution, 0 before it.")] = 0,
+    fade: Annotated[float | None, typer.Option(help="Width of a gradual change, in layers, such as 1.")] = None,
+    whole_blocks: Annotated[bool, typer.Option(help="Take all of the blocks from the resolution on.")] = False,
+    name: Name,
+    out: Out,
+    encoder: Encoders = None,
+    formats: Formats = ALL_FORMATS,
+    latent_space: LatentSpace = None,
+    license_: License = "",
+    attribution: Attribution = "",
+    force: Force = False,
+) -> None:
+    """Export two generators as one: layers of BASE at low resolutions, of FINETUNED at high ones."""
+    rule = BlendRule(resolution_px=resolution, level=level, fade_width=fade, whole_blocks=whole_blocks)
+    job = ExportJob(
+        generator=base,
+        blending=Blending(finetuned=finetuned, rule=rule),
         encoders=tuple(encoder or ()),
         name=name,
         out=out,
@@ -43,6 +103,38 @@ def model(
         force=force,
     )
     _print_export(export_model(job))
+
+
+@app.command("import-onnx")
+def import_ready_onnx(
+    file: Annotated[Path, typer.Argument(help="ONNX model from z, or z and a label, to an image.")],
+    *,
+    name: Name,
+    out: Out,
+    z_dim: Annotated[int | None, typer.Option(help="Numbers of z, where the file leaves it open.")] = None,
+    label_dim: Annotated[int | None, typer.Option(help="Numbers of the label, where the file leaves it open.")] = None,
+    value_range: Annotated[str, typer.Option(help=f"What the model draws in: {' or '.join(RANGES)}.")] = "-1,1",
+    label_names: LabelNames = "",
+    latent_space: LatentSpace = None,
+    license_: License = "",
+    attribution: Attribution = "",
+    force: Force = False,
+) -> None:
+    """Make a model directory of a ready ONNX file, checked by running it at several batch sizes."""
+    job = ImportJob(
+        file=file,
+        name=name,
+        out=out,
+        z_dim=z_dim,
+        label_dim=label_dim,
+        value_range=value_range,
+        label_names=_label_names(label_names),
+        latent_space=latent_space,
+        license=license_,
+        attribution=attribution,
+        force=force,
+    )
+    _print_export(import_onnx(job))
 
 
 @app.command()
@@ -58,14 +150,22 @@ def main() -> None:
     """Run the command; an expected failure is one sentence and exit code 1."""
     try:
         app()
-    except (BundleError, CheckpointError, ManifestError, VerificationError, OSError) as err:
+    except (BlendError, BundleError, CheckpointError, ManifestError, VerificationError, OSError) as err:
         print(f"stylewire-export: {err}", file=sys.stderr)
         sys.exit(1)
 
 
+def _label_names(text: str) -> tuple[str, ...]:
+    """Read names given as a list, or as @FILE with one a line."""
+    if text.startswith("@"):
+        return tuple(line.strip() for line in Path(text[1:]).read_text(encoding="utf-8").splitlines() if line.strip())
+    return tuple(name.strip() for name in text.split(",")) if text else ()
+
+
 def _print_export(report: ExportReport) -> None:
     manifest = report.manifest
-    print(f"{report.directory}: {manifest.architecture}, {manifest.resolution_px} px, {manifest.layer_count} rows")
+    rows = f"{manifest.layer_count} rows" if manifest.layer_count else "no styles"
+    print(f"{report.directory}: {manifest.architecture}, {manifest.resolution_px} px, {rows}")
     print(f"latent space {manifest.latent_space}; {report.seconds:.1f} s")
     _print_checks([FileReport(check=check, problems=()) for check in manifest.checks], manifest)
     for note in report.notes:

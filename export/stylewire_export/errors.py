@@ -5,6 +5,10 @@ class CheckpointError(ValueError):
     """A checkpoint file is not read; the message says what was found and what is supported."""
 
 
+class BundleError(Exception):
+    """The model directory cannot be written as asked; the message says what to change."""
+
+
 def quote(value: object, limit: int = 120) -> str:
     """Show a value that came from a file so that it can stand in a message: escaped and cut.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylewire_export.checkpoints.config import GeneratorConfig
-from stylewire_export.ops import SLOPE, SQRT2, EqualLinear, Smoothing, Upsampling, normalize_second_moment
+from stylewire_export.ops import SLOPE, SQRT2, EqualLinear, Smoothing, Upsampling, normalize_second_moment, split_noise
 
 HALF = math.sqrt(0.5)  # gain of both branches of a residual block
 
@@ -257,16 +257,8 @@ class Synthesis(nn.Module):
             return repeat(None)
         if strength is None or noise is None:
             raise TypeError("this network has noise layers: give noise_strength and noise")
-        return self._split_noise(strength[:, None, None, None], noise)
-
-    def _split_noise(self, strength: Tensor, noise: Tensor) -> Iterator[Noise]:
-        # Pad by the full size, then cut: no shape enters the traced graph, so P' stays dynamic.
-        noise = functional.pad(noise, (0, self.noise_size))
-        start = 0
-        for side in self.noise_sides_px:
-            values = noise[:, start : start + side * side].reshape(-1, 1, side, side)  # [N, 1, r, r]
-            yield Noise(strength, values)
-            start += side * side
+        factor = strength[:, None, None, None]
+        return (Noise(factor, values) for values in split_noise(noise, self.noise_sides_px))
 
 
 class Generator(nn.Module):

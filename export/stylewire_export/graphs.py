@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from stylewire.latents import Array
 from stylewire_export.encoder import Encoder
 from stylewire_export.generator import Generator
+from stylewire_export.stylegan1 import StyleGan1
 
 Examples = Callable[[int], Mapping[str, Array]]
 PixelRule = Literal["round", "truncate"]
@@ -57,7 +58,7 @@ class SynthesisWithPixels(nn.Module):
     """Synthesis that also gives the image as bytes, so that 8-bit images, not floats, cross the device boundary.
 
     Args:
-        synthesis: gives float32[N, C, R, R].
+        synthesis: gives float32[N, C, R, R]; may also be a whole generator without styles.
         rule: ``round`` as NVIDIA's tools do, ``truncate`` as pSp's ``tensor2im`` does (half a level darker).
     """
 
@@ -95,24 +96,18 @@ class EncoderWithMean(nn.Module):
         return offsets + self.mean_code
 
 
-def mapping_graph(generator: Generator) -> Graph:
+def mapping_graph(generator: Generator | StyleGan1) -> Graph:
     """Make the graph z (, label) -> w."""
     config = generator.config
 
     def examples(batch_size: int) -> dict[str, Array]:
-        random = np.random.RandomState(batch_size)
-        values = {"z": random.randn(batch_size, config.z_dim).astype(np.float32)}
-        if config.label_dim:
-            values["label"] = np.eye(config.label_dim, dtype=np.float32)[
-                random.randint(config.label_dim, size=batch_size)
-            ]
-        return values
+        return latent_examples(batch_size, config.z_dim, config.label_dim)
 
     inputs = ("z", "label") if config.label_dim else ("z",)
     return Graph(name="mapping", module=generator.mapping, inputs=inputs, outputs=("w",), examples=examples)
 
 
-def synthesis_graph(generator: Generator) -> Graph:
+def synthesis_graph(generator: Generator | StyleGan1) -> Graph:
     """Make the graph w+ (, noise) -> pixels, image."""
     mapping, synthesis = mapping_graph(generator), generator.synthesis
 
@@ -126,6 +121,17 @@ def synthesis_graph(generator: Generator) -> Graph:
     return Graph(name="synthesis", module=module, inputs=inputs, outputs=("pixels", "image"), examples=examples)
 
 
+def generator_graph(network: nn.Module, z_dim: int, label_dim: int) -> Graph:
+    """Make the only graph of a generator without styles: z (, label) -> pixels, image."""
+
+    def examples(batch_size: int) -> dict[str, Array]:
+        return latent_examples(batch_size, z_dim, label_dim)
+
+    inputs = ("z", "label") if label_dim else ("z",)
+    module = SynthesisWithPixels(network, "round")
+    return Graph(name="generator", module=module, inputs=inputs, outputs=("pixels", "image"), examples=examples)
+
+
 def encoder_graph(name: str, encoder: Encoder, mean_code: Tensor) -> Graph:
     """Make the graph image -> w+."""
     config = encoder.config
@@ -136,6 +142,15 @@ def encoder_graph(name: str, encoder: Encoder, mean_code: Tensor) -> Graph:
 
     module = EncoderWithMean(encoder, mean_code)
     return Graph(name=name, module=module, inputs=("image",), outputs=("w_plus",), examples=examples)
+
+
+def latent_examples(batch_size: int, z_dim: int, label_dim: int) -> dict[str, Array]:
+    """Draw seeded z and, for a conditional network, one-hot labels."""
+    random = np.random.RandomState(batch_size)
+    values = {"z": random.randn(batch_size, z_dim).astype(np.float32)}
+    if label_dim:
+        values["label"] = np.eye(label_dim, dtype=np.float32)[random.randint(label_dim, size=batch_size)]
+    return values
 
 
 def _noise_examples(batch_size: int, noise_size: int) -> dict[str, Array]:

@@ -9,10 +9,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylewire_export.checkpoints.config import EncoderCheckpoint, GeneratorCheckpoint
+from stylewire_export.anime import AnimeFaces
+from stylewire_export.checkpoints.config import (
+    DcganConfig,
+    EncoderCheckpoint,
+    GeneratorCheckpoint,
+    PlainCheckpoint,
+    StyleGan1Checkpoint,
+)
+from stylewire_export.dcgan import Dcgan
 from stylewire_export.encoder import COARSE_COUNT, MIDDLE_END, Encoder, EncoderConfig, make_encoder
 from stylewire_export.errors import CheckpointError, quote
 from stylewire_export.generator import Generator
+from stylewire_export.stylegan1 import StyleGan1
 
 MEAN_SEED, MEAN_SAMPLE_COUNT = 123, 10_000  # as NVIDIA's projector estimates the mean of w
 DERIVED_NAMES = ("resample_filter", "num_batches_tracked", "w_avg")  # the configuration or this module supplies them
@@ -32,6 +41,23 @@ def load_generator(checkpoint: GeneratorCheckpoint) -> Generator:
     if not checkpoint.has_w_avg:
         generator.mapping.w_avg.copy_(_sample_mean(generator))
     return generator
+
+
+def load_stylegan1(checkpoint: StyleGan1Checkpoint) -> StyleGan1:
+    """Make the StyleGAN1 generator of a checkpoint; the mean of w is estimated from seeded samples."""
+    generator = StyleGan1(checkpoint.config)
+    _load(generator, checkpoint.state, "generator")
+    generator.eval().requires_grad_(requires_grad=False)
+    generator.mapping.w_avg.copy_(_sample_mean(generator))
+    return generator
+
+
+def load_plain(checkpoint: PlainCheckpoint) -> nn.Module:
+    """Make a generator without styles: z (, label) -> image."""
+    config = checkpoint.config
+    generator = Dcgan(config) if isinstance(config, DcganConfig) else AnimeFaces(config)
+    _load(generator, checkpoint.state, "generator")
+    return generator.eval().requires_grad_(requires_grad=False)
 
 
 def load_encoder(checkpoint: EncoderCheckpoint) -> Encoder:
@@ -101,12 +127,12 @@ def _load(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
             )
 
 
-def _sample_mean(generator: Generator) -> Tensor:
+def _sample_mean(generator: Generator | StyleGan1) -> Tensor:
     config, random = generator.config, np.random.RandomState(MEAN_SEED)
     z = torch.from_numpy(random.randn(MEAN_SAMPLE_COUNT, config.z_dim).astype(np.float32))
-    label = None
+    inputs = [z]
     if config.label_dim:
         classes = random.randint(config.label_dim, size=MEAN_SAMPLE_COUNT)
-        label = torch.from_numpy(np.eye(config.label_dim, dtype=np.float32)[classes])
-    w: Tensor = generator.mapping(z, label)
+        inputs.append(torch.from_numpy(np.eye(config.label_dim, dtype=np.float32)[classes]))
+    w: Tensor = generator.mapping(*inputs)
     return w.mean(0)

@@ -4,6 +4,7 @@ Shape legend: N batch, I O input and output channels, H W pixels, T filter taps.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,16 @@ class EqualLinear(nn.Module):
 def normalize_second_moment(x: Tensor) -> Tensor:
     """Scale every row of float32[N, I] to unit mean square."""
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+
+
+def split_noise(noise: Tensor, sides_px: Sequence[int]) -> Iterator[Tensor]:
+    """Cut flattened noise maps, float32[N, P'], into one float32[N, 1, side, side] each; what is missing is 0."""
+    # Pad by the full size, then cut: no shape enters the traced graph, so P' stays dynamic.
+    noise = functional.pad(noise, (0, sum(side * side for side in sides_px)))
+    start = 0
+    for side in sides_px:
+        yield noise[:, start : start + side * side].reshape(-1, 1, side, side)  # [N, 1, side, side]
+        start += side * side
 
 
 class Smoothing(nn.Module):

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stylewire.latents import Array
 from stylewire.manifest import ArtifactCheck, Manifest
+from stylewire_export.errors import quote
 from stylewire_export.graphs import Graph, PixelRule
 
 CHECK_FILE = "check.npz"
@@ -79,19 +80,35 @@ def verify_directory(directory: Path) -> list[FileReport]:
     for suffix in (".onnx", ".pt"):
         for graph in manifest.graphs(suffix):
             inputs, outputs = vectors[graph]
-            run = open_graph_file(directory / f"{graph}{suffix}", tuple(inputs), tuple(outputs))
             cases = [Case(_repeat(inputs, size), _repeat(outputs, size)) for size in BATCH_SIZES]
-            reports.append(_compare(directory / f"{graph}{suffix}", run, cases, manifest.pixel_rule))
+            reports.append(check_graph_file(directory / f"{graph}{suffix}", cases, manifest.pixel_rule))
     return reports
+
+
+def check_graph_file(path: Path, cases: Sequence[Case], rule: PixelRule) -> FileReport:
+    """Compare a graph file with known inputs and outputs, both in the graph's order, one case a batch size.
+
+    Raises:
+        VerificationError: an ONNX file has other inputs or outputs, or a fixed batch size.
+    """
+    return _compare(path, open_graph_file(path, tuple(cases[0].inputs), tuple(cases[0].outputs)), cases, rule)
 
 
 def write_check_vectors(graphs: list[Graph], path: Path) -> None:
     """Store the two-item example of every graph with what PyTorch computes from it."""
-    arrays: dict[str, AnyArray] = {}
+    cases = {}
     for graph in graphs:
         values = graph.examples(2)
-        arrays |= {f"{graph.name}.in.{name}": values[name] for name in graph.inputs}
-        arrays |= {f"{graph.name}.out.{name}": array for name, array in graph.run(values).items()}
+        cases[graph.name] = Case({name: values[name] for name in graph.inputs}, graph.run(values))
+    save_check_vectors(cases, path)
+
+
+def save_check_vectors(cases: Mapping[str, Case], path: Path) -> None:
+    """Store one case a graph, its inputs and outputs in the graph's order."""
+    arrays: dict[str, AnyArray] = {}
+    for graph, case in cases.items():
+        arrays |= {f"{graph}.in.{name}": array for name, array in case.inputs.items()}
+        arrays |= {f"{graph}.out.{name}": array for name, array in case.outputs.items()}
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # numpy types the keywords as its own flags
 
 
@@ -113,6 +130,31 @@ def open_graph_file(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...
         VerificationError: an ONNX file has other inputs or outputs, or a fixed batch size.
     """
     return _open_onnx(path, inputs, outputs) if path.suffix == ".onnx" else _open_torchscript(path, inputs, outputs)
+
+
+def open_foreign_onnx(content: bytes) -> Run:
+    """Open an ONNX model of somebody else on the CPU, with whatever inputs and outputs it has.
+
+    Raises:
+        VerificationError: onnxruntime refuses it, now or when it runs.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong is said once, by the exception
+    session = _refusable(lambda: onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
+    names = [node.name for node in session.get_outputs()]
+
+    def run(values: Mapping[str, Array]) -> dict[str, AnyArray]:
+        got = _refusable(lambda: session.run(names, dict(values)))
+        return dict(zip(names, got, strict=True))
+
+    return run
+
+
+def _refusable(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except Exception as err:  # onnxruntime's exceptions have no class in common
+        raise VerificationError(f"onnxruntime refuses it: {quote(str(err).splitlines()[0])}") from err
 
 
 def _open_onnx(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Run:

@@ -22,6 +22,7 @@ SUFFIXES = {"onnxruntime": ".onnx", "torchscript": ".pt"}
 Role = Literal["coarse", "middle", "fine"]
 Count = Annotated[int, Field(ge=0)]
 Size = Annotated[int, Field(ge=1, le=65536)]
+LabelName = Annotated[str, Field(min_length=1, max_length=100)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -48,6 +49,8 @@ class EncoderInfo(_Record):
         task: what it was trained for, such as ``encode``, ``seg`` or ``super_resolution``.
         input_kind: how a picture becomes its input (``stylewire.server.preprocessing``).
         input_channels: channels of the input; for labels the number of classes.
+        reduction: a photo is reduced by this factor and enlarged again before the encoder sees it, as for every input
+            of the original super-resolution with this factor; None takes the photo as it is.
     """
 
     graph: Annotated[str, Field(pattern=GRAPH_NAME_PATTERN)]
@@ -56,6 +59,16 @@ class EncoderInfo(_Record):
     input_channels: Size
     input_height_px: Size
     input_width_px: Size
+    reduction: Size | None = None
+
+    @model_validator(mode="after")
+    def _check_reduction(self) -> Self:
+        if self.reduction is not None:
+            if self.input_kind != "photo":
+                raise ValueError(f"reduction is for photos, not for {self.input_kind}")
+            if self.reduction > min(self.input_height_px, self.input_width_px):
+                raise ValueError(f"reduction by {self.reduction} leaves nothing of the input")
+        return self
 
 
 class FileInfo(_Record):
@@ -93,8 +106,12 @@ class Manifest(_Record):
     Attributes:
         latent_space: id shared by a base model and all that was fine-tuned or blended from it; codes may cross only
             inside one id.
+        w_dim: D; 0 for a generator without styles, which has the graph ``generator`` instead of mapping and synthesis.
+        label_names: names of the labels by index; empty if nobody named them.
+        layer_count: L; 0 for a generator without styles.
         noise_size: P, the number of values of all noise maps together; 0 for a generator without noise.
         pixel_rule: how the graph turns the float image into bytes: ``round`` as NVIDIA's tools, ``truncate`` as pSp's.
+        notes: what a person should know about the checkpoints, as the export printed it.
         license: SPDX id or a short text; checkpoints do not carry one, so the person who exports gives it.
     """
 
@@ -104,8 +121,9 @@ class Manifest(_Record):
     resolution_px: Size
     image_channels: Annotated[int, Field(ge=1, le=4)]
     z_dim: Size
-    w_dim: Count
+    w_dim: Annotated[int, Field(ge=0, le=65536)]
     label_dim: Count = 0
+    label_names: tuple[LabelName, ...] = ()
     layer_count: Count
     layers: tuple[LayerInfo, ...]
     noise_size: Count
@@ -116,6 +134,7 @@ class Manifest(_Record):
     license: str = ""
     attribution: str = ""
     sources: tuple[SourceInfo, ...] = ()
+    notes: tuple[str, ...] = ()
     checks: tuple[ArtifactCheck, ...] = ()
     files: Mapping[str, FileInfo]
 
@@ -123,6 +142,12 @@ class Manifest(_Record):
     def _check_consistency(self) -> Self:
         if len(self.layers) != self.layer_count:
             raise ValueError(f"layers: {len(self.layers)} entries, layer_count says {self.layer_count}")
+        if (self.w_dim == 0) != (self.layer_count == 0):
+            raise ValueError(f"w_dim {self.w_dim} and layer_count {self.layer_count}: either both are 0 or none")
+        if self.label_names and len(self.label_names) != self.label_dim:
+            raise ValueError(f"label_names: {len(self.label_names)} entries, label_dim says {self.label_dim}")
+        if len(set(self.label_names)) != len(self.label_names):
+            raise ValueError("label_names: two labels have the same name")
         for name in self.files:
             if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or PurePosixPath(name).name != name:
                 raise ValueError(f"files: {name[:80]!r} is not the plain name of a file in the directory")

@@ -1,6 +1,5 @@
 """Golden cases as networks and as exported graph files; a table of the measured differences at the end of the run."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from stylewire_export.networks import load_encoder, load_generator
 from stylewire_export.to_onnx import write_onnx
 from stylewire_export.to_torchscript import write_torchscript
 from stylewire_export.verify import open_graph_file
+from support.golden import Case, read_case
 
 TINY_GENERATOR = GeneratorConfig(
     z_dim=8,
@@ -46,32 +46,10 @@ TINY_ENCODER = EncoderConfig(
 
 
 @dataclass(frozen=True)
-class Case:
-    """One golden case in one form: its stored arrays and functions that compute them anew."""
+class NetworkCase(Case):
+    """A golden case with the PyTorch network behind it."""
 
-    name: str
-    folder: Path
-    meta: dict
-    arrays: dict[str, np.ndarray]
     generator: Generator
-    run: Callable[[str, dict], dict]
-
-    def map(self, z, label=None):
-        return self.run("mapping", {"z": z} if label is None else {"z": z, "label": label})["w"]
-
-    def draw(self, codes, strength=1.0):
-        """Pixels and image of codes with the stored noise times ``strength``."""
-        values = {"w_plus": np.ascontiguousarray(codes, np.float32)}
-        if self.generator.synthesis.noise_size:
-            count = len(codes)
-            values |= {
-                "noise_strength": np.full(count, strength, np.float32),
-                "noise": np.zeros((count, 1), np.float32),
-            }
-        return self.run("synthesis", values)
-
-    def codes_of(self, w):
-        return np.repeat(w[:, None], self.generator.synthesis.layer_count, axis=1)  # [N, L, D]
 
 
 def _load_graphs(checkpoint_path: Path) -> tuple[Generator, list[Graph]]:
@@ -87,7 +65,7 @@ def _load_graphs(checkpoint_path: Path) -> tuple[Generator, list[Graph]]:
 
 
 @pytest.fixture(scope="session")
-def case(golden, tmp_path_factory) -> Callable[[str, str], Case]:
+def case(golden, tmp_path_factory) -> Callable[[str, str], NetworkCase]:
     """Give a golden case in a form; networks and files are made once per session."""
     networks: dict[str, tuple[Generator, list[Graph]]] = {}
     runs: dict[tuple[str, str], dict] = {}
@@ -105,17 +83,23 @@ def case(golden, tmp_path_factory) -> Callable[[str, str], Case]:
             opened[graph.name] = open_graph_file(path, graph.inputs, graph.outputs)
         return opened
 
-    def make(name: str, form: str = "pytorch") -> Case:
-        folder = golden / name
-        meta = json.loads((folder / "meta.json").read_text())
+    def make(name: str, form: str = "pytorch") -> NetworkCase:
+        arrays, meta = read_case(golden / name)
         if name not in networks:
-            networks[name] = _load_graphs(folder / meta["checkpoint"])
+            networks[name] = _load_graphs(golden / name / meta["checkpoint"])
         if (name, form) not in runs:
             runs[name, form] = open_form(name, form)
-        with np.load(folder / "io.npz") as file:
-            arrays = {key: file[key] for key in file.files}
-        functions = runs[name, form]
-        return Case(name, folder, meta, arrays, networks[name][0], lambda graph, values: functions[graph](values))
+        functions, generator = runs[name, form], networks[name][0]
+        return NetworkCase(
+            name=name,
+            folder=golden / name,
+            meta=meta,
+            arrays=arrays,
+            layer_count=generator.synthesis.layer_count,
+            noise_size=generator.synthesis.noise_size,
+            run=lambda graph, values: functions[graph](values),
+            generator=generator,
+        )
 
     return make
 

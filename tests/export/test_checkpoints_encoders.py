@@ -101,6 +101,33 @@ def test_cars_encoder_takes_wide_pictures(golden, saved):
     assert read_encoder(saved(content)).input_size_px == (192, 256)
 
 
+@pytest.mark.parametrize("told", ["8", " 8 ", 8, [8]], ids=repr)
+def test_super_resolution_with_one_factor_reduces_by_it(psp, saved, told):
+    """One factor in the options, however it is written, is the factor of every input."""
+    psp["opts"] |= {"dataset_type": "celebs_super_resolution", "resize_factors": told}
+    encoder = read_encoder(saved(psp))
+
+    assert ("super_resolution", 8) == (encoder.task, encoder.reduction)
+    assert not any("resize_factors" in note for note in encoder.notes)
+
+
+@pytest.mark.parametrize("told", [None, "1,2,4,8", [1, 2], "0", 33, 10**100, "x", [[8]], True])
+def test_super_resolution_without_one_factor_takes_photos_as_they_are(psp, saved, told):
+    """The originals draw one of several factors at random, which nothing can repeat; a note says so."""
+    psp["opts"] |= {"dataset_type": "celebs_super_resolution", "resize_factors": told}
+    encoder = read_encoder(saved(psp))
+
+    assert encoder.reduction is None
+    assert any("resize_factors" in note for note in encoder.notes)
+
+
+def test_other_tasks_do_not_reduce(psp, saved):
+    """Factors that training wrote into the options of another task mean nothing."""
+    psp["opts"] |= {"resize_factors": "8"}
+
+    assert read_encoder(saved(psp)).reduction is None
+
+
 @pytest.mark.parametrize("shape", ["L D", "1 L D", "D", "1 D"])
 def test_latent_avg_of_any_shape_becomes_rows(psp, saved, shape):
     """All four shapes in use broadcast as in the originals."""

@@ -149,7 +149,6 @@ def test_broken_generators_are_refused_by_tensor(rosinality, saved, change, reas
     [
         (["generator.progression.0.conv1.conv.weight"], "StyleGAN1"),
         ([f"main.{index}.weight" for index in (0, 3, 6, 9, 12)], "DCGAN"),
-        (["dense.weight", "residual_block1.conv1.weight"], "anime"),
         (["synthesis.input.freqs"], "StyleGAN3"),
         (["shared.weight"], "an unknown kind of checkpoint, which holds 'shared.weight'"),
     ],

@@ -4,6 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from stylewire.manifest import Manifest
+from stylewire_export.checkpoints.config import DcganConfig
+from stylewire_export.dcgan import Dcgan
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from stylewire_export.cli import main; main()"]
 
@@ -35,6 +40,36 @@ def test_model_and_verify_report_what_they_measured(tiny_checkpoints, tmp_path):
     for name in ("mapping.onnx", "synthesis.onnx", "encoder.onnx"):
         assert name in exported.stdout
         assert name in verified.stdout
+
+
+def test_blend_reports_like_an_export(tiny_checkpoints, tmp_path):
+    """Two generators become one model; a rule that cannot be is one sentence with exit code 1."""
+    command = ["blend", tiny_checkpoints[0], tiny_checkpoints[0], "--out", tmp_path, "--formats", "onnx"]
+    done = run(*command, "--name", "blend", "--resolution", "8", "--level", "1")
+    refused = run(*command, "--name", "other", "--resolution", "32")
+
+    assert (0, "") == (done.returncode, done.stderr)
+    assert "stylegan2-skip, 32 px, 8 rows" in done.stdout
+    assert (1, 1) == (refused.returncode, refused.stderr.count("\n"))
+    assert "use at most 16" in refused.stderr
+
+
+def test_generators_without_styles_report_like_an_export(tmp_path):
+    """A DCGAN with named labels becomes a model, its ONNX file can be imported again, and a misfit is one sentence."""
+    config = DcganConfig(input_dim=6, widths=(4, 3), biased=(False, False))
+    torch.save(Dcgan(config).eval().state_dict(), tmp_path / "network.pt")
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    names = ["--z-dim", "4", "--label-names", f"@{tmp_path / 'names.txt'}", "--out", tmp_path]
+    done = run("model", "--generator", tmp_path / "network.pt", "--name", "dcgan", *names)
+    imported = run("import-onnx", tmp_path / "dcgan" / "generator.onnx", "--name", "again", *names)
+    refused = run("import-onnx", tmp_path / "network.pt", "--name", "other", "--out", tmp_path)
+
+    assert (0, "", 0, "") == (done.returncode, done.stderr, imported.returncode, imported.stderr)
+    assert "dcgan, 8 px, no styles" in done.stdout
+    assert "onnx, 8 px, no styles" in imported.stdout
+    assert ("cat", "dog") == Manifest.read(tmp_path / "again").label_names
+    assert (1, 1) == (refused.returncode, refused.stderr.count("\n"))
+    assert "network.pt: not an ONNX model" in refused.stderr
 
 
 @pytest.mark.parametrize(

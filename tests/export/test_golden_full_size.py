@@ -1,8 +1,5 @@
 """Networks of published size against the originals; the checkpoints are written from their recipes first."""
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from stylewire_export.graphs import encoder_graph, mapping_graph, synthesis_grap
 from stylewire_export.networks import load_encoder, load_generator
 from stylewire_export.to_onnx import write_onnx
 from stylewire_export.verify import open_graph_file
+from support.golden import crops, materialize, read_case
 
 LIMIT = 1e-5  # of the largest magnitude
 
@@ -25,29 +23,6 @@ def scratch():
         yield Path(folder)
 
 
-@pytest.fixture
-def materialize(golden, scratch):
-    """Write the checkpoint of a recipe case with the golden data's own script."""
-
-    def write(name: str, script: str = "materialize.py"):
-        command = [sys.executable, golden / script, golden / name, scratch / "network"]
-        printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        return scratch / printed.strip().splitlines()[-1]
-
-    return write
-
-
-def read_case(folder):
-    with np.load(folder / "io.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    return arrays, json.loads((folder / "meta.json").read_text())
-
-
-def crops(image, corners):
-    """Cut 64 x 64 pixels at every corner: [crops, C, 64, 64]."""
-    return np.concatenate([image[:, :, top : top + 64, left : left + 64] for top, left in corners])
-
-
 def open_onnx(graph, folder):
     path = folder / f"{graph.name}.onnx"
     write_onnx(graph, path)
@@ -57,9 +32,9 @@ def open_onnx(graph, folder):
 @pytest.mark.parametrize(
     "name", ["ros64_full_recipe", "ada256_full_recipe", pytest.param("ada1024_full_recipe", marks=pytest.mark.slow)]
 )
-def test_full_size_generator_gives_the_original_images(golden, materialize, measure, scratch, name):
+def test_full_size_generator_gives_the_original_images(golden, measure, scratch, name):
     """A generator of published width, exported to ONNX, gives the original's w and images."""
-    generator = load_generator(read_generator(materialize(name)))
+    generator = load_generator(read_generator(materialize(golden / name, scratch / "network")))
     arrays, meta = read_case(golden / name)
     codes = np.repeat(arrays["w"][:1, None], generator.synthesis.layer_count, 1)
     draw = open_onnx(synthesis_graph(generator), scratch)
@@ -77,9 +52,9 @@ def test_full_size_generator_gives_the_original_images(golden, materialize, meas
 
 
 @pytest.mark.slow
-def test_full_size_encoder_gives_the_original_codes(golden, materialize, measure, scratch):
+def test_full_size_encoder_gives_the_original_codes(golden, measure, scratch):
     """A pSp encoder of published width, exported to ONNX, gives the original's codes."""
-    checkpoint = read_encoder(materialize("psp64_full_recipe", "materialize_encoders.py"))
+    checkpoint = read_encoder(materialize(golden / "psp64_full_recipe", scratch / "network"))
     arrays, _ = read_case(golden / "psp64_full_recipe")
     graph = encoder_graph("encoder", load_encoder(checkpoint), checkpoint.latent_avg)
 

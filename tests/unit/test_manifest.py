@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from pydantic import ValidationError
 
 from stylewire.manifest import EncoderInfo, FileInfo, LayerInfo, Manifest, ManifestError, file_info
 
@@ -115,3 +116,37 @@ def test_digest_depends_on_content_not_on_order():
 
     assert manifest(files={"x": a, "y": b}).digest() == manifest(files={"y": b, "x": a}).digest()
     assert manifest(files={"x": a}).digest() != manifest(files={"x": b}).digest()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "reason"),
+    [({"input_kind": "sketch", "reduction": 2}, "not for sketch"), ({"reduction": 9}, "leaves nothing")],
+    ids=["no photo", "larger than the input"],
+)
+def test_encoder_refuses_a_reduction_without_sense(encoder, reason):
+    """Only photos are reduced, and only while something is left."""
+    given = {"graph": "encoder", "task": "super_resolution", "input_kind": "photo", "input_channels": 3}
+
+    with pytest.raises(ValidationError, match=reason):
+        EncoderInfo(**given | {"input_height_px": 8, "input_width_px": 8} | encoder)
+
+
+def test_generator_without_styles_has_no_codes():
+    """Without styles there are neither rows nor w; one of the two alone is an error."""
+    found = manifest(w_dim=0, layer_count=0, layers=(), noise_size=0)
+
+    assert (0, 0) == (found.w_dim, found.layer_count)
+    with pytest.raises(ValidationError, match="either both are 0 or none"):
+        manifest(w_dim=0)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [(("cat",), "1 entries, label_dim says 2"), (("cat", "cat"), "same name"), (("cat", ""), "at least 1 character")],
+    ids=["one missing", "twice the same", "empty"],
+)
+def test_label_names_name_every_label_once(names, reason):
+    """Labels have one name each, or nobody named them."""
+    assert ("cat", "dog") == manifest(label_dim=2, label_names=("cat", "dog")).label_names
+    with pytest.raises(ValidationError, match=reason):
+        manifest(label_dim=2, label_names=names)

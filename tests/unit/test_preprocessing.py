@@ -113,6 +113,22 @@ def test_photo_input_reduces_as_the_original(golden):
         assert share <= 0.05
 
 
+def test_encoder_input_reduces_by_the_encoders_factor(golden):
+    """The factor of the manifest is the factor of the original's transform."""
+    for image, expected, entry in _results(golden, "super_resolution"):
+        encoder = EncoderInfo(
+            graph="encoder",
+            task="super_resolution",
+            input_kind="photo",
+            input_channels=3,
+            input_height_px=256,
+            input_width_px=256,
+            reduction=entry["factor"],
+        )
+
+        assert np.abs(_levels(encoder_input(image, encoder)).astype(int) - expected).max() <= 1
+
+
 def test_reduce_bicubic_equals_the_original_before_rounding(golden):
     """The reduced picture equals the original's floats within float32 rounding."""
     stored = np.load(golden / "preprocess" / "floats.npz")["float32|photo0_300x200.png|low_x4_before_rounding"]

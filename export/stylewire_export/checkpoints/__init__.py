@@ -1,6 +1,14 @@
 """Readers of checkpoint files. Nothing in a file is ever run; see :mod:`.unpickling` for how and why."""
 
-from stylewire_export.checkpoints.config import EncoderCheckpoint, GeneratorCheckpoint, GeneratorConfig
-from stylewire_export.checkpoints.families import read_encoder, read_generator
+from stylewire_export.checkpoints.config import AnyGenerator, EncoderCheckpoint, GeneratorCheckpoint, GeneratorConfig
+from stylewire_export.checkpoints.families import read_any_generator, read_encoder, read_generator
 
-__all__ = ["EncoderCheckpoint", "GeneratorCheckpoint", "GeneratorConfig", "read_encoder", "read_generator"]
+__all__ = [
+    "AnyGenerator",
+    "EncoderCheckpoint",
+    "GeneratorCheckpoint",
+    "GeneratorConfig",
+    "read_any_generator",
+    "read_encoder",
+    "read_generator",
+]

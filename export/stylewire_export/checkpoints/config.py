@@ -84,6 +84,7 @@ class EncoderCheckpoint:
         family: "pixel2style2pixel" or "encoder4editing".
         task: what the encoder was trained for: encode, frontalize, sketch, seg or super_resolution.
         input_size_px: (H, W).
+        reduction: photos are reduced by this factor first; None for no or no fixed factor.
         layer_count: L.
         w_dim: D.
         state: name without the prefix ``encoder.`` -> contiguous float32 tensor, finite.
@@ -98,9 +99,125 @@ class EncoderCheckpoint:
     input_kind: InputKind
     input_channels: int
     input_size_px: tuple[int, int]
+    reduction: int | None = None
     layer_count: int
     w_dim: int
     state: dict[str, Tensor]
     latent_avg: Tensor | None
     learn_in_w: bool
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DcganConfig:
+    """Dimensions of a DCGAN generator.
+
+    Attributes:
+        input_dim: numbers that go in: z, for a conditional generator followed by the label.
+        widths: channels that come out of every layer, from 4 px up; the last are the image's.
+        biased: which of the layers have a bias; published ones have none, or one in the last layer.
+    """
+
+    input_dim: int
+    widths: tuple[int, ...]
+    biased: tuple[bool, ...]
+
+    @property
+    def resolution_px(self) -> int:
+        """R: the first layer gives 4 px, every further one doubles."""
+        return 4 << (len(self.widths) - 1)
+
+    @property
+    def image_channels(self) -> int:
+        """C."""
+        return self.widths[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnimeConfig:
+    """Dimensions of an SRResNet generator of anime faces.
+
+    Attributes:
+        input_dim: numbers that go in: z followed by the attributes.
+        width: channels of the residual blocks.
+        start_px: side of the maps that the dense layer makes.
+        residual_count: residual blocks.
+        up_widths: channels that come out of every up-sampling block.
+        image_kernel_px: side of the last convolution's kernel.
+    """
+
+    input_dim: int
+    width: int
+    start_px: int
+    residual_count: int
+    up_widths: tuple[int, ...]
+    image_kernel_px: int
+    image_channels: int
+
+    @property
+    def resolution_px(self) -> int:
+        """R."""
+        return self.start_px << len(self.up_widths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StyleGan1Config:
+    """Dimensions of a StyleGAN1 generator.
+
+    Attributes:
+        z_dim: Z.
+        mapping_widths: outputs of the mapping layers; the last is D.
+        channels: (resolution in pixels, width) of every block, from 4 px up.
+    """
+
+    z_dim: int
+    mapping_widths: tuple[int, ...]
+    channels: tuple[tuple[int, int], ...]
+    image_channels: int
+    label_dim: Literal[0] = 0
+    pixel_rule: PixelRule = "round"
+
+    @property
+    def w_dim(self) -> int:
+        """D."""
+        return self.mapping_widths[-1]
+
+    @property
+    def resolution_px(self) -> int:
+        """R."""
+        return self.channels[-1][0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PlainCheckpoint:
+    """A generator without styles, as its file holds it.
+
+    Attributes:
+        family: whose layout it is.
+        state: name -> contiguous float32 tensor, finite; names of the file.
+        notes: what a person should know about this file.
+    """
+
+    family: str
+    config: DcganConfig | AnimeConfig
+    state: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StyleGan1Checkpoint:
+    """A StyleGAN1 generator as its file holds it.
+
+    Attributes:
+        family: whose layout it is.
+        state: names of :mod:`stylewire_export.stylegan1` -> contiguous float32 tensor, finite, run-time gains included.
+        notes: what a person should know about this file.
+    """
+
+    family: str
+    config: StyleGan1Config
+    state: dict[str, Tensor]
+    notes: tuple[str, ...] = ()
+
+
+AnyGenerator = GeneratorCheckpoint | PlainCheckpoint | StyleGan1Checkpoint

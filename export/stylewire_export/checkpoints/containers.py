@@ -15,7 +15,10 @@ from stylewire_export.checkpoints.unpickling import read_pickle
 from stylewire_export.errors import CheckpointError, quote
 
 MAX_FILE_BYTES = 8 * 2**30
-SUPPORTED = "supported are .pkl files of NVIDIA and .pt files of pSp, e4e and rosinality"
+SUPPORTED = (
+    "supported are .pkl files of NVIDIA and .pt files of pSp, e4e and rosinality, also of its StyleGAN1, and of DCGAN "
+    "and the SRResNet of anime faces"
+)
 
 _FOREIGN = {  # first bytes -> what people know it by
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (Keras, .h5)",

@@ -1,23 +1,37 @@
 """Whose file is it? Decided by what is inside; a kind that is known but not supported is refused by its name."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from stylewire_export.checkpoints.config import EncoderCheckpoint, GeneratorCheckpoint
+from stylewire_export.checkpoints.anime import is_anime, read_anime
+from stylewire_export.checkpoints.config import (
+    AnyGenerator,
+    EncoderCheckpoint,
+    GeneratorCheckpoint,
+    PlainCheckpoint,
+    StyleGan1Checkpoint,
+)
 from stylewire_export.checkpoints.containers import SUPPORTED, Content, read_content
+from stylewire_export.checkpoints.dcgan import FIRST_CONV, is_dcgan, read_dcgan
 from stylewire_export.checkpoints.generators import GeneratorTraits, build_generator
 from stylewire_export.checkpoints.nvidia import is_nvidia, read_nvidia
 from stylewire_export.checkpoints.psp import open_psp, read_decoder, read_encoder_part
 from stylewire_export.checkpoints.rosinality import is_rosinality, read_rosinality
+from stylewire_export.checkpoints.stylegan1 import is_stylegan1, read_stylegan1
 from stylewire_export.checkpoints.tensorflow import is_tensorflow, read_tensorflow
 from stylewire_export.checkpoints.tensors import TensorRecord
 from stylewire_export.errors import CheckpointError, quote
 
-_NEIGHBOURS: Mapping[str, Callable[[Mapping[str, object]], bool]] = {
-    "a StyleGAN1 generator of rosinality's port": lambda state: any("progression.0." in name for name in state),
-    "a DCGAN generator": lambda state: "main.0.weight" in state and "main.12.weight" in state,
-    "an anime-face generator (SRResNet)": lambda state: (
-        {"dense.weight", "residual_block1.conv1.weight"} <= state.keys()
+_AVERAGES = ("g_ema", "g_running")
+_LIVE = ("g", "generator", "netG")
+_REFUSED: Mapping[str, Callable[[Mapping[str, object]], bool]] = {
+    "a StyleGAN1 generator of another layout than rosinality's": lambda state: any(
+        "progression.0." in name for name in state
+    ),
+    "a discriminator of DCGAN": lambda state: FIRST_CONV in state and "main.2.weight" in state,
+    "a DCGAN generator of another layout than that of PyTorch's example": lambda state: (
+        FIRST_CONV in state and "main.12.weight" in state
     ),
     "a StyleGAN3 generator": lambda state: any(name.startswith("synthesis.input.") for name in state),
     "a rosinality discriminator": lambda state: "final_linear.0.weight" in state and "convs.0.0.weight" in state,
@@ -25,7 +39,7 @@ _NEIGHBOURS: Mapping[str, Callable[[Mapping[str, object]], bool]] = {
 
 
 def read_generator(path: Path) -> GeneratorCheckpoint:
-    """Read the generator of a checkpoint without running anything in it.
+    """Read the StyleGAN2 generator of a checkpoint without running anything in it.
 
     Args:
         path: file of NVIDIA, rosinality, pSp or e4e (of these two: the decoder), or an NVIDIA state dict in a .pt.
@@ -33,8 +47,24 @@ def read_generator(path: Path) -> GeneratorCheckpoint:
     Raises:
         CheckpointError: what the file is instead, or what is wrong with it, as one sentence.
     """
+    checkpoint = read_any_generator(path)
+    if not isinstance(checkpoint, GeneratorCheckpoint):
+        raise CheckpointError(f"{path.name}: a generator of another kind ({checkpoint.family}) than StyleGAN2")
+    return checkpoint
+
+
+def read_any_generator(path: Path, *, resolution_px: int | None = None) -> AnyGenerator:
+    """Read a generator of any supported kind without running anything in the file.
+
+    Args:
+        path: as for ``read_generator``, or a state dict of StyleGAN1, DCGAN or the generator of anime faces.
+        resolution_px: of the image, where a file holds several (StyleGAN1); None takes the highest trained one.
+
+    Raises:
+        CheckpointError: what the file is instead, or what is wrong with it, as one sentence.
+    """
     try:
-        return _generator(read_content(path))
+        return _generator(read_content(path), resolution_px)
     except CheckpointError as err:
         raise CheckpointError(f"{path.name}: {err}") from err
 
@@ -55,7 +85,7 @@ def read_encoder(path: Path) -> EncoderCheckpoint:
     raise CheckpointError(f"{path.name}: a generator ({kind}) without an encoder; give a pSp or e4e .pt")
 
 
-def _generator(content: Content) -> GeneratorCheckpoint:
+def _generator(content: Content, resolution_px: int | None = None) -> AnyGenerator:
     root, size = content.root, content.size_bytes
     if type(root) is tuple and is_tensorflow(root):
         return read_tensorflow(root, size)
@@ -65,6 +95,11 @@ def _generator(content: Content) -> GeneratorCheckpoint:
         return read_nvidia(root, size)
     if file := open_psp(root, size):
         return read_decoder(file)
+    return _from_state_dict(root, resolution_px, size)
+
+
+def _from_state_dict(root: dict[str, object], resolution_px: int | None, size: int) -> AnyGenerator:
+    """Read a file that holds a state dict, or several in a dictionary."""
     state, notes = _running_average(root)
     if is_rosinality(state):
         mean_w = root.get("latent_avg")
@@ -75,20 +110,37 @@ def _generator(content: Content) -> GeneratorCheckpoint:
     if "synthesis.b4.const" in state and "mapping.fc0.weight" in state:
         traits = GeneratorTraits(family="stylegan2-ada-pytorch state dict", notes=notes)
         return build_generator(_only_tensors(state), traits, file_bytes=size)
-    for kind, matches in _NEIGHBOURS.items():
+    if neighbour := _neighbour(state, resolution_px, size):
+        return dataclasses.replace(neighbour, notes=(*notes, *neighbour.notes))
+    for kind, matches in _REFUSED.items():
         if matches(state):
             raise CheckpointError(f"{kind}, which is not supported; {SUPPORTED}")
     raise CheckpointError(f"an unknown kind of checkpoint, which holds {_listed(state)}; {SUPPORTED}")
+
+
+def _neighbour(
+    state: Mapping[str, object], resolution_px: int | None, size: int
+) -> PlainCheckpoint | StyleGan1Checkpoint | None:
+    """Read a generator of another architecture than StyleGAN2."""
+    if is_stylegan1(state):
+        return read_stylegan1(_only_tensors(state), resolution_px=resolution_px, file_bytes=size)
+    if is_dcgan(state):
+        return read_dcgan(_only_tensors(state), file_bytes=size)
+    if is_anime(state):
+        return read_anime(_only_tensors(state), file_bytes=size)
+    return None
 
 
 def _running_average(root: dict[str, object]) -> tuple[Mapping[str, object], tuple[str, ...]]:
     """Find the state dict of the generator: the running average, the live network, or the whole file."""
     notes: tuple[str, ...] = ()
     state: dict[str, object] = root
-    if type(average := root.get("g_ema")) is dict:
+    average = next((root[key] for key in _AVERAGES if type(root.get(key)) is dict), None)
+    live = next((key for key in _LIVE if type(root.get(key)) is dict), None)
+    if type(average) is dict:
         state = average
-    elif type(live := root.get("g")) is dict:
-        state, notes = live, ("the file has no running average g_ema: the live network g was taken",)
+    elif live is not None and type(network := root[live]) is dict:
+        state, notes = network, (f"the file has no running average g_ema: the live network {live} was taken",)
     names = [name for name in state if type(name) is str]
     if names and all(name.startswith("module.") for name in names):  # trained on several GPUs
         return {name.removeprefix("module."): state[name] for name in names}, notes

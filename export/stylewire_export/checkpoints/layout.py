@@ -37,9 +37,10 @@ class Shapes:
             raise CheckpointError(f"tensor {quote(name)} has the impossible shape {list(shape)}")
         return shape[axis]
 
-    def count(self, pattern: str) -> int:
-        """Count the names of a numbered series, 0, 1, 2 ...; ``pattern`` has one ``{}``."""
-        return next(index for index in range(len(self._shapes) + 1) if pattern.format(index) not in self._shapes)
+    def count(self, pattern: str, *, first: int = 0, step: int = 1) -> int:
+        """Count the names of a numbered series, by default 0, 1, 2 ...; ``pattern`` has one ``{}``."""
+        numbers = enumerate(range(first, first + step * (len(self._shapes) + 1), step))
+        return next(index for index, number in numbers if pattern.format(number) not in self._shapes)
 
 
 def infer_config(

@@ -3,6 +3,7 @@
 Source: sections 2.1, 2.2 and 2.5 of the format notes; options that are absent mean what they mean in the originals.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
@@ -21,6 +22,7 @@ DEFAULT_RESOLUTION_PX = 1024  # set by the originals' inference scripts where th
 MAX_LAYERS = 20
 MIN_PYRAMID_STYLES = 7
 MIN_INPUT_PX = 32
+MAX_REDUCTION = 32  # the largest factor of the originals
 _TASKS = {  # dataset_type -> task
     "ffhq_encode": "encode",
     "ffhq_frontalize": "frontalize",
@@ -108,6 +110,7 @@ def read_encoder_part(file: PspFile) -> EncoderCheckpoint:
     layer_count = _layer_count(file, layout)
     input_kind = _input_kind(file, layout)
     task, notes = _task(file, input_kind)
+    reduction, reduction_notes = _reduction(file) if (task, input_kind) == ("super_resolution", "photo") else (None, ())
     used = {name: record for name, record in records.items() if not name.endswith(".num_batches_tracked")}
     state, tensor_notes = to_tensors(used, file_bytes=file.size_bytes)
     for name, tensor in state.items():
@@ -121,12 +124,13 @@ def read_encoder_part(file: PspFile) -> EncoderCheckpoint:
         input_kind=input_kind,
         input_channels=layout.input_channels,
         input_size_px=_input_size(file, layout),
+        reduction=reduction,
         layer_count=layer_count,
         w_dim=layout.w_dim,
         state=state,
         latent_avg=latent_avg,
         learn_in_w=bool(file.options.get("learn_in_w")),
-        notes=(*notes, *average_notes, *tensor_notes),
+        notes=(*notes, *reduction_notes, *average_notes, *tensor_notes),
     )
 
 
@@ -191,6 +195,21 @@ def _task(file: PspFile, input_kind: InputKind) -> tuple[str, tuple[str, ...]]:
         return _TASKS[dataset], ()
     task = {"photo": "encode", "sketch": "sketch", "labels": "seg"}[input_kind]
     return task, (f"dataset_type {quote(dataset)} is unknown: taken as the task {task}, from the kind of input",)
+
+
+def _reduction(file: PspFile) -> tuple[int | None, tuple[str, ...]]:
+    """Give the one factor of a super-resolution encoder; of several, the originals draw one at random per picture."""
+    told = file.options.get("resize_factors")
+    factor = told[0] if type(told) is list and len(told) == 1 else told
+    if type(factor) is str and re.fullmatch(r"\d{1,3}", factor.strip(), re.ASCII):
+        factor = int(factor)
+    if type(factor) is int and 1 <= factor <= MAX_REDUCTION:
+        return factor, ()
+    note = (
+        f"resize_factors {quote(told)} is no single factor of super-resolution: photos are taken as they are, small by "
+        "nature; to have them reduced as in the training, set encoders.reduction in model.json"
+    )
+    return None, (note,)
 
 
 def _input_size(file: PspFile, layout: EncoderLayout) -> tuple[int, int]:

@@ -27,7 +27,7 @@ def encoder_input(image: Image.Image, encoder: EncoderInfo) -> Array:
     height_px, width_px = encoder.input_height_px, encoder.input_width_px
     match encoder.input_kind:
         case "photo":
-            return photo_input(image, height_px, width_px)
+            return photo_input(image, height_px, width_px, reduction=encoder.reduction)
         case "sketch":
             return sketch_input(image, height_px, width_px)
         case "labels":

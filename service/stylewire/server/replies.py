@@ -78,6 +78,7 @@ def model(found: Model, *, default: bool) -> pb.Model:
                 input_height_px=encoder.input_height_px,
                 input_width_px=encoder.input_width_px,
                 input_channels=encoder.input_channels,
+                reduction=encoder.reduction or 0,
             )
             for encoder in manifest.encoders
             if encoder.graph in found.graphs
@@ -88,6 +89,7 @@ def model(found: Model, *, default: bool) -> pb.Model:
         digest=found.digest,
         license=manifest.license,
         attribution=manifest.attribution,
+        label_names=manifest.label_names,
     )
 
 

@@ -28,7 +28,7 @@ class _CapabilityEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     CAPABILITY_UNSPECIFIED: _Capability.ValueType  # 0
     """Not used."""
     CAPABILITY_GENERATE: _Capability.ValueType  # 1
-    """Generate from seeds and z: it has a mapping network."""
+    """Generate from seeds and z: it has a mapping network, or is a generator without styles."""
     CAPABILITY_SYNTHESIZE: _Capability.ValueType  # 2
     """Generate, MixStyles and Interpolate with codes: it has a synthesis network."""
     CAPABILITY_INVERT: _Capability.ValueType  # 3
@@ -40,7 +40,7 @@ class Capability(_Capability, metaclass=_CapabilityEnumTypeWrapper):
 CAPABILITY_UNSPECIFIED: Capability.ValueType  # 0
 """Not used."""
 CAPABILITY_GENERATE: Capability.ValueType  # 1
-"""Generate from seeds and z: it has a mapping network."""
+"""Generate from seeds and z: it has a mapping network, or is a generator without styles."""
 CAPABILITY_SYNTHESIZE: Capability.ValueType  # 2
 """Generate, MixStyles and Interpolate with codes: it has a synthesis network."""
 CAPABILITY_INVERT: Capability.ValueType  # 3
@@ -139,7 +139,9 @@ Global___GetModelResponse: typing_extensions.TypeAlias = GetModelResponse
 
 @typing.final
 class Model(google.protobuf.message.Message):
-    """A generator with what belongs to it: mapping network, encoders, mean."""
+    """A generator with what belongs to it: mapping network, encoders, mean. A generator without styles (DCGAN and the like)
+    has a layer_count of 0: it can be asked to Generate and to Interpolate, from seeds and z.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -203,6 +205,7 @@ class Model(google.protobuf.message.Message):
         INPUT_HEIGHT_PX_FIELD_NUMBER: builtins.int
         INPUT_WIDTH_PX_FIELD_NUMBER: builtins.int
         INPUT_CHANNELS_FIELD_NUMBER: builtins.int
+        REDUCTION_FIELD_NUMBER: builtins.int
         name: builtins.str
         """Its name: `ImageSource.encoder`."""
         task: builtins.str
@@ -215,6 +218,11 @@ class Model(google.protobuf.message.Message):
         """Width of its input."""
         input_channels: builtins.int
         """Channels of its input; for labels the number of classes."""
+        reduction: builtins.int
+        """Factor by which the server reduces a photo, and enlarges it again, before the encoder sees it: what an encoder for
+        super-resolution was trained on. A photo that is small by nature is reduced as well, as in the original. 0 means
+        that photos are taken as they are.
+        """
         def __init__(
             self,
             *,
@@ -224,8 +232,9 @@ class Model(google.protobuf.message.Message):
             input_height_px: builtins.int = ...,
             input_width_px: builtins.int = ...,
             input_channels: builtins.int = ...,
+            reduction: builtins.int = ...,
         ) -> None: ...
-        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["input_channels", b"input_channels", "input_height_px", b"input_height_px", "input_kind", b"input_kind", "input_width_px", b"input_width_px", "name", b"name", "task", b"task"]
+        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["input_channels", b"input_channels", "input_height_px", b"input_height_px", "input_kind", b"input_kind", "input_width_px", b"input_width_px", "name", b"name", "reduction", b"reduction", "task", b"task"]
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
     NAME_FIELD_NUMBER: builtins.int
@@ -249,6 +258,7 @@ class Model(google.protobuf.message.Message):
     DIGEST_FIELD_NUMBER: builtins.int
     LICENSE_FIELD_NUMBER: builtins.int
     ATTRIBUTION_FIELD_NUMBER: builtins.int
+    LABEL_NAMES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name, the `model` of requests."""
     state: Global___Model.State.ValueType
@@ -297,6 +307,10 @@ class Model(google.protobuf.message.Message):
     def encoders(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Model.Encoder]:
         """Its encoders."""
 
+    @property
+    def label_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Names of the classes, by index; empty when nobody named them."""
+
     def __init__(
         self,
         *,
@@ -321,8 +335,9 @@ class Model(google.protobuf.message.Message):
         digest: builtins.str = ...,
         license: builtins.str = ...,
         attribution: builtins.str = ...,
+        label_names: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["architecture", b"architecture", "attribution", b"attribution", "backend", b"backend", "capabilities", b"capabilities", "default_model", b"default_model", "device", b"device", "digest", b"digest", "encoders", b"encoders", "image_channels", b"image_channels", "label_dim", b"label_dim", "latent_space", b"latent_space", "layer_count", b"layer_count", "layers", b"layers", "license", b"license", "name", b"name", "precision", b"precision", "resolution_px", b"resolution_px", "state", b"state", "state_reason", b"state_reason", "w_dim", b"w_dim", "z_dim", b"z_dim"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["architecture", b"architecture", "attribution", b"attribution", "backend", b"backend", "capabilities", b"capabilities", "default_model", b"default_model", "device", b"device", "digest", b"digest", "encoders", b"encoders", "image_channels", b"image_channels", "label_dim", b"label_dim", "label_names", b"label_names", "latent_space", b"latent_space", "layer_count", b"layer_count", "layers", b"layers", "license", b"license", "name", b"name", "precision", b"precision", "resolution_px", b"resolution_px", "state", b"state", "state_reason", b"state_reason", "w_dim", b"w_dim", "z_dim", b"z_dim"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model

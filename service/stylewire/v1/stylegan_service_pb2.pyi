@@ -350,13 +350,15 @@ class InterpolateRequest(google.protobuf.message.Message):
         METHOD_UNSPECIFIED: InterpolateRequest._Method.ValueType  # 0
         """The same as LERP."""
         METHOD_LERP: InterpolateRequest._Method.ValueType  # 1
-        """Straight lines between the w+ codes."""
+        """Straight lines between the w+ codes; between the z of a generator without styles."""
         METHOD_SLERP: InterpolateRequest._Method.ValueType  # 2
         """Great circles between the z of the keyframes, each frame through the mapping network. Needs keyframes made from
         `seed` or `z`, all of the same model.
         """
         METHOD_CUBIC: InterpolateRequest._Method.ValueType  # 3
-        """A cubic spline through the w+ codes (not-a-knot); looped it is the path of NVIDIA's gen_video.py."""
+        """A cubic spline through the w+ codes (not-a-knot), looped it is the path of NVIDIA's gen_video.py; through the z of
+        a generator without styles.
+        """
 
     class Method(_Method, metaclass=_MethodEnumTypeWrapper):
         """The path between keyframes."""
@@ -364,13 +366,15 @@ class InterpolateRequest(google.protobuf.message.Message):
     METHOD_UNSPECIFIED: InterpolateRequest.Method.ValueType  # 0
     """The same as LERP."""
     METHOD_LERP: InterpolateRequest.Method.ValueType  # 1
-    """Straight lines between the w+ codes."""
+    """Straight lines between the w+ codes; between the z of a generator without styles."""
     METHOD_SLERP: InterpolateRequest.Method.ValueType  # 2
     """Great circles between the z of the keyframes, each frame through the mapping network. Needs keyframes made from
     `seed` or `z`, all of the same model.
     """
     METHOD_CUBIC: InterpolateRequest.Method.ValueType  # 3
-    """A cubic spline through the w+ codes (not-a-knot); looped it is the path of NVIDIA's gen_video.py."""
+    """A cubic spline through the w+ codes (not-a-knot), looped it is the path of NVIDIA's gen_video.py; through the z of
+    a generator without styles.
+    """
 
     class _Easing:
         ValueType = typing.NewType("ValueType", builtins.int)
