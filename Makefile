@@ -8,7 +8,7 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format lint test demo bench clean
+.PHONY: help install protos format lint test demo bench fidelity clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, wri
 
 bench: $(VENV)/.develop ## print tables of speed; never part of the tests
 	python bench/bench_serving.py
+
+fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
+	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

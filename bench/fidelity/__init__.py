@@ -1,0 +1,1 @@
+"""How near the exported models come to the originals, over all golden data: ``make fidelity``."""
