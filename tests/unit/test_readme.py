@@ -38,7 +38,10 @@ def desk(tmp_path, monkeypatch, demo_server):
     """A folder with the files that the README speaks of, and the commands on the path."""
     samples = Path(sys.modules["stylewire"].__file__).parent / "demo" / "samples"
     shutil.copy(samples / "avatar00.png", tmp_path / "avatar.png")
-    torch.save({"g_ema": random_generator(seed=1).state_dict()}, tmp_path / "network.pkl")
+    base, finetuned = random_generator(seed=1), random_generator(seed=2)
+    finetuned.mapping.load_state_dict(base.mapping.state_dict())
+    torch.save({"g_ema": base.state_dict()}, tmp_path / "network.pkl")
+    torch.save({"g_ema": finetuned.state_dict()}, tmp_path / "finetuned.pkl")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STYLEWIRE_ADDRESS", demo_server.address)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"])
