@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
+import hypothesis
 import pytest
 
 from stylewire import pb
@@ -11,6 +12,10 @@ from support.models import export_random_model
 from support.servers import RunningServer, running_server
 
 PROJECT = Path(__file__).parent.parent
+
+# A busy machine is not a failure: what takes long is told by a test of its own.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
