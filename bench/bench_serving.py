@@ -20,7 +20,7 @@ import numpy as np
 import onnxruntime as ort
 
 from stylewire import AsyncClient
-from stylewire.server.app import demo_models
+from stylewire.demo import MODELS
 
 CLIENTS = 16
 BATCHES = (1, 2, 4, 8)
@@ -36,7 +36,7 @@ def start_server() -> tuple[subprocess.Popen[str], str]:
 
 def bare_loop(batch_size: int) -> Callable[[float], float]:
     """Make a function that runs z -> pixels in onnxruntime for some seconds and returns images/s."""
-    folder = demo_models() / "avatars"
+    folder = MODELS / "avatars"
     options = ort.SessionOptions()
     options.intra_op_num_threads = len(os.sched_getaffinity(0))
     mapping, synthesis = (

@@ -1,14 +1,13 @@
 """The whole export in order: read -> build -> trace -> verify -> write, all or nothing."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from stylewire.latents import ROLE_RANGES_PX
+from stylewire.latents import role_of
 from stylewire.manifest import (
     ArtifactCheck,
     EncoderInfo,
@@ -225,7 +224,7 @@ def _manifest(job: ExportJob, model: _Model, checks: list[ArtifactCheck], direct
         label_dim=generator.label_dim,
         label_names=job.label_names,
         layer_count=len(generator.layer_resolutions_px),
-        layers=tuple(_layers(generator.layer_resolutions_px)),
+        layers=tuple(LayerInfo(resolution_px=side, role=role_of(side)) for side in generator.layer_resolutions_px),
         noise_size=generator.noise_size,
         latent_space=job.latent_space or generator.latent_space,
         pixel_rule=generator.pixel_rule,
@@ -237,9 +236,3 @@ def _manifest(job: ExportJob, model: _Model, checks: list[ArtifactCheck], direct
         checks=tuple(checks),
         files={path.name: file_info(path) for path in sorted(directory.iterdir())},
     )
-
-
-def _layers(resolutions_px: tuple[int, ...]) -> Iterator[LayerInfo]:
-    for side in resolutions_px:
-        role = next(role for role, (low, high) in ROLE_RANGES_PX.items() if low <= side <= high)
-        yield LayerInfo(resolution_px=side, role=role)

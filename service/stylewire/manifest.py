@@ -16,8 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 FILE_NAME = "model.json"
 MODEL_NAME_PATTERN = r"^[a-z0-9]([a-z0-9_-]{0,61}[a-z0-9])?$"
 GRAPH_NAME_PATTERN = r"^(mapping|synthesis|generator|encoder(-[a-z0-9_]{1,40})?)$"
-SUFFIXES = {"onnxruntime": ".onnx", "torchscript": ".pt"}
-"""Backend -> suffix of the graph files it runs."""
 
 Role = Literal["coarse", "middle", "fine"]
 Count = Annotated[int, Field(ge=0)]

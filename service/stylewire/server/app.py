@@ -7,8 +7,6 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from stylewire import pb
+from stylewire.demo import MODELS
 from stylewire.errors import StylewireError
 from stylewire.manifest import ManifestError
 from stylewire.server import logs
@@ -46,7 +45,7 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.registry = Registry.open(settings.models or demo_models(), settings, self.metrics)
+        self.registry = Registry.open(settings.models or MODELS, settings, self.metrics)
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
         self._server = self._build()
@@ -119,11 +118,6 @@ class App:
         except OSError as err:
             raise SettingError(f"cannot listen on --metrics-port {self.settings.metrics_port}: {err.strerror}") from err
         return port, metrics_port
-
-
-def demo_models() -> Path:
-    """Find the demo models, which are shipped with the package."""
-    return Path(str(resources.files("stylewire"))) / "demo" / "models"
 
 
 async def serve(settings: Settings) -> None:

@@ -144,15 +144,13 @@ class Pipeline:
 
     async def _map(self, sources: Sequence[jobs.Latent], run: Run) -> list[Array]:
         model = sources[0].model
-        result = await model.batcher("mapping").submit(_mapping_inputs(sources), ("w",), run.deadline)
-        run.add(result)
-        return list(latents.broadcast(np.asarray(result.outputs["w"], np.float32), model.manifest.layer_count))
+        outputs = await _run_graph(model, "mapping", _mapping_inputs(sources), {"w"}, run)
+        return list(latents.broadcast(np.asarray(outputs["w"], np.float32), model.manifest.layer_count))
 
     async def _encode(self, given: Sequence[jobs.Photo], run: Run) -> list[Array]:
         inputs = {"image": np.stack([photo.input for photo in given])}  # [N, C, H, W]
-        result = await given[0].model.batcher(given[0].graph).submit(inputs, ("w_plus",), run.deadline)
-        run.add(result)
-        return list(np.asarray(result.outputs["w_plus"], np.float32))
+        outputs = await _run_graph(given[0].model, given[0].graph, inputs, {"w_plus"}, run)
+        return list(np.asarray(outputs["w_plus"], np.float32))
 
     async def _answer(self, job: _PictureJob, codes: list[Array], run: Run) -> Answer:
         arrays = await self._synthesize(job.model, codes, job.noise, {pictures.graph_output(job.output)}, run)
@@ -160,10 +158,9 @@ class Pipeline:
 
     async def _answer_without_styles(self, job: _PictureJob, sources: Sequence[jobs.Latent], run: Run) -> Answer:
         """Make pictures in one graph, z -> image."""
-        name = pictures.graph_output(job.output)
-        result = await job.model.batcher("generator").submit(_mapping_inputs(sources), (name,), run.deadline)
-        run.add(result)
-        return Answer(await self._pictures(result.outputs, job.output, run), [], run)
+        outputs = {pictures.graph_output(job.output)}
+        arrays = await _run_graph(job.model, "generator", _mapping_inputs(sources), outputs, run)
+        return Answer(await self._pictures(arrays, job.output, run), [], run)
 
     async def _pictures(self, arrays: Arrays, output: jobs.Output, run: Run) -> list[Picture]:
         started = time.monotonic()
@@ -185,10 +182,7 @@ class Pipeline:
             drawn = await self._timed(run, pictures.noise_inputs, noise, size, len(codes))
         else:
             drawn = pictures.noise_inputs(noise, size, len(codes))
-        inputs = {"w_plus": np.stack(codes), **drawn}  # [N, L, D]
-        result = await model.batcher("synthesis").submit(inputs, tuple(outputs), run.deadline)
-        run.add(result)
-        return result.outputs
+        return await _run_graph(model, "synthesis", {"w_plus": np.stack(codes), **drawn}, outputs, run)
 
     async def _timed(self, run: Run, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.monotonic()
@@ -199,6 +193,12 @@ class Pipeline:
     async def _off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+
+
+async def _run_graph(model: Model, graph: str, inputs: Arrays, outputs: set[str], run: Run) -> Arrays:
+    result = await model.batcher(graph).submit(inputs, tuple(outputs), run.deadline)
+    run.add(result)
+    return result.outputs
 
 
 def _truncated(code: Array, source: jobs.Latent) -> Array:

@@ -65,6 +65,7 @@ _BACKENDS = {
     "torchscript": ("stylewire.server.backends.torchscript", "TorchScriptBackend", ".pt", "torch"),
 }
 """Name -> module, class, suffix of its graph files, extra to install."""
+BACKEND_NAMES = tuple(_BACKENDS)
 
 
 def graph_suffix(name: str) -> str:

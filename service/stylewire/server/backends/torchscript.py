@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.backends import Arrays, BackendOptions
+from stylewire.server.backends import Arrays, BackendOptions, graph_kind
 
 _INPUTS = {
     "mapping": ("z", "label"),
@@ -38,7 +38,7 @@ class TorchScriptBackend:
             self._module: torch.jit.ScriptModule = torch.jit.load(str(path), map_location=options.device)  # type: ignore[no-untyped-call]  # torch ships no types for it
         self.device = options.device
         taken = len(list(self._module.graph.inputs())) - 1  # the first is the module itself
-        self.input_names = _INPUTS[path.stem.partition("-")[0]][:taken]
+        self.input_names = _INPUTS[graph_kind(path.stem)][:taken]
         self._outputs = tuple(outputs)
 
     def run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
