@@ -20,6 +20,7 @@ class Options:
 
     device: str
     threads: int
+    instances: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self, TypedDict
 
@@ -50,9 +50,9 @@ class Picture:
         height_px: height.
     """
 
-    content: bytes
+    content: bytes = field(repr=False)
     mime_type: str
-    tensor: NDArray[np.float32] | NDArray[np.uint8] | None
+    tensor: NDArray[np.float32] | NDArray[np.uint8] | None = field(repr=False)
     width_px: int
     height_px: int
 
@@ -119,7 +119,7 @@ class Result(Picture):
         model_digest: the same digest gives the same pictures.
     """
 
-    code: Array | None
+    code: Array | None = field(repr=False)
     timing: Timing
     batch_size: int
     model_digest: str
@@ -150,7 +150,7 @@ class Inversion:
         model_digest: the same digest gives the same code.
     """
 
-    code: Array
+    code: Array = field(repr=False)
     aligned: Picture | None
     reconstruction: Picture | None
     distortion: float | None

@@ -2,15 +2,18 @@
 
 import asyncio
 import contextlib
-import copy
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+
+from stylewire.server.costs import CostModel
 
 TIMEOUT_SECONDS = 30
 
 
 class Gate:
-    """Stands before a graph: batches wait in their thread until ``open`` is called.
+    """Stands before a graph, which has one slot meanwhile: batches wait in their thread until ``open`` is called.
 
     Attributes:
         sizes: rows of the batches that arrived, in order.
@@ -18,49 +21,51 @@ class Gate:
 
     def __init__(self, batcher) -> None:
         self.sizes: list[int] = []
-        self._batcher, self._run, self._observer = batcher, batcher._run, batcher._observer
+        self._batcher, self._run = batcher, batcher._run
         self._opened = threading.Event()
-        self._changed = threading.Condition()
-        self._rows = 0
 
     def open(self) -> None:
         self._opened.set()
 
     def wait_for(self, *, batches: int = 0, waiting_rows: int = 0) -> None:
         """Wait until so many batches arrived at the gate and so many rows wait behind them."""
-        with self._changed:
-            arrived = self._changed.wait_for(
-                lambda: len(self.sizes) >= batches and self._rows >= waiting_rows, TIMEOUT_SECONDS
-            )
-        assert arrived, f"batches of {self.sizes}, {self._rows} rows waiting"
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while len(self.sizes) < batches or self._batcher.waiting_rows() < waiting_rows:
+            assert time.monotonic() < deadline, f"batches of {self.sizes}, {self._batcher.waiting_rows()} rows waiting"
+            time.sleep(0.001)
 
-    def run(self, inputs, outputs):
-        with self._changed:
-            self.sizes.append(len(next(iter(inputs.values()))))
-            self._changed.notify_all()
+    def make_expensive(self, seconds: float) -> None:
+        """Make the server believe that a row takes so long, and that it has just seen one."""
+        scheduler = self._batcher.scheduler
+        with self._batcher.lock:
+            scheduler.costs = CostModel()
+            scheduler.costs.learn(1, seconds)
+            scheduler._last_run = time.monotonic()
+
+    def run(self, inputs, outputs, *, wide):
+        self.sizes.append(len(next(iter(inputs.values()))))
         assert self._opened.wait(TIMEOUT_SECONDS), "nobody opened the gate"
-        return self._run(inputs, outputs)
-
-    def depth(self, rows: int) -> None:
-        self._observer.depth(rows)
-        with self._changed:
-            self._rows = rows
-            self._changed.notify_all()
-
-    def __getattr__(self, name):  # the rest of an observer
-        return getattr(self._observer, name)
+        return self._run(inputs, outputs, wide=wide)
 
 
 @contextlib.contextmanager
 def held(server, graph: str, model: str = "") -> Iterator[Gate]:
     """Hold a graph of a running server; it is open again afterwards."""
-    with _restored(server, graph, model) as batcher:
+    with one_slot(server, graph, model) as batcher:
         gate = Gate(batcher)
-        batcher._run, batcher._observer = gate.run, gate
+        batcher._run = gate.run
         try:
             yield gate
         finally:
             gate.open()
+
+
+@contextlib.contextmanager
+def one_slot(server, graph: str, model: str = "") -> Iterator:
+    """Let batches of a graph run one after the other, however many cores there are."""
+    with _restored(server, graph, model) as batcher:
+        batcher.scheduler._limits = replace(batcher.scheduler._limits, slots=1, wide=False)
+        yield batcher
 
 
 @contextlib.contextmanager
@@ -74,16 +79,29 @@ def replaced(server, graph: str, make_run, model: str = "") -> Iterator[None]:
 @contextlib.contextmanager
 def _restored(server, graph, model) -> Iterator:
     """Lend a batcher; afterwards it is as it was, and has not learned what waiting costs."""
-    batcher = server.app.registry.get(model).batcher(graph)
-    before = batcher._run, batcher._observer, batcher.costs
-    batcher.costs = copy.copy(batcher.costs)
+    batcher = server.app.registry.get(model).runner(graph)
+    scheduler = batcher.scheduler
+    names = ("costs", "wide_costs", "_margin", "_limits")
+    with batcher.lock:
+        run, before = batcher._run, {name: getattr(scheduler, name) for name in names}
+        for name in names[:3]:
+            setattr(scheduler, name, _copy(before[name]))
     try:
         yield batcher
     finally:
         server.call(_idle(batcher))
-        batcher._run, batcher._observer, batcher.costs = before
+        with batcher.lock:
+            batcher._run = run
+            for name, value in before.items():
+                setattr(scheduler, name, value)
+
+
+def _copy(learned):
+    twin = type(learned)()
+    twin.__dict__.update(learned.__dict__)
+    return twin
 
 
 async def _idle(batcher) -> None:
-    while batcher._entries or batcher._running_until:  # noqa: ASYNC110 - it has no event for this, and needs none
-        await asyncio.sleep(0)
+    while not batcher.scheduler._idle:  # noqa: ASYNC110 - it has no event for this, and needs none
+        await asyncio.sleep(0.001)

@@ -114,6 +114,10 @@ class ServerProcess:
         log = self.process.communicate(timeout=timeout)[1]
         return self.process.returncode, log
 
+    def resident_bytes(self) -> int:
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def kill(self) -> None:
         self.process.kill()
         self.process.communicate()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stylewire.server.costs import CostModel
+from stylewire.server.costs import CostModel, Margin
 
 
 def test_cost_is_zero_before_the_first_batch():
@@ -47,3 +47,63 @@ def test_cost_is_never_negative():
     costs.learn(8, 0.1)
 
     assert costs.predict(64) >= 0
+
+
+def test_one_outlier_changes_little():
+    """A batch of a hundred times its cost, as when the machine stalls, counts for four times at most."""
+    costs = CostModel()
+    for seconds in (0.1,) * 20 + (10.0,):
+        costs.learn(2, seconds)
+
+    assert 0.1 < costs.predict(2) < 0.13
+
+
+def test_slow_machine_is_believed_in_the_end():
+    """If batches stay a hundred times slower, the prediction follows although each counts for four times at most."""
+    costs = CostModel()
+    for seconds in (0.1,) * 20 + (10.0,) * 60:
+        costs.learn(2, seconds)
+
+    assert costs.predict(2) == pytest.approx(10.0, rel=0.2)
+
+
+@pytest.mark.parametrize(("seconds", "rows"), [(0.009, 1), (0.010, 1), (0.0181, 4), (0.0261, 8), (1.0, 8)])
+def test_largest_batch_within_a_time(seconds, rows):
+    """With 10 ms and 2 ms a row, so many rows are through in time; one row always runs."""
+    costs = CostModel()
+    for size in (1, 2, 4, 8):
+        costs.learn(size, 0.010 + 0.002 * size)
+
+    assert rows == costs.rows_within(seconds, 8)
+
+
+def test_largest_batch_is_unlimited_before_the_first():
+    """What is not known limits nothing."""
+    assert 64 == CostModel().rows_within(0.001, 64)
+
+
+def test_margin_of_a_good_prediction_vanishes():
+    """Answers that come when they were promised need no margin."""
+    margin = Margin()
+    for late in (0.1,) + (0.0,) * 50:
+        margin.learn(late)
+
+    assert margin.seconds < 1e-3
+
+
+def test_margin_covers_answers_that_are_late():
+    """Answers that are sometimes late get a margin above the usual lateness."""
+    margin = Margin()
+    for late in (0.0, 0.2) * 20:
+        margin.learn(late)
+
+    assert 0.2 < margin.seconds < 0.6
+
+
+def test_margin_is_never_negative():
+    """Answers that come early do not make later ones hopeful."""
+    margin = Margin()
+    for _ in range(20):
+        margin.learn(-1.0)
+
+    assert 0 == margin.seconds

@@ -136,13 +136,13 @@ def test_cancelled_neighbor_changes_nothing(demo_server, demo):
 
 def test_failed_batch_fails_its_own_callers_only(demo_server, demo, monkeypatch):
     """A batch that fails is told to those in it; the next batch is well."""
-    batcher = demo_server.app.registry.get("").batcher("synthesis")
+    batcher = demo_server.app.registry.get("").runner("synthesis")
     run, failing = batcher._run, [True]
 
-    def fail_once(inputs, outputs):
+    def fail_once(inputs, outputs, *, wide):
         if failing.pop() if failing else False:
             raise RuntimeError("out of memory")
-        return run(inputs, outputs)
+        return run(inputs, outputs, wide=wide)
 
     monkeypatch.setattr(batcher, "_run", fail_once)
     failed = demo.Generate.future(request(1))

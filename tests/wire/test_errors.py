@@ -156,7 +156,7 @@ def test_internal_error_hides_its_text(small_server, small, caplog):
     """A bug's text stays in the log, with its traceback under the request id that the caller is told."""
 
     def broken(_):
-        def run(inputs, outputs):
+        def run(inputs, outputs, *, wide):
             raise RuntimeError("secret of /srv/models")
 
         return run
@@ -177,7 +177,7 @@ def test_internal_error_hides_its_text(small_server, small, caplog):
 def test_overload_says_when_to_come_back(small_server, small):
     """A full queue is RESOURCE_EXHAUSTED with RetryInfo, and a trailer that makes gRPC clients wait as long."""
     with held(small_server, "synthesis", "plain") as gate:
-        small_server.app.registry.get("plain").batcher("synthesis").costs.learn(1, 1000)
+        gate.make_expensive(1000)
         accepted = small.Generate.future(ONE)
         gate.wait_for(batches=1)
         caught = failure(small.Generate, ONE)
@@ -193,7 +193,7 @@ def test_overload_says_when_to_come_back(small_server, small):
 def test_deadline_that_cannot_be_met_is_refused_at_once(small_server, small):
     """The server says no while there is time: the caller need not wait for its deadline."""
     with held(small_server, "synthesis", "plain") as gate:
-        small_server.app.registry.get("plain").batcher("synthesis").costs.learn(1, 1000)
+        gate.make_expensive(1000)
         error = refusal(small.Generate, ONE, timeout=20)
 
     assert errors.DeadlineError is type(error)
@@ -228,7 +228,7 @@ def test_model_that_loads_is_unavailable(monkeypatch, small_server, small):
 
 def test_stopping_batcher_refuses(monkeypatch, small_server, small):
     """Work for a server that drains is UNAVAILABLE: another one will do it."""
-    monkeypatch.setattr(small_server.app.registry.get("plain").batcher("mapping"), "_closed", True)
+    monkeypatch.setattr(small_server.app.registry.get("plain").runner("mapping"), "_closed", True)
 
     assert errors.DrainingError is type(refusal(small.Generate, ONE))
 

@@ -139,14 +139,14 @@ def test_slow_part_does_not_hold_the_loop(demo_server, demo, photo, monkeypatch,
     assert calls
 
 
-@pytest.mark.parametrize("graph", ["mapping", "synthesis", "encoder"])
+@pytest.mark.parametrize("graph", ["synthesis", "encoder"])
 def test_slow_backend_does_not_hold_the_loop(demo_server, demo, photo, graph):
     """While a graph takes 100 ms a batch, the loop serves others."""
 
     def slow(run):
-        def sleep_and_run(inputs, outputs):
+        def sleep_and_run(inputs, outputs, *, wide):
             time.sleep(SLEEP_SECONDS)
-            return run(inputs, outputs)
+            return run(inputs, outputs, wide=wide)
 
         return sleep_and_run
 

@@ -9,6 +9,7 @@ from PIL import Image
 
 from stylewire import latents, pb
 from stylewire.tensors import to_array, to_tensor
+from support.gates import one_slot
 from support.servers import running_server
 
 
@@ -171,9 +172,10 @@ def test_codes_do_not_cross_latent_spaces(small):
     assert grpc.StatusCode.FAILED_PRECONDITION == caught.value.code()
 
 
-def test_reply_tells_time_batch_and_digest(demo):
+def test_reply_tells_time_batch_and_digest(demo_server, demo):
     """The reply carries its timing, its batch size and the digest of the model."""
-    reply = generate(demo, *(pb.Latent(seed=seed) for seed in range(3)))
+    with one_slot(demo_server, "synthesis"):
+        reply = generate(demo, *(pb.Latent(seed=seed) for seed in range(3)))
 
     assert 3 == reply.batch.size
     assert reply.timing.inference.nanos > 0

@@ -1,6 +1,7 @@
 """Interpolate over a real connection."""
 
 import itertools
+import time
 
 import grpc
 import numpy as np
@@ -13,6 +14,7 @@ from support.gates import held
 from support.pictures import avatar, worst_difference
 from support.refusals import refusal
 from support.scrape import Scrape, wait_for
+from support.servers import ServerProcess
 
 SEEDS = (1, 2, 3, 4, 5)
 METHODS = {
@@ -165,6 +167,27 @@ def test_slow_reader_bounds_the_work(small_server):
         print(f"{made:.0f} of 600 frames made for a reader of 2")
         assert made <= 40
         stream.cancel()
+
+
+def test_slow_reader_costs_no_memory(small_models):
+    """Hundreds of frames that a slow reader has not asked for take no memory: the server waits for it."""
+    server = ServerProcess(models=small_models / "plain")
+    try:
+        tensor = pb.OutputConfig(format=pb.IMAGE_FORMAT_TENSOR)
+        walk = request(3600, output_config=tensor)  # 44 MB
+        with grpc.insecure_channel(server.address, [("grpc.http2.bdp_probe", 0)]) as channel:
+            stream = pb.StyleGanServiceStub(channel).Interpolate(walk)
+            resident = []
+            for _ in itertools.islice(stream, 8):
+                time.sleep(0.25)
+                resident.append(server.resident_bytes())
+            stream.cancel()
+        grown = (max(resident[2:]) - resident[1]) / 1e6
+        print(f"{grown:.1f} MB more while a reader took 8 of 3600 frames")
+    finally:
+        server.kill()
+
+    assert grown < 8
 
 
 def settled(server) -> float:

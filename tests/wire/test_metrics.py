@@ -7,7 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stylewire import pb
-from support.gates import held
+from support.gates import held, one_slot
 from support.pictures import avatar
 from support.refusals import failure, refusal
 from support.scrape import Scrape, wait_for
@@ -147,9 +147,10 @@ def seconds(duration) -> float:
 
 
 def test_reply_tells_what_the_histograms_summed(server, stub):
-    """Timing and BatchInfo of a reply are the numbers that went into the histograms."""
+    """Timing and BatchInfo of a reply whose rows ran together are the numbers that went into the histograms."""
     delta = Delta(server)
-    reply = stub.Generate(pb.GenerateRequest(latents=[pb.Latent(seed=seed) for seed in range(5)]))
+    with one_slot(server, "synthesis"):
+        reply = stub.Generate(pb.GenerateRequest(latents=[pb.Latent(seed=seed) for seed in range(5)]))
 
     for phase in ("queue", "inference", "encoding"):
         expected = seconds(getattr(reply.timing, phase))
@@ -180,7 +181,7 @@ def test_refusals_are_counted_by_reason(server, stub):
         left = stub.Generate.future(ONE)
         gate.wait_for(waiting_rows=1)
         left.cancel()
-        server.app.registry.get("").batcher("synthesis").costs.learn(1, 1000)
+        gate.make_expensive(1000)
         assert "OVERLOADED" == refusal(stub.Generate, ONE).reason
         gate.open()
         first.result()

@@ -31,6 +31,7 @@ class Run:
         """Count a graph that ran."""
         self.queue_seconds += result.queue_seconds
         self.inference_seconds += result.run_seconds
+        self.encoding_seconds += result.convert_seconds
         self.batch_size = result.batch_size
 
 

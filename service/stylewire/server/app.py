@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -15,7 +16,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from stylewire import pb
 from stylewire.demo import MODELS
-from stylewire.errors import StylewireError
+from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
 from stylewire.server import logs
 from stylewire.server.boundary import Boundary
@@ -25,9 +26,14 @@ from stylewire.server.pipeline import Pipeline
 from stylewire.server.registry import Registry
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
 from stylewire.server.settings import SettingError, Settings
+from stylewire.server.workers import Ports, Workers
 
 log = logging.getLogger(__name__)
 
+_CLOSE_SECONDS = 2.0
+"""Time that graphs have to end when every call has ended: what they compute then is for nobody."""
+_WATCH_SECONDS = 1.0
+"""How often progress is looked at."""
 _ALIVE = health.OVERALL_HEALTH
 _READY = pb.STYLEGAN_SERVICE
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -37,18 +43,23 @@ _SERVICE_FILES = (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE, health_pb2.DE
 class App:
     """A server: gRPC, health, reflection, metrics, and the models behind them.
 
+    Args:
+        settings: what it is told.
+        shared: whether other processes serve on the same port; the metrics of one are then for its parent only.
+
     Attributes:
         port: the port of gRPC, once started.
         metrics_port: the port of /metrics, once started.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, *, shared: bool = False) -> None:
+        self.settings, self._shared = settings, shared
         self.metrics = Metrics()
         self.registry = Registry.open(settings.models or MODELS, settings, self.metrics)
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
         self._server = self._build()
+        self._watch: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] = lambda: None
         self.port = self.metrics_port = 0
 
@@ -70,9 +81,16 @@ class App:
             await self._close(0)
             raise
         await self._health.set(_READY, health_pb2.HealthCheckResponse.SERVING)
+        self._watch = asyncio.create_task(self._watch_progress())
 
     async def stop(self, drain_seconds: float) -> None:
-        """Say NOT_SERVING, serve on while load balancers notice, let calls finish, free everything."""
+        """Say NOT_SERVING, serve on while load balancers notice, let calls finish, free everything.
+
+        Raises:
+            BackendUnavailableError: a graph hangs; everything else has ended.
+        """
+        if self._watch:
+            self._watch.cancel()
         await self._health.enter_graceful_shutdown()
         log.info("draining for %g s", drain_seconds)
         await asyncio.sleep(drain_seconds)
@@ -81,16 +99,33 @@ class App:
 
     async def _close(self, grace_seconds: float) -> None:
         await self._server.stop(grace_seconds)
-        await asyncio.wait_for(self.registry.close(), max(1.0, grace_seconds))
-        self._executor.shutdown(cancel_futures=True)
-        await asyncio.to_thread(self._stop_metrics)
+        try:
+            await asyncio.wait_for(self.registry.close(), _CLOSE_SECONDS)
+        except TimeoutError as err:
+            raise BackendUnavailableError("stopped although a graph still runs") from err
+        finally:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self._stop_metrics)
+
+    async def _watch_progress(self) -> None:
+        """Say NOT_SERVING for as long as a batch hangs, so that the process is restarted (liveness) or passed over."""
+        status, period = health_pb2.HealthCheckResponse, min(_WATCH_SECONDS, self.settings.hang_seconds / 2)
+        known: list[str] = []
+        while True:
+            await asyncio.sleep(period)
+            hung = self.registry.hung_graphs(self.settings.hang_seconds)
+            if hung != known:
+                log.error("graphs that hang: %s", ", ".join(hung) or "none any more")
+                known = hung
+                for name in (_ALIVE, _READY):
+                    await self._health.set(name, status.NOT_SERVING if hung else status.SERVING)
 
     def _build(self) -> grpc.aio.Server:
         size = self.settings.max_message_bytes
         options = [
             ("grpc.max_receive_message_length", size),
             ("grpc.max_send_message_length", size),
-            ("grpc.so_reuseport", 0),  # a second server on the port must fail, not share it
+            ("grpc.so_reuseport", int(self._shared)),  # a second server on the port must fail, not share it
             # The SDK pings every minute while a call waits; the default answers three such pings with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
         ]
@@ -103,7 +138,7 @@ class App:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         _add_reflection(server)
         for method in _methods():
-            self.metrics.register_method(method)
+            self.metrics.method(method)
         self.metrics.watch_backlogs(self.registry.models.values())
         return server
 
@@ -114,14 +149,21 @@ class App:
         except RuntimeError as err:
             raise SettingError(f"cannot listen on {address}; is another server there? choose another --port") from err
         try:
-            metrics_port, self._stop_metrics = self.metrics.serve(self.settings.host, self.settings.metrics_port)
+            host = "127.0.0.1" if self._shared else self.settings.host
+            metrics_port, self._stop_metrics = self.metrics.serve(host, self.settings.metrics_port)
         except OSError as err:
             raise SettingError(f"cannot listen on --metrics-port {self.settings.metrics_port}: {err.strerror}") from err
         return port, metrics_port
 
 
-async def serve(settings: Settings) -> None:
-    """Run a server until SIGTERM or SIGINT; a second signal ends the process at once."""
+async def serve(settings: Settings, ready: Callable[[Ports], None], *, shared: bool = False) -> None:
+    """Run a server until SIGTERM or SIGINT; a second signal ends the process at once.
+
+    Args:
+        settings: what it is told.
+        ready: called with the ports when all models answer.
+        shared: whether other processes serve on the same port.
+    """
     stopping = asyncio.get_running_loop().create_future()
 
     def on_signal(number: signal.Signals) -> None:
@@ -131,15 +173,22 @@ async def serve(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    app = App(settings)
+    app = App(settings, shared=shared)
     await app.start()
-    host = settings.host
-    print(  # noqa: T201 - what starts a server waits for this line
-        f"stylewire: serving on {host}:{app.port}, metrics on http://{host}:{app.metrics_port}/metrics", flush=True
-    )
+    ready((app.port, app.metrics_port))
     number = await stopping
     # Nobody balances load to a terminal: Ctrl-C does not wait.
     await app.stop(settings.drain_seconds if number == signal.SIGTERM else 0.0)
+
+
+def run(settings: Settings, ready: Callable[[Ports], None], *, shared: bool = False) -> int:
+    """Run a server in this process; returns the exit code."""
+    logs.configure(settings.log_level)
+    try:
+        asyncio.run(serve(settings, ready, shared=shared))
+    except (SettingError, ManifestError, StylewireError) as err:
+        return _complain(err)
+    return 0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -148,11 +197,23 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
         logs.configure(settings.log_level)
         log.info("settings: %s", settings)
-        asyncio.run(serve(settings))
-    except (SettingError, ManifestError, StylewireError) as err:
-        print(f"stylewire serve: {err}", file=sys.stderr)  # noqa: T201 - a person reads it
-        return 1
-    return 0
+        ready = partial(_announce, settings.host)
+        if settings.workers > 1:
+            return Workers(settings, partial(run, shared=True)).run(ready)
+    except SettingError as err:
+        return _complain(err)
+    return run(settings, ready)
+
+
+def _announce(host: str, ports: Ports) -> None:
+    """Print the line that whatever starts a server waits for."""
+    port, metrics_port = ports
+    print(f"stylewire: serving on {host}:{port}, metrics on http://{host}:{metrics_port}/metrics", flush=True)  # noqa: T201
+
+
+def _complain(err: Exception) -> int:
+    print(f"stylewire serve: {err}", file=sys.stderr)  # noqa: T201 - a person reads it
+    return 1
 
 
 def _methods() -> list[Method]:

@@ -1,33 +1,40 @@
-"""One graph, one queue, one worker: rows of different requests run as one batch, without a timer.
+"""One graph: requests in, rows out. The event loop hands requests over, threads run batches of them.
 
-When the worker is free it takes what waits, a row of every request in turn, up to the largest batch. An idle server
-adds no latency, and load makes batches grow by itself. A request is refused at the door when the backlog is too long
-or its deadline cannot be met; one whose caller has left, or whose deadline has passed, is dropped before it runs.
+``scheduler.py`` holds the rules; here are the lock, the threads and the futures. A thread takes the next batch by
+itself, so between two batches nothing waits for the event loop, and turns rows into pictures where it has them, so an
+answer costs one hop from thread to thread.
 """
 
 import asyncio
-import itertools
+import contextlib
+import copy
 import logging
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
 
-from stylewire.errors import DeadlineError, DrainingError, OverloadedError, StylewireError
+from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError, StylewireError
 from stylewire.server.backends import Arrays
-from stylewire.server.batches import BatchError, BatchResult, Entry, Share, batch_size, join, split, stack
-from stylewire.server.costs import CostModel
+from stylewire.server.batches import Batch, BatchError, BatchResult, Convert, Dispatch, Entry, Share, Span, split, stack
+from stylewire.server.scheduler import BatchLimits, Scheduler
 
 log = logging.getLogger(__name__)
 
-Runner: TypeAlias = Callable[[Arrays, Sequence[str]], Arrays]
+
+class RunBatch(Protocol):
+    """Runs one batch; several threads call it at once, as many as the limits have slots."""
+
+    def __call__(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool) -> Arrays:
+        """Run; ``wide``: with the whole device."""
+        ...
 
 
 class Observer(Protocol):
     """Told of everything that happens; see ``stylewire.server.metrics``."""
 
-    def batch(self, size: int, seconds: float) -> None:
+    def batch(self, size: int, seconds: float, dispatch: Dispatch) -> None:
         """Note that a batch ran."""
         ...
 
@@ -39,9 +46,13 @@ class Observer(Protocol):
         """Note that a request got none: ``overloaded``, ``deadline``, ``expired``, ``cancelled``, ``failed``."""
         ...
 
-    def depth(self, rows: int) -> None:
-        """Note how many rows wait."""
-        ...
+
+class _Outcome(NamedTuple):
+    """What became of a share."""
+
+    share: Share
+    rows: Arrays | list[Any] | Exception
+    converted: Span | None = None
 
 
 class Batcher:
@@ -49,191 +60,247 @@ class Batcher:
 
     Args:
         name: for the log, such as ``avatars.synthesis``.
-        run: runs one batch; called in a thread of the batcher, one call at a time.
-        max_batch_size: rows in the largest batch.
-        max_queue_seconds: predicted backlog at which requests are refused.
+        run: runs one batch.
+        limits: what bounds batches and the queue.
         clock: monotonic seconds; tests give their own.
+
+    Attributes:
+        scheduler: the rules and what they know; touch it under ``lock`` only.
     """
 
-    def __init__(  # noqa: PLR0913 - all by keyword, each one independent
+    _SPARE_THREADS = 2  # one stacks the next batch and one converts the last, while every slot is busy
+
+    def __init__(
         self,
         *,
         name: str,
-        run: Runner,
+        run: RunBatch,
         observer: Observer,
-        max_batch_size: int,
-        max_queue_seconds: float,
+        limits: BatchLimits,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self.costs = CostModel()
-        self._run = run
-        self._observer = observer
-        self._max_batch_size = max_batch_size
-        self._max_queue_seconds = max_queue_seconds
-        self._clock = clock
-        self._entries: deque[Entry] = deque()
-        self._waiting_rows = 0
-        self._running_until = 0.0
-        self._arrived = asyncio.Event()
-        self._closed = False
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"batch-{name}")
-        self._worker = asyncio.create_task(self._work(), name=f"batcher {name}")
+        self.lock = threading.Lock()
+        self.scheduler = Scheduler(name, limits, clock)
+        self._run, self._observer, self._clock = run, observer, clock
+        self._batch_ready = threading.Condition(self.lock)
+        self._slot_free = threading.Condition(self.lock)
+        self._closed = self._hung = False
+        self._loop = asyncio.get_running_loop()
+        self._threads_left = limits.slots + self._SPARE_THREADS
+        self._threads_gone = asyncio.Event()
+        for index in range(self._threads_left):
+            # Daemons: a thread that hangs inside a runtime must not keep the process alive.
+            threading.Thread(target=self._work, name=f"{name}-{index}", daemon=True).start()
 
-    async def submit(self, inputs: Arrays, outputs: Sequence[str], deadline: float | None = None) -> BatchResult:
+    async def submit(
+        self,
+        inputs: Arrays,
+        outputs: Sequence[str],
+        deadline: float | None = None,
+        convert: Convert | None = None,
+    ) -> BatchResult:
         """Run some rows, together with those of others.
 
         Args:
             inputs: arrays with the same leading axis; checked by the caller, completely.
             outputs: names of the outputs wanted.
             deadline: on the batcher's clock; None for no limit.
+            convert: makes something else of the rows, in the thread that has them.
 
         Raises:
             OverloadedError: the backlog is too long.
             DeadlineError: the deadline cannot be met, or passed in the queue.
             DrainingError: the batcher is closed.
+            BackendUnavailableError: the graph hangs.
             BatchError: ``run`` raised for a batch that held rows of this request.
         """
+        future: asyncio.Future[BatchResult] = self._loop.create_future()
         row_count = len(next(iter(inputs.values())))
-        self._admit(row_count, deadline)
-        future: asyncio.Future[BatchResult] = asyncio.get_running_loop().create_future()
-        shapes = tuple(array.shape[1:] for array in inputs.values())
-        self._entries.append(Entry(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, shapes))
-        self._waiting_rows += row_count
-        self._arrived.set()
-        self._observer.depth(self._waiting_rows)
-        return await future  # cancelling the caller cancels the future, which drops the entry
+        entry = Entry(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, convert)
+        with self.lock:
+            self._admit(entry)
+            self._wake()
+        try:
+            return await future
+        except asyncio.CancelledError:  # the caller has left
+            if future.cancelled():  # and had no answer yet
+                self._observer.refused("cancelled")
+                with self.lock:
+                    self.scheduler.discard(entry)
+                    self._wake()
+            raise
 
     def backlog_seconds(self) -> float:
-        """Predicted time until the worker is through with everything that waits or runs."""
-        running = max(0.0, self._running_until - self._clock())
-        return running + self.costs.predict_rows(self._waiting_rows, self._max_batch_size)
+        """Predicted time until everything is through that waits or runs."""
+        with self.lock:
+            return self.scheduler.backlog_seconds
+
+    def waiting_rows(self) -> int:
+        """Rows that wait, in the queue or stacked for the next batch."""
+        with self.lock:
+            return self.scheduler.waiting_rows
+
+    def check_hang(self, hang_seconds: float) -> bool:
+        """Say whether a batch has been running for longer than that.
+
+        While one does, requests are refused and those that wait get an error: nothing says that they would ever run.
+        """
+        with self.lock:
+            self._hung = self.scheduler.longest_run_seconds > hang_seconds
+            waiting = self.scheduler.discard_all() if self._hung else []
+        for entry in waiting:
+            self._refuse(entry, "failed", self._hang_error())
+        return self._hung
 
     async def close(self) -> None:
-        """Finish what waits, refuse what comes, free the thread."""
-        self._closed = True
-        self._arrived.set()
-        await self._worker
-        self._executor.shutdown()
+        """Finish what waits, refuse what comes, end the threads."""
+        with self.lock:
+            self._closed = True
+            self._wake()
+        await self._threads_gone.wait()
 
-    def _admit(self, row_count: int, deadline: float | None) -> None:
+    def _wake(self) -> None:
+        """Wake a thread if there is a batch for it, or all of them if they may end."""
+        if self._closed:
+            self._batch_ready.notify_all()
+        elif self.scheduler.can_take:
+            self._batch_ready.notify()
+
+    def _admit(self, entry: Entry) -> None:
         if self._closed:
             raise DrainingError("the server is stopping; send the request to another one")
-        backlog = self.backlog_seconds()
-        if backlog > self._max_queue_seconds:
-            self._observer.refused("overloaded")
-            raise OverloadedError(
-                f"the backlog of {self.name} is {backlog:.2f} s, more than {self._max_queue_seconds:g} s; retry later",
-                retry_after_seconds=max(0.0, backlog - self._max_queue_seconds / 2),
-            )
-        if deadline is not None:
-            own = self.costs.predict_rows(row_count, self._max_batch_size)
-            if self._clock() + backlog + own > deadline:
-                self._observer.refused("deadline")
-                raise DeadlineError(
-                    f"the deadline cannot be met: {self.name} needs {backlog + own:.3f} s from now; allow more time"
-                )
-
-    async def _work(self) -> None:
-        while True:
-            batch = self._compose()
-            if batch:
-                await self._run_batch(batch)
-            elif self._closed:
-                return
-            else:
-                self._arrived.clear()
-                await self._arrived.wait()
-
-    def _compose(self) -> list[Share]:
-        """Take a row of every waiting entry in turn until the batch is full or nobody waits."""
-        self._drop_dead()
-        if not self._entries:
-            return []
-        shapes = self._entries[0].shapes  # shapes never mix: such as stored noise and drawn noise
-        first = list(itertools.islice((e for e in self._entries if e.shapes == shapes), self._max_batch_size))
-        counts = dict.fromkeys(first, 0)
-        room = self._max_batch_size
-        while room and (hungry := [entry for entry in first if counts[entry] < entry.left]):
-            for entry in hungry[:room]:
-                counts[entry] += 1
-            room -= min(room, len(hungry))
-        shares = [Share(entry, entry.taken, entry.taken + count) for entry, count in counts.items() if count]
-        self._take(shares)
-        return shares
-
-    def _take(self, shares: list[Share]) -> None:
-        for share in shares:
-            share.entry.taken = share.stop
-            self._waiting_rows -= share.stop - share.start
-        # Entries with rows left go to the end, so that those behind them come first into the next batch.
-        served = dict.fromkeys(share.entry for share in shares)
-        waiting = [entry for entry in self._entries if entry not in served]
-        self._entries = deque(waiting + [entry for entry in served if entry.left])
-        self._observer.depth(self._waiting_rows)
-
-    def _drop_dead(self) -> None:
-        now, alive = self._clock(), deque[Entry]()
-        for entry in self._entries:
-            if entry.future.done():
-                self._observer.refused("cancelled" if entry.future.cancelled() else "failed")
-            elif entry.deadline is not None and entry.deadline <= now:
-                self._observer.refused("expired")
-                entry.future.set_exception(DeadlineError("the deadline passed while the request waited"))
-            else:
-                alive.append(entry)
-                continue
-            self._waiting_rows -= entry.left
-        self._entries = alive
-
-    async def _run_batch(self, batch: list[Share]) -> None:
-        size = batch_size(batch)
-        started = self._clock()
-        self._running_until = started + self.costs.predict(size)
-        loop = asyncio.get_running_loop()
+        if self._hung:
+            self._observer.refused("failed")
+            raise self._hang_error()
         try:
-            parts = await loop.run_in_executor(self._executor, self._stack_run_split, batch)
-        except Exception as err:  # noqa: BLE001 - whatever a backend raises belongs to the callers of this batch only
-            self._fail(batch, err)
-            return
+            self.scheduler.push(entry)
+        except OverloadedError:
+            self._observer.refused("overloaded")
+            raise
+        except DeadlineError:
+            self._observer.refused("deadline")
+            raise
+
+    def _hang_error(self) -> BackendUnavailableError:
+        return BackendUnavailableError(f"{self.name} hangs; send the request to another server")
+
+    # --- in the threads ----------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while batch := self._next_batch():
+            outcomes = self._execute(batch)
+            self._tell_loop(self._deliver, batch, outcomes)
+        self._tell_loop(self._thread_ended)
+
+    def _next_batch(self) -> Batch | None:
+        with self.lock:
+            while True:
+                batch = self.scheduler.take()
+                for entry in self.scheduler.pop_expired():
+                    self._tell_loop(self._expire, entry)
+                if batch:
+                    self._wake()
+                if batch or (self._closed and not self.scheduler.requests):
+                    return batch
+                self._batch_ready.wait()
+
+    def _execute(self, batch: Batch) -> list[_Outcome]:
+        shares = batch.shares
+        try:
+            inputs = self._stack(batch)  # while other batches run
+            with self._slot(batch):
+                if len(batch.shares) < len(shares):  # somebody left while it waited for the slot
+                    shares = batch.shares
+                    inputs = stack(shares) if shares else {}
+                outputs = self._run(inputs, batch.wanted, wide=batch.wide) if shares else {}
+            return [self._convert(share, rows) for share, rows in zip(shares, split(shares, outputs), strict=True)]
+        except Exception as err:  # whatever a backend raises belongs to the callers of this batch only
+            log.exception("a batch of %d rows of %s failed", batch.size, self.name)
+            return [_Outcome(share, self._own(err)) for share in shares]
+
+    def _stack(self, batch: Batch) -> Arrays:
+        try:
+            return stack(batch.shares)
+        except Exception:
+            with self.lock:
+                self.scheduler.drop(batch)
+                self._wake()
+            raise
+
+    @contextmanager
+    def _slot(self, batch: Batch) -> Iterator[None]:
+        """Wait for a slot, hold it, and learn what the batch cost."""
+        with self.lock:
+            while not self.scheduler.can_start(batch):
+                self._slot_free.wait()
+            for entry in self.scheduler.start(batch):
+                self._tell_loop(self._expire, entry)
+            self._wake()  # the next batch may be taken early now
+        failed = True
+        try:
+            yield
+            failed = False
         finally:
-            self._running_until = 0.0
-        seconds = self._clock() - started
-        self.costs.learn(size, seconds)
-        self._observer.batch(size, seconds)
-        for share, rows in zip(batch, parts, strict=True):
-            self._deliver(share.entry, rows, started, seconds, size)
+            with self.lock:
+                self.scheduler.finish(batch, failed=failed)
+                self._slot_free.notify()
+                self._wake()
 
-    def _stack_run_split(self, batch: list[Share]) -> list[Arrays]:
-        wanted = sorted(frozenset[str]().union(*(share.entry.wanted for share in batch)))
-        outputs = self._run(stack(batch), wanted)
-        return list(split(batch, outputs))
+    def _convert(self, share: Share, rows: Arrays) -> _Outcome:
+        """Convert the rows of a share; an error there belongs to its request only."""
+        if share.entry.convert is None or share.entry.future.done():
+            return _Outcome(share, rows)
+        started = self._clock()
+        try:
+            converted: list[Any] | Exception = share.entry.convert(rows)
+        except Exception as err:  # noqa: BLE001 - goes to the caller
+            converted = err
+        return _Outcome(share, converted, (started, self._clock()))
 
-    def _fail(self, batch: list[Share], err: Exception) -> None:
-        log.error("a batch of %d rows of %s failed", batch_size(batch), self.name, exc_info=err)
-        for share in batch:
-            if share.entry.future.done():
+    def _own(self, err: Exception) -> Exception:
+        """Give each caller an exception of its own: they are raised, and changed, in different tasks."""
+        if isinstance(err, StylewireError):
+            return copy.copy(err)
+        own = BatchError(f"a batch of {self.name} failed")
+        own.__cause__ = err
+        return own
+
+    def _tell_loop(self, callback: Callable[..., None], *args: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: this thread hung and came back too late
+            self._loop.call_soon_threadsafe(callback, *args)
+
+    # --- back on the event loop --------------------------------------------------------------------------------------
+
+    def _deliver(self, batch: Batch, outcomes: list[_Outcome]) -> None:
+        if any(not isinstance(outcome.rows, Exception) for outcome in outcomes):
+            self._observer.batch(batch.size, batch.run_seconds, batch.dispatch)
+        for (entry, start, stop), rows, converted in outcomes:
+            if entry.future.done():
                 continue
-            if not share.entry.left:  # one with rows left is counted when it is dropped from the queue
-                self._observer.refused("failed")
-            if isinstance(err, StylewireError):
-                share.entry.future.set_exception(err)
-            else:  # each caller gets an exception of its own: they are raised, and changed, in different tasks
-                own = BatchError(f"a batch of {self.name} failed")
-                own.__cause__ = err
-                share.entry.future.set_exception(own)
+            if isinstance(rows, Exception):
+                self._refuse(entry, "failed", rows)
+                continue
+            entry.count(batch, converted)
+            if entry.add(start, rows, stop - start):
+                result = entry.result()
+                with self.lock:
+                    self.scheduler.learn(entry)
+                self._observer.entry(result)
+                entry.future.set_result(result)
 
-    def _deliver(self, entry: Entry, rows: Arrays, started: float, seconds: float, size: int) -> None:
-        entry.started = started if entry.started is None else entry.started
-        entry.run_seconds += seconds
-        entry.batch_size = max(entry.batch_size, size)
-        entry.parts.append(rows)
-        if entry.left:
-            return
+    def _expire(self, entry: Entry) -> None:
+        self._refuse(entry, "expired", DeadlineError("the deadline passed while the request waited"))
+
+    def _refuse(self, entry: Entry, reason: str, err: Exception) -> None:
         if entry.future.done():
-            self._observer.refused("cancelled")  # its caller left while its last rows ran
             return
-        waited = entry.started - entry.submitted
-        result = BatchResult(join(entry.parts), waited, entry.run_seconds, entry.batch_size)
-        self._observer.entry(result)
-        entry.future.set_result(result)
+        with self.lock:
+            self.scheduler.discard(entry)
+        self._observer.refused(reason)
+        entry.future.set_exception(err)
+
+    def _thread_ended(self) -> None:
+        self._threads_left -= 1
+        if not self._threads_left:
+            self._threads_gone.set()

@@ -1,15 +1,20 @@
 """A batch: rows of several requests, stacked for one run and split again."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeAlias, cast
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stylewire.server.backends import Arrays
 
+Convert: TypeAlias = Callable[[Arrays], list[Any]]
+"""Makes one value of each row, such as a picture file; runs in the thread of the batch."""
+Span: TypeAlias = tuple[float, float]
+"""From when until when, on the batcher's clock."""
 _Rows: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
 
 
@@ -21,15 +26,19 @@ class BatchResult(NamedTuple):
     """The rows of one request, and what it took to get them.
 
     Attributes:
-        outputs: output name -> array with the request's rows.
+        outputs: output name -> array with the request's rows; empty if they were converted.
+        converted: what ``convert`` made of them, a value for each row.
         queue_seconds: from submission until the first row began to run.
-        run_seconds: run time of the batches that held its rows.
+        run_seconds: time in which a batch ran that held rows of it.
+        convert_seconds: time in which, beside that, rows were converted.
         batch_size: rows in the largest of those batches.
     """
 
     outputs: Arrays
+    converted: list[Any]
     queue_seconds: float
     run_seconds: float
+    convert_seconds: float
     batch_size: int
 
 
@@ -42,18 +51,61 @@ class Entry:
     row_count: int
     deadline: float | None
     submitted: float
-    future: asyncio.Future[BatchResult]
-    shapes: tuple[tuple[int, ...], ...]
-    started: float | None = None
+    future: "asyncio.Future[BatchResult]"
+    convert: Convert | None = None
+    waits: bool = False
+    """Whether it has rows in the queue."""
+    promised: float = 0.0
+    """Seconds that it was predicted to take when it was admitted."""
     taken: int = 0
-    run_seconds: float = 0.0
+    done: int = 0
+    runs: list[Span] = field(default_factory=list)
+    converts: list[Span] = field(default_factory=list)
     batch_size: int = 0
-    parts: list[Arrays] = field(default_factory=list)
+    parts: "dict[int, Arrays | list[Any]]" = field(default_factory=dict)
+    """First row -> rows; batches that run side by side end in any order."""
+    shapes: tuple[tuple[int, ...], ...] = field(init=False)
+    """Of a row of each input: rows of different shapes cannot be stacked."""
+
+    def __post_init__(self) -> None:
+        self.shapes = tuple(array.shape[1:] for array in self.inputs.values())
 
     @property
     def left(self) -> int:
         """Rows that no batch has taken yet."""
         return self.row_count - self.taken
+
+    def dead(self, now: float) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future.done() or (self.deadline is not None and self.deadline <= now)
+
+    def count(self, batch: "Batch", converted: Span | None) -> None:
+        """Count a batch that held rows of it."""
+        assert batch.started is not None
+        self.runs.append((batch.started, batch.started + batch.run_seconds))
+        if converted:
+            self.converts.append(converted)
+        self.batch_size = max(self.batch_size, batch.size)
+
+    def add(self, start: int, rows: "Arrays | list[Any]", count: int) -> bool:
+        """Keep the answer of some rows; says whether that was the last one."""
+        self.parts[start] = rows
+        self.done += count
+        return self.done == self.row_count
+
+    def result(self) -> BatchResult:
+        """Put its rows together; all are done."""
+        parts = [self.parts[start] for start in sorted(self.parts)]
+        outputs: Arrays = {}
+        converted: list[Any] = []
+        if self.convert:
+            converted = [value for part in parts for value in part]
+        else:
+            outputs = join(cast("list[Arrays]", parts))
+        waited = min(start for start, _ in self.runs) - self.submitted
+        ran = _covered(self.runs)
+        beside = _covered(self.runs + self.converts) - ran
+        return BatchResult(outputs, converted, waited, ran, beside, self.batch_size)
 
 
 class Share(NamedTuple):
@@ -64,31 +116,77 @@ class Share(NamedTuple):
     stop: int
 
 
-def batch_size(batch: list[Share]) -> int:
-    """Count the rows."""
-    return sum(share.stop - share.start for share in batch)
+class Dispatch(Enum):
+    """Why a batch has the rows it has."""
+
+    IDLE = "idle"
+    """Everything that waited."""
+    FULL = "full"
+    """As many rows as fit, in the order in which they came."""
+    FAIRNESS = "fairness"
+    """As many as fit; rows of a large request had to wait for the turn of others."""
+    SPLIT = "split"
+    """Its part of what waited: other instances are free too."""
+    SHAPE = "shape"
+    """All rows of one shape; those that wait have another."""
 
 
-def stack(batch: list[Share]) -> Arrays:
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Rows that run together.
+
+    Attributes:
+        shares: of different entries.
+        wide: whether it has the whole device for itself.
+        dispatch: why it has these rows.
+        started: when its run began; None before.
+        run_seconds: how long it ran.
+    """
+
+    shares: list[Share]
+    wide: bool
+    dispatch: Dispatch
+    started: float | None = None
+    run_seconds: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Count the rows."""
+        return sum(share.stop - share.start for share in self.shares)
+
+    def keep_alive(self, now: float) -> list[Entry]:
+        """Leave those out that nobody waits for any more, and return them."""
+        dead = [share.entry for share in self.shares if share.entry.dead(now)]
+        if dead:
+            self.shares = [share for share in self.shares if share.entry not in dead]
+        return dead
+
+    @property
+    def wanted(self) -> list[str]:
+        """Names of all outputs that somebody wants."""
+        return sorted(frozenset[str]().union(*(share.entry.wanted for share in self.shares)))
+
+
+def stack(shares: list[Share]) -> Arrays:
     """Make the inputs of one run."""
-    names = batch[0].entry.inputs
+    names = shares[0].entry.inputs
     return {
-        name: _concatenate([share.entry.inputs[name][share.start : share.stop] for share in batch]) for name in names
+        name: _concatenate([share.entry.inputs[name][share.start : share.stop] for share in shares]) for name in names
     }
 
 
-def split(batch: list[Share], outputs: Arrays) -> Iterator[Arrays]:
+def split(shares: list[Share], outputs: Arrays) -> Iterator[Arrays]:
     """Give each share its rows of the outputs it wants.
 
     Raises:
         ValueError: an output has not one row for each row of the batch.
     """
-    size = batch_size(batch)
+    size = sum(share.stop - share.start for share in shares)
     for name, array in outputs.items():
         if len(array) != size:
             raise ValueError(f"output {name} has {len(array)} rows for a batch of {size}")
     row = 0
-    for share in batch:
+    for share in shares:
         stop = row + share.stop - share.start
         yield {name: outputs[name][row:stop] for name in share.entry.wanted}
         row = stop
@@ -97,6 +195,17 @@ def split(batch: list[Share], outputs: Arrays) -> Iterator[Arrays]:
 def join(parts: list[Arrays]) -> Arrays:
     """Put the rows of a request together that ran in several batches."""
     return {name: _concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _covered(spans: list[Span]) -> float:
+    """Seconds in at least one of the spans: batches of a request may run side by side."""
+    if len(spans) == 1:
+        return spans[0][1] - spans[0][0]
+    seconds, reached = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        seconds += max(0.0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return seconds
 
 
 def _concatenate(arrays: list[_Rows]) -> _Rows:

@@ -1,6 +1,7 @@
 """The one interceptor: request id, metrics, log line, and error -> status. The only place that catches everything."""
 
 import asyncio
+import itertools
 import logging
 import re
 import time
@@ -22,7 +23,7 @@ from stylewire.errors import (
     Violation,
     to_status,
 )
-from stylewire.server.metrics import PHASES, Method, Metrics
+from stylewire.server.metrics import Method, MethodMetrics, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ REQUEST_ID = "x-request-id"
 _DEADLINE_SLACK_SECONDS = 0.1
 """A client's clock starts first, so its cancellation at the deadline arrives a little before the server's deadline."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_PROCESS_ID = uuid.uuid4().hex[:16]
+_numbers = itertools.count(1)
 _Handler: TypeAlias = Any
 """A grpc.RpcMethodHandler; its stubs describe synchronous handlers only."""
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -39,7 +42,7 @@ _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class _Call:
     """One call under way."""
 
-    method: Method
+    metrics: MethodMetrics
     request_id: str
     model: str = ""
     code: grpc.StatusCode = grpc.StatusCode.OK
@@ -53,38 +56,44 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._wrapped: dict[str, _Handler] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler:
-        """Wrap the handler of one call in one of the same kind."""
+        """Wrap the handler of a method in one of the same kind, once."""
+        path = handler_call_details.method
+        if path in self._wrapped:
+            return self._wrapped[path]
         handler = await continuation(handler_call_details)
-        if handler is None:  # no such method: grpc answers UNIMPLEMENTED
-            return handler
-        _, service, name = handler_call_details.method.split("/", 2)
-        metadata = dict(handler_call_details.invocation_metadata or ())
-        given = str(metadata.get(REQUEST_ID, ""))
-        request_id = given if _SAFE_ID.fullmatch(given) else uuid.uuid4().hex
+        if handler is not None:  # else there is no such method, and grpc answers UNIMPLEMENTED
+            self._wrapped[path] = handler = self._wrap(handler, path)
+        return handler
+
+    def _wrap(self, handler: _Handler, path: str) -> _Handler:
+        _, service, name = path.split("/", 2)
         if handler.response_streaming:
             kind = "bidi_stream" if handler.request_streaming else "server_stream"
-            return self._streaming(handler, _Call(Method(kind, service, name), request_id))
-        return self._unary(handler, _Call(Method("unary", service, name), request_id))
+            return self._streaming(handler, self._metrics.method(Method(kind, service, name)))
+        return self._unary(handler, self._metrics.method(Method("unary", service, name)))
 
-    def _unary(self, handler: _Handler, call: _Call) -> _Handler:
+    def _unary(self, handler: _Handler, metrics: MethodMetrics) -> _Handler:
         async def answer(content: bytes, context: _Context) -> Any:
+            call = _Call(metrics, _request_id(context))
             async with self._account(call, context):
                 response = await handler.unary_unary(_read(handler, call, content), context)
-                self._count_reply(call, response)
+                _count_reply(call, response)
                 return response
 
         return grpc.unary_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
-    def _streaming(self, handler: _Handler, call: _Call) -> _Handler:
+    def _streaming(self, handler: _Handler, metrics: MethodMetrics) -> _Handler:
         stream = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         async def answer(request: Any, context: _Context) -> None:
+            call = _Call(metrics, _request_id(context))
             async with self._account(call, context):
                 if not handler.request_streaming:
                     request = _read(handler, call, request)
@@ -95,7 +104,7 @@ class Boundary(grpc.aio.ServerInterceptor):
                 # Not yielded: grpc drops a generator whose client has left, and its end would never be counted.
                 async with aclosing(messages):
                     async for response in messages:
-                        self._count_reply(call, response)
+                        _count_reply(call, response)
                         await _write(context, response)
 
         if handler.request_streaming:
@@ -107,8 +116,8 @@ class Boundary(grpc.aio.ServerInterceptor):
     @asynccontextmanager
     async def _account(self, call: _Call, context: _Context) -> AsyncIterator[None]:
         started = time.monotonic()
-        self._metrics.started.labels(*call.method).inc()
-        self._metrics.received.labels(*call.method).inc()
+        call.metrics.started.inc()
+        call.metrics.received.inc()
         refusal: StylewireError | None = None
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         try:
@@ -126,39 +135,53 @@ class Boundary(grpc.aio.ServerInterceptor):
             refusal, call.code = err, err.code
         except Exception:
             call.code = grpc.StatusCode.INTERNAL
-            log.exception("request %s of %s failed", call.request_id, call.method.name)
+            log.exception("request %s of %s failed", call.request_id, call.metrics.method.name)
             refusal = InternalError(f"internal error; the server's log has it under request id {call.request_id}")
         finally:
-            self._finish(call, time.monotonic() - started)
+            _finish(call, time.monotonic() - started)
         if refusal:  # counted first: whoever has the answer finds it in the metrics
             await _abort(context, refusal, call.request_id)
 
-    def _count_reply(self, call: _Call, response: Any) -> None:
-        self._metrics.sent.labels(*call.method).inc()
-        if "timing" not in response.DESCRIPTOR.fields_by_name:
-            return
-        for phase in PHASES:
-            duration = getattr(response.timing, phase)
-            self._metrics.phase.labels(phase).observe(duration.seconds + duration.nanos / 1e9)
-        call.queue_seconds += response.timing.queue.seconds + response.timing.queue.nanos / 1e9
-        call.inference_seconds += response.timing.inference.seconds + response.timing.inference.nanos / 1e9
-        call.batch_size = max(call.batch_size, response.batch.size)
 
-    def _finish(self, call: _Call, seconds: float) -> None:
-        self._metrics.handled.labels(*call.method, call.code.name).inc()
-        self._metrics.handling.labels(*call.method).observe(seconds)
-        log.log(
-            logging.INFO if call.method.service.startswith("stylewire.") else logging.DEBUG,
-            "request_id=%s method=%s model=%s code=%s total_ms=%.1f queue_ms=%.1f inference_ms=%.1f batch=%d",
-            call.request_id,
-            call.method.name,
-            call.model[:64].encode("unicode_escape").decode() or "-",
-            call.code.name,
-            seconds * 1e3,
-            call.queue_seconds * 1e3,
-            call.inference_seconds * 1e3,
-            call.batch_size,
-        )
+def _request_id(context: _Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID and _SAFE_ID.fullmatch(str(value)):
+            return str(value)
+    return f"{_PROCESS_ID}{next(_numbers):016x}"
+
+
+def _count_reply(call: _Call, response: Any) -> None:
+    call.metrics.sent.inc()
+    if "timing" not in response.DESCRIPTOR.fields_by_name:
+        return
+    seconds = []
+    for phase, histogram in call.metrics.phases.items():
+        duration = getattr(response.timing, phase)
+        seconds.append(duration.seconds + duration.nanos / 1e9)
+        histogram.observe(seconds[-1])
+    call.queue_seconds += seconds[0]
+    call.inference_seconds += seconds[1]
+    call.batch_size = max(call.batch_size, response.batch.size)
+
+
+def _finish(call: _Call, seconds: float) -> None:
+    call.metrics.handled(call.code.name).inc()
+    call.metrics.handling.observe(seconds)
+    level = logging.INFO if call.metrics.method.service.startswith("stylewire.") else logging.DEBUG
+    if not log.isEnabledFor(level):
+        return
+    log.log(
+        level,
+        "request_id=%s method=%s model=%s code=%s total_ms=%.1f queue_ms=%.1f inference_ms=%.1f batch=%d",
+        call.request_id,
+        call.metrics.method.name,
+        call.model[:64].encode("unicode_escape").decode() or "-",
+        call.code.name,
+        seconds * 1e3,
+        call.queue_seconds * 1e3,
+        call.inference_seconds * 1e3,
+        call.batch_size,
+    )
 
 
 def _read(handler: _Handler, call: _Call, content: bytes) -> Any:
@@ -166,7 +189,7 @@ def _read(handler: _Handler, call: _Call, content: bytes) -> Any:
     try:
         request = handler.request_deserializer(content)
     except DecodeError as err:
-        raise InvalidFieldError.of([Violation("", f"the bytes are no request of {call.method.name}")]) from err
+        raise InvalidFieldError.of([Violation("", f"the bytes are no request of {call.metrics.method.name}")]) from err
     call.model = getattr(request, "model", "")
     return request
 

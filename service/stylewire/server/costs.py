@@ -1,4 +1,7 @@
-"""What a batch costs: learned while serving, used to refuse what cannot be done in time."""
+"""What a batch costs and how far off that guess is: learned while serving, used to refuse what cannot be in time."""
+
+_OUTLIER = 4.0
+"""A batch counts for at most so many times its prediction: one stall of the machine must not refuse a minute's work."""
 
 
 class CostModel:
@@ -11,28 +14,67 @@ class CostModel:
 
     def __init__(self) -> None:
         self._weight = self._n = self._nn = self._t = self._nt = 0.0
+        self._fixed = self._per_row = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether a batch has run."""
+        return self._weight > 0
 
     def learn(self, size: int, seconds: float) -> None:
         """Add a batch that ran."""
+        if self.known:
+            seconds = min(seconds, _OUTLIER * self.predict(size))
         self._weight = self._weight * self._KEEP + 1
         self._n = self._n * self._KEEP + size
         self._nn = self._nn * self._KEEP + size * size
         self._t = self._t * self._KEEP + seconds
         self._nt = self._nt * self._KEEP + size * seconds
+        self._fit()
 
     def predict(self, size: int) -> float:
         """Seconds of a batch of this size."""
-        if not self._weight:
-            return 0.0
-        mean_size, mean_seconds = self._n / self._weight, self._t / self._weight
-        variance = self._nn / self._weight - mean_size**2
-        covariance = self._nt / self._weight - mean_size * mean_seconds
-        # Batches of one size only tell the cost of a row; neither part of the cost can be negative.
-        slope = covariance / variance if variance > 1e-6 * mean_size**2 else mean_seconds / mean_size
-        slope = min(max(slope, 0.0), mean_seconds / mean_size)
-        return mean_seconds + slope * (size - mean_size)
+        return self._fixed + self._per_row * size
 
     def predict_rows(self, row_count: int, max_batch_size: int) -> float:
         """Seconds of that many rows in batches as large as possible."""
         full, rest = divmod(row_count, max_batch_size)
         return full * self.predict(max_batch_size) + (self.predict(rest) if rest else 0.0)
+
+    def rows_within(self, seconds: float, most: int) -> int:
+        """Rows of the largest batch, up to ``most``, that is through in that time; at least one."""
+        if self.predict(most) <= seconds:
+            return most
+        return max(1, int((seconds - self._fixed) / self._per_row)) if self._per_row else 1
+
+    def _fit(self) -> None:
+        mean_size, mean_seconds = self._n / self._weight, self._t / self._weight
+        variance = self._nn / self._weight - mean_size**2
+        covariance = self._nt / self._weight - mean_size * mean_seconds
+        # Batches of one size only tell the cost of a row; neither part of the cost can be negative.
+        slope = covariance / variance if variance > 1e-6 * mean_size**2 else mean_seconds / mean_size
+        self._per_row = min(max(slope, 0.0), mean_seconds / mean_size)
+        self._fixed = mean_seconds - self._per_row * mean_size
+
+
+class Margin:
+    """How much later than predicted an answer may come: mean error plus a multiple of its mean deviation.
+
+    Source: Jacobson, Congestion Avoidance and Control (1988), appendix A, which times out network packets by it.
+    """
+
+    _MEAN_GAIN, _DEVIATION_GAIN, _DEVIATIONS = 1 / 8, 1 / 4, 3.0
+
+    def __init__(self) -> None:
+        self._mean = self._deviation = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """What to add to a prediction."""
+        return max(0.0, self._mean + self._DEVIATIONS * self._deviation)
+
+    def learn(self, late_seconds: float) -> None:
+        """Add an answer that came so much later (or, negative, earlier) than predicted."""
+        error = late_seconds - self._mean
+        self._mean += self._MEAN_GAIN * error
+        self._deviation += self._DEVIATION_GAIN * (abs(error) - self._deviation)

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from stylewire.server.batches import BatchResult
+from stylewire.server.batches import BatchResult, Dispatch
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -45,6 +45,10 @@ class WatchedModel(Protocol):
         """Predict how long a graph is busy with what waits."""
         ...
 
+    def waiting_rows(self, graph: str) -> int:
+        """Count the rows that wait for a graph."""
+        ...
+
 
 class Metrics:
     """The metrics of one server, in a registry of its own."""
@@ -72,6 +76,8 @@ class Metrics:
         self.phase = histogram("stylewire_phase_seconds", "Time of a reply spent in one phase.", ("phase",))
         self.queue = histogram("stylewire_queue_seconds", "Wait of a request for a graph.", _GRAPH)
         self.run = histogram("stylewire_batch_run_seconds", "Run time of a batch.", _GRAPH)
+        self.dispatched = counter(
+            "stylewire_batches_total", "Batches, by the reason why they had no more rows.", (*_GRAPH, "dispatch"))
         self.batch_size = histogram("stylewire_batch_size", "Rows of a batch.", _GRAPH, _SIZES)
         self.entry_batch_size = histogram(
             "stylewire_request_batch_size", "Rows of the largest batch that a request was in.", _GRAPH, _SIZES)
@@ -82,17 +88,16 @@ class Metrics:
                            ("model", "digest", "backend", "device", "precision"))
         # fmt: on
 
-    def register_method(self, method: Method) -> None:
-        """Show a method at 0 before its first call, so that rates are right from the first scrape."""
-        for metric in (self.started, self.received, self.sent, self.handling):
-            metric.labels(*method)
-        self.handled.labels(*method, "OK")
+    def method(self, method: Method) -> "MethodMetrics":
+        """Show a method, at 0 before its first call so that rates are right from the first scrape."""
+        return MethodMetrics(self, method)
 
     def watch_backlogs(self, models: Iterable["WatchedModel"]) -> None:
-        """Compute the predicted backlog of every graph when it is asked for."""
+        """Compute the queue and the predicted backlog of every graph when they are asked for."""
         for model in models:
             for graph in model.graphs:
                 self.backlog.labels(model.name, graph).set_function(partial(model.backlog_seconds, graph))
+                self.waiting.labels(model.name, graph).set_function(partial(model.waiting_rows, graph))
 
     def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
         """Show the metrics over HTTP.
@@ -110,6 +115,26 @@ class Metrics:
         return server.server_port, stop
 
 
+class MethodMetrics:
+    """The metrics of one gRPC method, with the labels bound once."""
+
+    def __init__(self, metrics: Metrics, method: Method) -> None:
+        self.method = method
+        self.started = metrics.started.labels(*method)
+        self.received = metrics.received.labels(*method)
+        self.sent = metrics.sent.labels(*method)
+        self.handling = metrics.handling.labels(*method)
+        self.phases = {phase: metrics.phase.labels(phase) for phase in PHASES}
+        self._handled = metrics.handled
+        self._by_code = {"OK": metrics.handled.labels(*method, "OK")}
+
+    def handled(self, code: str) -> Counter:
+        """The counter of calls that ended with this status."""
+        if code not in self._by_code:
+            self._by_code[code] = self._handled.labels(*self.method, code)
+        return self._by_code[code]
+
+
 class GraphMetrics:
     """What a batcher tells, with the labels bound once: a lookup a batch would cost more than the count."""
 
@@ -118,13 +143,14 @@ class GraphMetrics:
         self._run = metrics.run.labels(model, graph)
         self._batch_size = metrics.batch_size.labels(model, graph)
         self._entry_batch_size = metrics.entry_batch_size.labels(model, graph)
-        self._waiting = metrics.waiting.labels(model, graph)
+        self._dispatched = {each: metrics.dispatched.labels(model, graph, each.value) for each in Dispatch}
         self._refused = {reason: metrics.refused.labels(model, graph, reason) for reason in REFUSALS}
 
-    def batch(self, size: int, seconds: float) -> None:
+    def batch(self, size: int, seconds: float, dispatch: Dispatch) -> None:
         """Count a batch that ran."""
         self._batch_size.observe(size)
         self._run.observe(seconds)
+        self._dispatched[dispatch].inc()
 
     def entry(self, result: BatchResult) -> None:
         """Count a request that got its rows."""
@@ -134,7 +160,3 @@ class GraphMetrics:
     def refused(self, reason: str) -> None:
         """Count a request that got none."""
         self._refused[reason].inc()
-
-    def depth(self, rows: int) -> None:
-        """Show how many rows wait."""
-        self._waiting.set(rows)

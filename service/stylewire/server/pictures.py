@@ -1,6 +1,8 @@
 """Arrays from graphs -> pictures in the form that was asked for."""
 
+from concurrent.futures import Executor
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +12,10 @@ from stylewire.images import ImageFormat, Pixels
 from stylewire.latents import Array
 from stylewire.server import jobs
 from stylewire.server.answers import Picture
+from stylewire.server.backends import Arrays
+
+_LARGE_BYTES = 1 << 20
+"""Pictures that are worth several threads: encoding them takes milliseconds."""
 
 
 def graph_output(output: jobs.Output) -> str:
@@ -34,6 +40,14 @@ def encode(array: NDArray[np.uint8] | NDArray[np.float32], output: jobs.Output) 
         return Picture(width_px=width_px, height_px=height_px, array=pixels)
     content = images.encode(pixels, ImageFormat(output.form), output.quality)
     return Picture(width_px=width_px, height_px=height_px, content=content, mime_type=f"image/{output.form}")
+
+
+def encode_rows(output: jobs.Output, executor: Executor, rows: Arrays) -> list[Picture]:
+    """Bring the pictures of a batch into their form, side by side where that is worth it."""
+    arrays = rows[graph_output(output)]
+    if len(arrays) > 1 and arrays.nbytes > _LARGE_BYTES:
+        return list(executor.map(partial(encode, output=output), arrays))
+    return [encode(array, output) for array in arrays]
 
 
 def show_input(photo: jobs.Photo) -> Pixels | None:

@@ -61,7 +61,8 @@ class Pipeline:
         reconstruction = distortion = None
         if job.return_reconstruction:
             outputs = {"pixels", pictures.graph_output(job.output)}
-            arrays = await self._synthesize(job.model, [code], jobs.Noise(), outputs, run)
+            inputs = await self._synthesis_inputs(job.model, [code], jobs.Noise(), run)
+            arrays = await _run_graph(job.model, "synthesis", inputs, outputs, run)
             made = arrays[pictures.graph_output(job.output)][0]
             reconstruction = await self._timed(run, pictures.encode, made, job.output)
             if seen is not None:
@@ -153,36 +154,28 @@ class Pipeline:
         return list(np.asarray(outputs["w_plus"], np.float32))
 
     async def _answer(self, job: _PictureJob, codes: list[Array], run: Run) -> Answer:
-        arrays = await self._synthesize(job.model, codes, job.noise, {pictures.graph_output(job.output)}, run)
-        return Answer(await self._pictures(arrays, job.output, run), codes, run)
+        inputs = await self._synthesis_inputs(job.model, codes, job.noise, run)
+        return Answer(await self._draw(job, "synthesis", inputs, run), codes, run)
 
     async def _answer_without_styles(self, job: _PictureJob, sources: Sequence[jobs.Latent], run: Run) -> Answer:
         """Make pictures in one graph, z -> image."""
-        outputs = {pictures.graph_output(job.output)}
-        arrays = await _run_graph(job.model, "generator", _mapping_inputs(sources), outputs, run)
-        return Answer(await self._pictures(arrays, job.output, run), [], run)
+        return Answer(await self._draw(job, "generator", _mapping_inputs(sources), run), [], run)
 
-    async def _pictures(self, arrays: Arrays, output: jobs.Output, run: Run) -> list[Picture]:
-        started = time.monotonic()
-        rows = arrays[pictures.graph_output(output)]
-        made = await asyncio.gather(*(self._off_loop(pictures.encode, row, output) for row in rows))
-        run.encoding_seconds += time.monotonic() - started
-        return made
+    async def _draw(self, job: _PictureJob, graph: str, inputs: Arrays, run: Run) -> list[Picture]:
+        """Run the graph that makes pictures; the thread that runs it also encodes them."""
+        encode = partial(pictures.encode_rows, job.output, self._executor)
+        outputs = (pictures.graph_output(job.output),)
+        result = await job.model.runner(graph).submit(inputs, outputs, run.deadline, encode)
+        run.add(result)
+        return result.converted
 
-    async def _synthesize(
-        self,
-        model: Model,
-        codes: list[Array],
-        noise: jobs.Noise,
-        outputs: set[str],
-        run: Run,
-    ) -> Arrays:
+    async def _synthesis_inputs(self, model: Model, codes: list[Array], noise: jobs.Noise, run: Run) -> Arrays:
         size = model.manifest.noise_size
         if noise.mode is jobs.NoiseMode.RANDOM:  # millions of numbers at 1024 px
             drawn = await self._timed(run, pictures.noise_inputs, noise, size, len(codes))
         else:
             drawn = pictures.noise_inputs(noise, size, len(codes))
-        return await _run_graph(model, "synthesis", {"w_plus": np.stack(codes), **drawn}, outputs, run)
+        return {"w_plus": np.stack(codes), **drawn}
 
     async def _timed(self, run: Run, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.monotonic()
@@ -196,7 +189,7 @@ class Pipeline:
 
 
 async def _run_graph(model: Model, graph: str, inputs: Arrays, outputs: set[str], run: Run) -> Arrays:
-    result = await model.batcher(graph).submit(inputs, tuple(outputs), run.deadline)
+    result = await model.runner(graph).submit(inputs, tuple(outputs), run.deadline)
     run.add(result)
     return result.outputs
 

@@ -84,7 +84,7 @@ class Reader(Findings):
     def needs(self, model: Model, graph: str) -> None:
         """Note that the job will run this graph."""
         try:
-            model.batcher(graph)
+            model.runner(graph)
         except StylewireError as err:
             self.refuse(err)
 

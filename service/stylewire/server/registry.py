@@ -6,21 +6,26 @@ import time
 from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from stylewire.errors import ModelNotFoundError, ModelNotReadyError, UnsupportedError
 from stylewire.latents import Array
 from stylewire.manifest import EncoderInfo, Manifest, ManifestError
-from stylewire.server.backends import OUTPUTS, Arrays, Backend, graph_kind, graph_suffix, open_backend
+from stylewire.server import inline
+from stylewire.server.backends import Backend, graph_kind, graph_suffix, open_backend
 from stylewire.server.batcher import Batcher
+from stylewire.server.inline import Inline
 from stylewire.server.metrics import GraphMetrics, Metrics
+from stylewire.server.scheduler import BatchLimits
 from stylewire.server.settings import Settings
+from stylewire.server.warmup import WarmUp, check, free_bytes, read_vectors, warm_up
+
+Runner: TypeAlias = Batcher | Inline
+"""What runs a graph."""
 
 log = logging.getLogger(__name__)
-
-CHECK_TOLERANCE = 2e-4
-"""Largest difference in the self-check, relative to the range of the stored output."""
 
 
 class State(Enum):
@@ -52,7 +57,7 @@ class Model:
         self.graphs: tuple[str, ...] = self.manifest.graphs(graph_suffix(settings.backend))
         self._directory, self._settings, self._metrics = directory, settings, metrics
         self._backends: dict[str, Backend] = {}
-        self._batchers: dict[str, Batcher] = {}
+        self._runners: dict[str, Runner] = {}
         self._w_mean: Array | None = None
         if not self.graphs:
             raise ManifestError(f"{directory} has no graphs for the backend {settings.backend}; export with --formats")
@@ -74,7 +79,7 @@ class Model:
             raise UnsupportedError(f"model {self.name!r} has no mean code, so it cannot truncate; leave it out")
         return self._w_mean
 
-    def batcher(self, graph: str) -> Batcher:
+    def runner(self, graph: str) -> Runner:
         """Find what runs a graph.
 
         Raises:
@@ -85,7 +90,7 @@ class Model:
             raise UnsupportedError(f"model {self.name!r} has no {graph} network; it has {', '.join(self.graphs)}")
         if self.state is not State.READY:
             raise ModelNotReadyError(f"model {self.name!r} is {self.state.value}; retry", retry_after_seconds=1.0)
-        return self._batchers[graph]
+        return self._runners[graph]
 
     def encoder(self, name: str) -> EncoderInfo:
         """Find an encoder by its name; an empty name is the only one or the one called ``encoder``.
@@ -110,7 +115,15 @@ class Model:
 
     def backlog_seconds(self, graph: str) -> float:
         """Predict how long a graph is busy with what waits."""
-        return self._batchers[graph].backlog_seconds() if graph in self._batchers else 0.0
+        return self._runners[graph].backlog_seconds() if graph in self._runners else 0.0
+
+    def waiting_rows(self, graph: str) -> int:
+        """Count the rows that wait for a graph."""
+        return self._runners[graph].waiting_rows() if graph in self._runners else 0
+
+    def hung_graphs(self, hang_seconds: float) -> list[str]:
+        """Name the graphs with a batch that has been running for longer than that."""
+        return [graph for graph, runner in self._runners.items() if runner.check_hang(hang_seconds)]
 
     async def load(self) -> None:
         """Verify the files, open the graphs, compare them with the stored vectors, run every batch size once.
@@ -121,17 +134,8 @@ class Model:
         """
         started = time.monotonic()
         learned = await asyncio.to_thread(self._open)
-        for graph, backend in self._backends.items():
-            batcher = Batcher(
-                name=f"{self.name}.{graph}",
-                run=backend.run,
-                observer=GraphMetrics(self._metrics, self.name, graph),
-                max_batch_size=self._settings.max_batch_size,
-                max_queue_seconds=self._settings.max_queue_seconds,
-            )
-            for size, seconds in learned[graph]:
-                batcher.costs.learn(size, seconds)
-            self._batchers[graph] = batcher
+        for graph, warm in learned.items():
+            self._runners[graph] = self._runner(graph, warm)
         first = next(iter(self._backends.values()))
         self.backend, self.device, self.precision = first.name, first.device, first.precision
         self._metrics.model.labels(self.name, self.digest, self.backend, self.device, self.precision).set(1)
@@ -141,25 +145,47 @@ class Model:
     async def close(self) -> None:
         """Finish what waits and free the graphs."""
         self.state = State.CLOSED
-        for batcher in self._batchers.values():
-            await batcher.close()
+        for runner in self._runners.values():
+            await runner.close()
         for backend in self._backends.values():
             backend.close()
 
-    def _open(self) -> dict[str, list[tuple[int, float]]]:
+    def _open(self) -> dict[str, WarmUp]:
         self.manifest.verify_files(self._directory)
-        suffix = graph_suffix(self._settings.backend)
+        settings, suffix = self._settings, graph_suffix(self._settings.backend)
+        limits = settings.max_batch_size, settings.max_batch_bytes or free_bytes() // 2
+        vectors = read_vectors(self._directory / "check.npz")
         learned = {}
-        with np.load(self._directory / "check.npz", allow_pickle=False) as vectors:
-            for graph in self.graphs:
-                backend = open_backend(self._settings.backend, self._directory / (graph + suffix), self._settings)
-                self._backends[graph] = backend
-                inputs, expected = _vectors(vectors, graph, "in"), _vectors(vectors, graph, "out")
-                _self_check(f"{self.name}.{graph}", backend, inputs, expected)
-                learned[graph] = _warm_up(backend, inputs, graph, self._settings.max_batch_size)
+        for graph in self.graphs:
+            backend = open_backend(settings.backend, self._directory / (graph + suffix), settings)
+            self._backends[graph] = backend
+            name = f"{self.name}.{graph}"
+            check(name, graph, backend, vectors)
+            learned[graph] = warm_up(name, graph, backend, vectors, limits)
         mean = self._directory / "w_mean.npy"
         self._w_mean = np.load(mean, allow_pickle=False) if mean.exists() else None
         return learned
+
+    def _runner(self, graph: str, warm: WarmUp) -> Runner:
+        """Make what runs a graph: on the event loop if it is tiny, else in threads."""
+        name, backend = f"{self.name}.{graph}", self._backends[graph]
+        observer = GraphMetrics(self._metrics, self.name, graph)
+        longest = max(seconds for _, seconds in warm.runs)
+        if graph_kind(graph) == "mapping" and backend.device == "cpu" and longest < inline.MAX_SECONDS:
+            return Inline(name=name, run=backend.run, observer=observer, max_batch_size=warm.max_batch_size)
+        limits = BatchLimits(
+            max_batch_size=warm.max_batch_size,
+            max_batch_seconds=self._settings.max_batch_seconds,
+            max_queue_seconds=self._settings.max_queue_seconds,
+            slots=backend.slots,
+            wide=backend.wide,
+        )
+        batcher = Batcher(name=name, run=backend.run, observer=observer, limits=limits)
+        for size, seconds in warm.runs:
+            batcher.scheduler.costs.learn(size, seconds)
+        for size, seconds in warm.wide_runs:
+            batcher.scheduler.wide_costs.learn(size, seconds)
+        return batcher
 
 
 class Registry:
@@ -211,6 +237,10 @@ class Registry:
         """Whether all models answer."""
         return all(model.state is State.READY for model in self.models.values())
 
+    def hung_graphs(self, hang_seconds: float) -> list[str]:
+        """Name the graphs of all models with a batch that has been running for longer than that."""
+        return [f"{model.name}.{graph}" for model in self.models.values() for graph in model.hung_graphs(hang_seconds)]
+
     async def load(self) -> None:
         """Load all models, one after the other: they share the cores."""
         for model in self.models.values():
@@ -219,35 +249,3 @@ class Registry:
     async def close(self) -> None:
         """Close all models."""
         await asyncio.gather(*(model.close() for model in self.models.values()))
-
-
-def _vectors(vectors: np.lib.npyio.NpzFile, graph: str, side: str) -> Arrays:
-    start = f"{graph}.{side}."
-    return {name.removeprefix(start): vectors[name] for name in vectors.files if name.startswith(start)}
-
-
-def _self_check(name: str, backend: Backend, inputs: Arrays, expected: Arrays) -> None:
-    if not inputs or not expected:
-        raise ManifestError(f"check.npz has no vectors for {name}; export the model anew")
-    outputs = backend.run(inputs, tuple(expected))
-    for output, array in expected.items():
-        difference = np.abs(outputs[output].astype(np.float64) - array)
-        limit = 1 if array.dtype == np.uint8 else CHECK_TOLERANCE * float(np.ptp(array))
-        if not difference.max() <= limit:  # NaN must not pass
-            raise ManifestError(
-                f"{name}: {output} differs from the export by {difference.max():.3g}, limit {limit:.3g}"
-            )
-
-
-def _warm_up(backend: Backend, inputs: Arrays, graph: str, max_batch_size: int) -> list[tuple[int, float]]:
-    """Run batches of 1, 2, 4 ... rows; what they cost is what the batcher knows when it starts."""
-    learned = []
-    outputs = OUTPUTS[graph_kind(graph)][:1]
-    sizes = sorted({min(2**k, max_batch_size) for k in range(max_batch_size.bit_length() + 1)})
-    for size in sizes:
-        rows = {name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}
-        backend.run(rows, outputs)  # the first run of a size allocates
-        started = time.monotonic()
-        backend.run(rows, outputs)
-        learned.append((size, time.monotonic() - started))
-    return learned

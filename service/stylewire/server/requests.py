@@ -24,7 +24,7 @@ _EASINGS: dict[int, Easing] = {
 
 Request: TypeAlias = pb.GenerateRequest | pb.InvertRequest | pb.MixStylesRequest | pb.InterpolateRequest
 _MANY_LATENTS = 16
-"""Seeding numpy's legacy generator takes 0.15 ms."""
+"""A latent takes about 0.1 ms."""
 
 
 def takes_long(request: Request) -> bool:

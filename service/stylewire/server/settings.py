@@ -40,11 +40,26 @@ class Settings(BaseSettings):
     backend: Literal["onnxruntime", "torchscript"] = Field("onnxruntime", description="What runs the graphs.")
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N.")
     threads: int = Field(0, ge=0, description="Threads a graph computes with; 0 takes the cores this process may use.")
+    workers: Positive = Field(
+        1, description="Processes on the port, each with its own models and its share of the threads. For tiny models."
+    )
+    instances: int = Field(
+        0, ge=0, description="Batches of a graph that run at once, each with its share of the threads; 0 chooses."
+    )
     max_batch_size: Positive = Field(
         8, description="Rows that run together at most. More raises throughput on a GPU and latency everywhere."
     )
+    max_batch_seconds: float = Field(
+        0.25, gt=0, description="Predicted run time of a batch at most; a row always runs. Bounds what others wait for."
+    )
+    max_batch_bytes: int = Field(
+        0, ge=0, description="Memory that the batches of a graph may take; 0 takes half of what is free at the start."
+    )
     max_queue_seconds: float = Field(
-        10.0, gt=0, description="Predicted backlog at which requests are refused. Below your clients' deadlines."
+        10.0, gt=0, description="Predicted wait at which requests are refused. Below your clients' deadlines."
+    )
+    hang_seconds: float = Field(
+        60.0, gt=0, description="Run time after which a batch counts as hung and health becomes NOT_SERVING."
     )
 
     max_message_bytes: Positive = Field(64 << 20, description="Largest message received or sent.")

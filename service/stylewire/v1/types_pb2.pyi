@@ -524,7 +524,7 @@ class Timing(google.protobuf.message.Message):
 
     @property
     def encoding(self) -> google.protobuf.duration_pb2.Duration:
-        """Decoding pictures of the request and encoding those of the reply."""
+        """Decoding pictures of the request and encoding those of the reply, as far as no network of this call ran meanwhile."""
 
     def __init__(
         self,

@@ -30,15 +30,19 @@ class Backend(Protocol):
         device: where it really runs, such as ``cpu`` or ``cuda:0``.
         precision: the arithmetic it really runs in.
         input_names: inputs that the graph really has; others are not fed.
+        slots: how many batches at once use the device best.
+        wide: whether one batch can have the whole device, to be through sooner.
     """
 
     name: str
     device: str
     precision: str
     input_names: tuple[str, ...]
+    slots: int
+    wide: bool
 
-    def run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
-        """Run one batch; blocks, and is called by one thread at a time."""
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:
+        """Run one batch; blocks, and is called by as many threads at once as there are slots."""
         ...
 
     def close(self) -> None:
@@ -57,6 +61,11 @@ class BackendOptions(Protocol):
     @property
     def threads(self) -> int:
         """Threads a graph computes with."""
+        ...
+
+    @property
+    def instances(self) -> int:
+        """Batches of a graph that run at once; 0 lets the backend choose."""
         ...
 
 

@@ -23,6 +23,7 @@ class TorchScriptBackend:
 
     name = "torchscript"
     precision = "fp32"
+    slots, wide = 1, False  # PyTorch's thread pool serves one graph at a time
 
     def __init__(self, path: Path, outputs: Sequence[str], options: BackendOptions) -> None:
         if options.device.startswith("cuda") and not torch.cuda.is_available():
@@ -41,7 +42,7 @@ class TorchScriptBackend:
         self.input_names = _INPUTS[graph_kind(path.stem)][:taken]
         self._outputs = tuple(outputs)
 
-    def run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:  # noqa: ARG002
         """Run one batch; only the outputs asked for leave the device."""
         with torch.inference_mode():
             given = [torch.from_numpy(inputs[name]).to(self.device) for name in self.input_names]

@@ -1,0 +1,98 @@
+"""A graph that costs less than handing it to a thread: run on the event loop, by the call that wants it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from stylewire.errors import DrainingError, StylewireError
+from stylewire.server.backends import Arrays
+from stylewire.server.batcher import Observer, RunBatch
+from stylewire.server.batches import BatchError, BatchResult, Convert, Dispatch, join
+
+log = logging.getLogger(__name__)
+
+MAX_SECONDS = 0.5e-3
+"""Longest run of the largest batch. A hop to a thread and back costs about 0.1 ms; the loop must not wait for more."""
+
+
+class Inline:
+    """Runs one graph on the event loop. Has the face of ``Batcher`` and no queue: nobody ever waits.
+
+    Args:
+        name: for errors and the log, such as ``avatars.mapping``.
+        run: runs one batch.
+        max_batch_size: rows that run at once; the loop has its turn between two batches.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        run: RunBatch,
+        observer: Observer,
+        max_batch_size: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._run, self._observer, self._clock = run, observer, clock
+        self._max_batch_size = max_batch_size
+        self._closed = False
+
+    async def submit(
+        self,
+        inputs: Arrays,
+        outputs: Sequence[str],
+        deadline: float | None = None,  # noqa: ARG002 - nothing waits
+        convert: Convert | None = None,
+    ) -> BatchResult:
+        """Run some rows; see ``Batcher.submit``.
+
+        Raises:
+            DrainingError: it is closed.
+            BatchError: ``run`` raised.
+        """
+        if self._closed:
+            raise DrainingError("the server is stopping; send the request to another one")
+        row_count = len(next(iter(inputs.values())))
+        parts, spent, size = list[Arrays](), 0.0, min(row_count, self._max_batch_size)
+        for start in range(0, row_count, size):
+            if start:
+                await asyncio.sleep(0)
+            rows = {name: array[start : start + size] for name, array in inputs.items()}
+            started = self._clock()
+            parts.append(self._run_rows(rows, outputs))
+            seconds = self._clock() - started
+            self._observer.batch(min(size, row_count - start), seconds, Dispatch.IDLE)
+            spent += seconds
+        joined = join(parts)
+        result = BatchResult({} if convert else joined, convert(joined) if convert else [], 0.0, spent, 0.0, size)
+        self._observer.entry(result)
+        return result
+
+    def backlog_seconds(self) -> float:
+        """Nothing ever waits."""
+        return 0.0
+
+    def waiting_rows(self) -> int:
+        """Nothing ever waits."""
+        return 0
+
+    def check_hang(self, hang_seconds: float) -> bool:  # noqa: ARG002 - the face of Batcher
+        """Whoever asks has the event loop, so nothing runs."""
+        return False
+
+    async def close(self) -> None:
+        """Refuse what comes."""
+        self._closed = True
+
+    def _run_rows(self, rows: Arrays, outputs: Sequence[str]) -> Arrays:
+        try:
+            return self._run(rows, outputs, wide=False)
+        except Exception as err:
+            self._observer.refused("failed")
+            if isinstance(err, StylewireError):
+                raise
+            log.exception("a batch of %s failed", self.name)
+            raise BatchError(f"a batch of {self.name} failed") from err

@@ -1,0 +1,133 @@
+"""Before a graph is ready: compare it with the stored vectors, run the sizes in use, learn what they cost."""
+
+import logging
+import os
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from stylewire.manifest import ManifestError
+from stylewire.server.backends import OUTPUTS, Arrays, Backend, graph_kind
+
+log = logging.getLogger(__name__)
+
+CHECK_TOLERANCE = 2e-4
+"""Largest difference in the self-check, relative to the range of the stored output."""
+Runs: TypeAlias = list[tuple[int, float]]
+"""Rows and seconds of batches that ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What warming up showed.
+
+    Attributes:
+        max_batch_size: rows of the largest batch that memory allows.
+        runs: batches that ran in one slot.
+        wide_runs: batches that had the whole device.
+    """
+
+    max_batch_size: int
+    runs: Runs = field(default_factory=list)
+    wide_runs: Runs = field(default_factory=list)
+
+
+def read_vectors(path: Path) -> Arrays:
+    """Read the self-check vectors of a model directory: ``<graph>.in.<input>`` and ``<graph>.out.<output>``."""
+    with np.load(path, allow_pickle=False) as vectors:
+        return {name: vectors[name] for name in vectors.files}
+
+
+def check(name: str, graph: str, backend: Backend, vectors: Arrays) -> None:
+    """Compare the outputs of a graph with those that the export stored.
+
+    Raises:
+        ManifestError: they differ, or there are none.
+    """
+    inputs, expected = _side(vectors, graph, "in"), _side(vectors, graph, "out")
+    if not inputs or not expected:
+        raise ManifestError(f"check.npz has no vectors for {name}; export the model anew")
+    for wide in {False, backend.wide}:
+        outputs = backend.run(inputs, tuple(expected), wide=wide)
+        for output, array in expected.items():
+            difference = np.abs(outputs[output].astype(np.float64) - array)
+            limit = 1 if array.dtype == np.uint8 else CHECK_TOLERANCE * float(np.ptp(array))
+            if not difference.max() <= limit:  # NaN must not pass
+                raise ManifestError(
+                    f"{name}: {output} differs from the export by {difference.max():.3g}, limit {limit:.3g}"
+                )
+
+
+def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: tuple[int, int]) -> WarmUp:
+    """Run batches of 1, 2, 4 ... rows, as long as memory lasts.
+
+    Args:
+        name: for the log, such as ``avatars.synthesis``.
+        graph: such as ``synthesis``.
+        backend: runs it.
+        vectors: gives rows to run.
+        limits: rows in the largest batch; bytes that the batches of all slots may take.
+    """
+    most, most_bytes = limits
+    inputs, outputs = _side(vectors, graph, "in"), OUTPUTS[graph_kind(graph)][:1]
+    before = _resident_bytes()
+    learned, fitting = WarmUp(most), 0
+    for size in sorted({min(2**k, most) for k in range(most.bit_length() + 1)}):
+        rows = {key: np.resize(array, (size, *array.shape[1:])) for key, array in inputs.items()}
+        try:
+            seconds = _time(backend, rows, outputs, wide=False)
+            wide_seconds = _time(backend, rows, outputs, wide=True) if backend.wide else 0.0
+        except Exception as err:
+            if not fitting:
+                raise
+            log.warning("%s: %d rows at once fail, so the largest batch has %d: %s", name, size, fitting, err)
+            return replace(learned, max_batch_size=fitting)
+        learned.runs.append((size, seconds))
+        if backend.wide:
+            learned.wide_runs.append((size, wide_seconds))
+        fitting = size
+        # Runtimes keep the memory of a batch, so what is resident now tells what it takes.
+        row_bytes = (_resident_bytes() - before) / size
+        if size < most and 2 * size * row_bytes * backend.slots > most_bytes:
+            log.warning("%s: a row takes %.0f MB, so the largest batch has %d rows", name, row_bytes / 1e6, size)
+            return replace(learned, max_batch_size=size)
+    return learned
+
+
+def free_bytes() -> int:
+    """Memory that this process can still have: what the machine has left, within the limit of its cgroup."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
+        free = next(int(line.split()[1]) * 1024 for line in meminfo.splitlines() if line.startswith("MemAvailable"))
+        group = Path("/sys/fs/cgroup")
+        most = (group / "memory.max").read_text(encoding="ascii").strip()
+        if most != "max":
+            used = int((group / "memory.current").read_text(encoding="ascii"))
+            free = min(free, max(0, int(most) - used))
+    except (OSError, StopIteration):  # no Linux, or no cgroup v2: what is known has to do
+        pass
+    return free
+
+
+def _time(backend: Backend, rows: Arrays, outputs: tuple[str, ...], *, wide: bool) -> float:
+    backend.run(rows, outputs, wide=wide)  # the first run of a size allocates
+    started = time.monotonic()
+    backend.run(rows, outputs, wide=wide)
+    return time.monotonic() - started
+
+
+def _side(vectors: Arrays, graph: str, side: str) -> Arrays:
+    start = f"{graph}.{side}."
+    return {name.removeprefix(start): array for name, array in vectors.items() if name.startswith(start)}
+
+
+def _resident_bytes() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:  # no Linux
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,99 @@
+"""Graphs that run on the event loop."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from stylewire.errors import BackendUnavailableError, DrainingError
+from stylewire.server.batches import BatchError, Dispatch
+from stylewire.server.inline import Inline
+from support.fakes import FakeClock, FakeObserver
+
+
+def rows(*values):
+    return {"x": np.array(values, np.float32).reshape(-1, 1)}
+
+
+class Desk:
+    """An inline graph that doubles its rows, a second each."""
+
+    def __init__(self) -> None:
+        self.observer, self.clock, self.batches = FakeObserver(), FakeClock(), []
+        self.inline = Inline(name="fake", run=self.run, observer=self.observer, max_batch_size=4, clock=self.clock)
+
+    def run(self, inputs, outputs, *, wide):
+        assert not wide
+        self.batches.append(inputs["x"][:, 0].tolist())
+        self.clock.now += len(inputs["x"])
+        if 13 in inputs["x"]:
+            raise ArithmeticError("poisoned")
+        if 14 in inputs["x"]:
+            raise BackendUnavailableError("gone")
+        return {name: inputs["x"] * np.float32(2) for name in outputs}
+
+    def submit(self, *values, **options):
+        return asyncio.run(self.inline.submit(rows(*values), ("y",), **options))
+
+
+def test_request_runs_at_once():
+    """Rows come back in order with what they took; nothing waits."""
+    desk = Desk()
+    result = desk.submit(1, 2, 3)
+
+    assert [2, 4, 6] == result.outputs["y"][:, 0].tolist()
+    assert (0.0, 3.0, 0.0, 3) == (result.queue_seconds, result.run_seconds, result.convert_seconds, result.batch_size)
+    assert [result] == desk.observer.entries
+    assert [Dispatch.IDLE] == desk.observer.dispatches
+
+
+def test_large_request_runs_in_parts():
+    """A request of more rows than a batch gives the event loop its turn between the parts."""
+    desk = Desk()
+    turns = []
+
+    async def count_turns():
+        for _ in range(3):
+            turns.append(len(desk.batches))
+            await asyncio.sleep(0)
+
+    async def body():
+        return (await asyncio.gather(desk.inline.submit(rows(*range(10)), ("y",)), count_turns()))[0]
+
+    result = asyncio.run(body())
+
+    assert [2.0 * value for value in range(10)] == result.outputs["y"][:, 0].tolist()
+    assert [4, 4, 2] == desk.observer.batches
+    assert [1, 2, 3] == turns
+    assert 10.0 == result.run_seconds
+    assert 4 == result.batch_size
+
+
+def test_rows_are_converted():
+    """Converted rows come instead of outputs."""
+    result = Desk().submit(1, 2, convert=lambda outputs: [f"{value:g}" for value in outputs["y"][:, 0]])
+
+    assert ({}, ["2", "4"]) == (result.outputs, result.converted)
+
+
+def test_failure_is_counted_and_explained():
+    """What a backend raises becomes a BatchError with its cause; an error that tells the caller what to do stays."""
+    desk = Desk()
+
+    with pytest.raises(BatchError) as caught:
+        desk.submit(13)
+    assert isinstance(caught.value.__cause__, ArithmeticError)
+    with pytest.raises(BackendUnavailableError, match="gone"):
+        desk.submit(14)
+    assert ["failed", "failed"] == desk.observer.refusals
+    assert [] == desk.observer.batches
+
+
+def test_closed_graph_refuses():
+    """After close a request is told that the server stops."""
+    desk = Desk()
+    asyncio.run(desk.inline.close())
+
+    with pytest.raises(DrainingError):
+        desk.submit(1)
+    assert [] == desk.batches

@@ -1,0 +1,102 @@
+"""Warming up a graph: its self-check, and which batches it can run."""
+
+import numpy as np
+import pytest
+
+from stylewire.manifest import ManifestError
+from stylewire.server.warmup import check, free_bytes, read_vectors, warm_up
+from support.fakes import FakeBackend
+
+X = np.arange(6, dtype=np.float32).reshape(2, 3)
+UNLIMITED = 1 << 50
+
+
+def vectors(**changes):
+    return {"synthesis.in.x": X, "synthesis.out.image": X * 2} | changes
+
+
+def warm(backend, *, most=8, most_bytes=UNLIMITED):
+    return warm_up("fake.synthesis", "synthesis", backend, vectors(), (most, most_bytes))
+
+
+def test_check_passes_what_the_export_stored():
+    """Equal outputs pass, and a device that has wide batches is checked with both widths."""
+    backend = FakeBackend(wide=True)
+    check("fake.synthesis", "synthesis", backend, vectors())
+
+    assert ([2], [2]) == (backend.sizes, backend.wide_sizes)
+
+
+@pytest.mark.parametrize("wrong", [X * 2 + 0.01, np.full_like(X, np.nan)])
+def test_check_refuses_other_outputs(wrong):
+    """An output that differs by more than the tolerance, or is NaN, says so by name."""
+    with pytest.raises(ManifestError, match=r"fake\.synthesis: image differs from the export"):
+        check("fake.synthesis", "synthesis", FakeBackend(), vectors(**{"synthesis.out.image": wrong}))
+
+
+def test_check_needs_vectors():
+    """A graph without stored vectors is not ready."""
+    with pytest.raises(ManifestError, match=r"no vectors for fake\.encoder"):
+        check("fake.encoder", "encoder", FakeBackend(), vectors())
+
+
+def test_vectors_are_read_without_unpickling(tmp_path):
+    """The file of vectors holds arrays only; a pickled object in it is refused."""
+    np.savez(tmp_path / "good.npz", **vectors())
+    np.savez(tmp_path / "evil.npz", x=np.array([print], dtype=object))
+
+    assert vectors().keys() == read_vectors(tmp_path / "good.npz").keys()
+    with pytest.raises(ValueError, match="allow_pickle"):
+        read_vectors(tmp_path / "evil.npz")
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (4, [1, 2, 4]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
+def test_all_sizes_in_use_run(most, sizes):
+    """Every power of two up to the largest batch, and that one, runs twice: to allocate, and to be timed."""
+    backend = FakeBackend()
+    learned = warm(backend, most=most)
+
+    assert [size for size in sizes for _ in range(2)] == backend.sizes
+    assert sizes == [size for size, _ in learned.runs]
+    assert most == learned.max_batch_size
+    assert all(seconds >= 0 for _, seconds in learned.runs)
+    assert [] == learned.wide_runs
+
+
+def test_wide_batches_run_too():
+    """Where a batch can have the whole device, its cost is learned as well."""
+    backend = FakeBackend(wide=True)
+    learned = warm(backend, most=4)
+
+    assert [1, 1, 2, 2, 4, 4] == backend.wide_sizes
+    assert [1, 2, 4] == [size for size, _ in learned.wide_runs]
+
+
+@pytest.mark.parametrize("fails", [{"most": 4}, {"most_wide": 4, "wide": True}])
+def test_size_that_fails_is_not_used(fails, caplog):
+    """When memory is too short for a size, the one before it is the largest, and the log says so."""
+    learned = warm(FakeBackend(**fails), most=16)
+
+    assert 4 == learned.max_batch_size
+    assert [1, 2, 4] == [size for size, _ in learned.runs]
+    assert "8 rows at once fail, so the largest batch has 4" in caplog.text
+
+
+def test_graph_that_runs_no_row_fails():
+    """A graph that cannot run one row is no graph to serve."""
+    with pytest.raises(MemoryError):
+        warm(FakeBackend(most=0))
+
+
+@pytest.mark.parametrize(("slots", "largest"), [(1, 4), (2, 2)])
+def test_memory_limits_the_batch(slots, largest, caplog):
+    """With 64 MiB a row and 300 MiB for all slots, batches stop growing before they need more."""
+    learned = warm(FakeBackend(row_bytes=64 << 20, slots=slots), most=16, most_bytes=300 << 20)
+
+    assert largest == learned.max_batch_size
+    assert f"the largest batch has {largest} rows" in caplog.text
+
+
+def test_free_memory_is_known():
+    """What is free is more than nothing and less than an exabyte."""
+    assert 1 << 20 < free_bytes() < 1 << 60
