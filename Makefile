@@ -8,10 +8,10 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format lint test demo bench fidelity clean
+.PHONY: help install protos format lint test demo bench bench-serving bench-peers fidelity clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-13s %s\n", $$1, $$2}'
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
 
@@ -58,8 +58,16 @@ test: $(VENV)/.develop ## run all tests
 demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, write out/index.html
 	python -m stylewire.demo --out out
 
-bench: $(VENV)/.develop ## print tables of speed; never part of the tests
-	python bench/bench_serving.py
+bench: bench-serving ## print all tables of speed; never part of the tests
+
+bench-serving: $(VENV)/.develop ## efficiency, latency, overload, fairness; needs h2load (BENCH="efficiency64": one table)
+	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
+	PYTHONPATH=bench python -m serving $(BENCH)
+
+bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each installed first (BENCH="--peers mosec")
+	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
+	bench/peers/setup.sh
+	PYTHONPATH=bench python -m peers $(BENCH)
 
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
 	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)

@@ -1,0 +1,57 @@
+"""The speed and the manners of the server: ``make bench-serving``. A benchmark is never a test."""
+
+import argparse
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from serving import tables
+from serving.tables import Row
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    name = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "")
+    flags = next((line for line in info if line.startswith("flags")), "")
+    units = [unit for unit in ("avx2", "avx512f", "amx_bf16") if unit in flags]
+    return f"{name or platform.machine()} ({', '.join(units)}), {len(os.sched_getaffinity(0))} cores"
+
+
+def main() -> None:
+    """Print the tables that were asked for; write them as JSON where asked."""
+    parser = argparse.ArgumentParser(prog="serving", description=__doc__)
+    parser.add_argument("tables", nargs="*", help="of: efficiency64 efficiency256 overload64 ... ; all by default")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement at 64 px")
+    parser.add_argument("--json", type=Path, help="also write the tables here")
+    options = parser.parse_args()
+    rounds, seconds = options.rounds, options.seconds
+    makers: dict[str, Callable[[], list[Row]]] = {
+        "efficiency64": lambda: tables.efficiency(64, rounds, seconds),
+        "efficiency256": lambda: tables.efficiency(256, rounds, 3 * seconds),
+        "overload256": lambda: tables.overload(256, max(1, rounds // 2), 4 * seconds, (0.5, 1, 2, 5, 10)),
+        "overload64": lambda: tables.overload(64, max(1, rounds // 2), 2 * seconds, (0.5, 1, 2, 5)),
+        "fairness64": lambda: tables.fairness(64, rounds, seconds),
+        "fairness256": lambda: tables.fairness(256, max(1, rounds // 2), 6 * seconds),
+        "tiny": lambda: tables.tiny(rounds, seconds, (1, len(os.sched_getaffinity(0)))),
+        "metrics": lambda: tables.metrics_cost(rounds, seconds),
+    }
+    if unknown := set(options.tables) - set(makers):
+        parser.error(f"unknown tables {', '.join(sorted(unknown))}; there are {' '.join(makers)}")
+    print(f"{_processor()}; {rounds} interleaved rounds, medians (range)")
+    made = {}
+    for name in options.tables or makers:
+        started = time.monotonic()
+        made[name] = makers[name]()
+        print(f"\n{name} ({time.monotonic() - started:.0f} s)")
+        for row in made[name]:
+            print("  " + f"{row[0]:48s} {row[1]}", flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({"machine": _processor(), "tables": made}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The bare runtime: onnxruntime as its documentation shows it, in a loop, z -> pixels."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+
+class BareLoop:
+    """One session a graph with the runtime's own defaults and all cores, one batch after the other."""
+
+    def __init__(self, directory: Path) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = len(os.sched_getaffinity(0))
+        self._mapping, self._synthesis = (
+            ort.InferenceSession(str(directory / f"{graph}.onnx"), options, providers=["CPUExecutionProvider"])
+            for graph in ("mapping", "synthesis")
+        )
+        self._z_dim = self._mapping.get_inputs()[0].shape[1]
+        self._layer_count = self._synthesis.get_inputs()[0].shape[1]
+
+    def run(self, batch_size: int, seconds: float) -> tuple[float, list[float]]:
+        """Run for some seconds; returns images/s and the seconds of each batch."""
+        z = np.random.RandomState(0).randn(batch_size, self._z_dim).astype(np.float32)
+        inputs = {"noise_strength": np.ones(batch_size, np.float32), "noise": np.zeros((batch_size, 1), np.float32)}
+        times: list[float] = []
+        started = time.perf_counter()
+        while (now := time.perf_counter()) - started < seconds:
+            (w,) = self._mapping.run(["w"], {"z": z})
+            inputs["w_plus"] = np.repeat(w[:, None], self._layer_count, axis=1)
+            self._synthesis.run(["pixels"], inputs)
+            times.append(time.perf_counter() - now)
+        return len(times) * batch_size / (time.perf_counter() - started), times
+
+    def best_batch_size(self, sizes: tuple[int, ...], seconds: float) -> int:
+        """Find the batch size of the highest throughput: the median of three rounds over all sizes."""
+        speeds = {size: sorted(self.run(size, seconds)[0] for _ in range(3))[1] for size in sizes}
+        return max(speeds, key=lambda size: speeds[size])

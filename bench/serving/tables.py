@@ -1,0 +1,182 @@
+"""The measurements: each function starts what it needs, measures in turns, and returns lines of one table."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import grpc
+
+from serving import calls, h2load, models
+from serving.bare import BareLoop
+from serving.process import Server, serving
+
+CLIENTS = 16
+BATCHES = {64: (1, 2, 4, 8), 256: (1, 2, 4)}
+DEADLINE_SECONDS = 1.0
+WITHOUT_METRICS = (str(Path(__file__).with_name("without_metrics.py")),)
+Row = tuple[str, ...]
+
+
+def spread(values: Sequence[float], form: str = ".2f") -> str:
+    """Write the median with the range."""
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
+
+
+def loaded(server: Server, clients: int, seconds: float, image_format: str = "jpeg") -> h2load.Result:
+    """Load a server with h2load, which takes next to no processor time itself."""
+    body = calls.generate_body(image_format=image_format)
+    result = h2load.run(
+        server.port,
+        protocol="grpc",
+        path=calls.GENERATE,
+        headers={},
+        body=body,
+        clients=clients,
+        seconds=seconds,
+        warm_up_seconds=0.5,
+    )
+    if result.failed or result.bytes_per_request < 400:  # an error has status 200 and no picture
+        raise h2load.LoadError(f"{result.failed} failed, {result.bytes_per_request:.0f} bytes a reply")
+    return result
+
+
+def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
+    """Images/s through gRPC over images/s of the bare loop at its best batch size; and the latency of one client."""
+    directory = models.demo() if resolution_px == 64 else models.seeded(resolution_px)
+    bare = BareLoop(directory)
+    best = bare.best_batch_size(BATCHES[resolution_px], seconds / 3)
+    speeds, same = list[float](), list[float]()
+    ratios: dict[str, list[float]] = {"jpeg": [], "png": [], "SDK": []}
+    added_p50, added_p99 = list[float](), list[float]()
+    with serving(directory) as server:
+        for _ in range(pairs):
+            reference, _ = bare.run(best, seconds)
+            speeds.append(reference)
+            same.append(bare.run(best, seconds)[0] / reference)
+            for image_format in ("jpeg", "png"):
+                before, _ = bare.run(best, seconds / 2)
+                speed = loaded(server, CLIENTS, seconds, image_format).requests_per_second
+                after, _ = bare.run(best, seconds / 2)
+                ratios[image_format].append(2 * speed / (before + after))
+            before, _ = bare.run(best, seconds / 2)
+            done = calls.in_turn(server.port, seconds, [1] * CLIENTS)
+            after, _ = bare.run(best, seconds / 2)
+            ratios["SDK"].append(2 * len(done) / seconds / (before + after))
+            _, times = bare.run(1, seconds / 2)
+            alone = loaded(server, 1, seconds)
+            added_p50.append((alone.percentile(50) - statistics.median(times)) * 1e3)
+            added_p99.append((alone.percentile(99) - h2load.percentile(times, 99)) * 1e3)
+    name = f"{resolution_px} px"
+    return [
+        (f"{name}: bare loop, batch {best}", f"{spread(speeds, '.1f')} images/s"),
+        (f"{name}: A/A, bare over bare", spread(same)),
+        *((f"{name}: {CLIENTS} clients, {form.upper()}, over bare", spread(ratios[form])) for form in ("jpeg", "png")),
+        (f"{name}: the same, JPEG, clients in Python", spread(ratios["SDK"])),
+        (f"{name}: one client, p50 minus bare p50", f"{spread(added_p50)} ms"),
+        (f"{name}: one client, p99 minus bare p99", f"{spread(added_p99)} ms"),
+    ]
+
+
+def overload(resolution_px: int, rounds: int, seconds: float, factors: Sequence[float]) -> list[Row]:
+    """More than the server can do, with deadlines of a second: what it still does, and how it says no."""
+    directory = models.demo() if resolution_px == 64 else models.seeded(resolution_px)
+    ran: dict[float, list[Row]] = {factor: [] for factor in factors}
+    figures: dict[float, list[tuple[float, ...]]] = {factor: [] for factor in factors}
+    with serving(directory) as server:
+        for _ in range(rounds):
+            for factor in factors:
+                done = calls.in_turn(server.port, seconds / 2, [1] * CLIENTS)
+                capacity = len(done) / max(seconds / 2, sum(call.seconds for call in done) / CLIENTS)
+                figures[factor].append(_overload_once(server, factor * capacity, capacity, seconds))
+    for factor in factors:
+        columns = [statistics.median(column) for column in zip(*figures[factor], strict=True)]
+        sent, goodput, p99, refused, refusal_p99, late = columns
+        ran[factor] = [
+            (
+                f"{resolution_px} px: offered {factor:g}x (sent {sent:.1f}x)",
+                (
+                    f"goodput {goodput:.2f} of capacity, p99 of accepted {p99 * 1e3:.0f} ms, refused {refused:.0%} "
+                    f"(p99 {refusal_p99 * 1e3:.1f} ms), rows run for nobody {late:.1%}"
+                ),
+            )
+        ]
+    return [row for rows in ran.values() for row in rows]
+
+
+def _overload_once(server: Server, rate: float, capacity: float, seconds: float) -> tuple[float, ...]:
+    rows_before = server.metric("stylewire_batch_size_sum", graph="synthesis")
+    done = calls.at_rate(server.port, rate, seconds, DEADLINE_SECONDS)
+    time.sleep(DEADLINE_SECONDS)
+    rows = server.metric("stylewire_batch_size_sum", graph="synthesis") - rows_before
+    good = [call.seconds for call in done if call.code is grpc.StatusCode.OK]
+    # What the server refuses comes long before the deadline; the client's own clock ends the rest.
+    refused = [call.seconds for call in done if call.code is not grpc.StatusCode.OK and call.seconds < 0.9]
+    return (
+        len(done) / seconds / capacity,
+        len(good) / seconds / capacity,
+        h2load.percentile(good, 99) if good else float("nan"),
+        len(refused) / len(done),
+        h2load.percentile(refused, 99) if refused else 0.0,
+        max(0.0, rows - len(good)) / max(rows, 1.0),
+    )
+
+
+def fairness(resolution_px: int, rounds: int, seconds: float) -> list[Row]:
+    """Single requests alone and beside a client that sends 64-item requests without pause."""
+    directory = models.demo() if resolution_px == 64 else models.seeded(resolution_px)
+    alone, beside, batch = list[float](), list[float](), list[float]()
+    with serving(directory) as server:
+        for _ in range(rounds):
+            alone.append(h2load.percentile([c.seconds for c in calls.in_turn(server.port, seconds, [1])], 99))
+            count, total = (
+                server.metric(f"stylewire_batch_run_seconds_{each}", graph="synthesis") for each in ("count", "sum")
+            )
+            done = calls.in_turn(server.port, seconds, [1, 64])
+            count, total = (
+                server.metric(f"stylewire_batch_run_seconds_{each}", graph="synthesis") - before
+                for each, before in (("count", count), ("sum", total))
+            )
+            batch.append(total / count)
+            beside.append(h2load.percentile([call.seconds for call in done if call.asked == 1], 99))
+    return [
+        (f"{resolution_px} px: p99 of single requests, alone", f"{spread([s * 1e3 for s in alone], '.1f')} ms"),
+        (f"{resolution_px} px: the same beside 64-item requests", f"{spread([s * 1e3 for s in beside], '.1f')} ms"),
+        (f"{resolution_px} px: mean batch meanwhile", f"{spread([s * 1e3 for s in batch], '.1f')} ms"),
+    ]
+
+
+def tiny(rounds: int, seconds: float, workers: Sequence[int]) -> list[Row]:
+    """RPCs/s with a model that costs nothing: the server's own ceiling."""
+    directory, speeds = models.tiny(), {count: list[float]() for count in workers}
+    for _ in range(rounds):
+        for count in workers:
+            with serving(directory, "--workers", str(count)) as server:
+                body = calls.generate_body(image_format="pixels")
+                result = h2load.run(
+                    server.port,
+                    protocol="grpc",
+                    path=calls.GENERATE,
+                    headers={},
+                    body=body,
+                    clients=2 * CLIENTS,
+                    seconds=seconds,
+                    warm_up_seconds=0.5,
+                )
+                speeds[count].append(result.requests_per_second)
+    return [(f"tiny model, {count} process(es)", f"{spread(speeds[count], '.0f')} RPCs/s") for count in workers]
+
+
+def metrics_cost(pairs: int, seconds: float) -> list[Row]:
+    """Throughput with all metrics over throughput with metrics that do nothing."""
+    ratios, same = list[float](), list[float]()
+    with serving(models.demo()) as counted, serving(models.demo(), launcher=WITHOUT_METRICS) as uncounted:
+        measure: Callable[[Server], float] = lambda server: loaded(server, CLIENTS, seconds).requests_per_second  # noqa: E731
+        for _ in range(pairs):
+            first, second, third, fourth = (measure(each) for each in (uncounted, counted, counted, uncounted))
+            ratios.append((second + third) / (first + fourth))
+            same.append(fourth / first)
+    return [
+        ("64 px: throughput with metrics over without", spread(ratios, ".3f")),
+        ("64 px: A/A, without over without", spread(same, ".3f")),
+    ]
