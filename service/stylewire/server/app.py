@@ -1,6 +1,7 @@
 """The server's life: build, start, serve, drain, stop."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -80,6 +81,7 @@ class App:
         except BaseException:
             await self._close(0)
             raise
+        gc.freeze()  # what is there now stays: looking through it again and again for garbage would hold up calls
         await self._health.set(_READY, health_pb2.HealthCheckResponse.SERVING)
         self._watch = asyncio.create_task(self._watch_progress())
 

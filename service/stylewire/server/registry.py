@@ -180,7 +180,7 @@ class Model:
             slots=backend.slots,
             wide=backend.wide,
         )
-        batcher = Batcher(name=name, run=backend.run, observer=observer, limits=limits)
+        batcher = Batcher(name=name, run=backend.run, observer=observer, limits=limits, yields=self._settings.threads > 1)
         for size, seconds in warm.runs:
             batcher.scheduler.costs.learn(size, seconds)
         for size, seconds in warm.wide_runs:
