@@ -32,8 +32,8 @@ def main() -> None:
     makers: dict[str, Callable[[], list[Row]]] = {
         "efficiency64": lambda: tables.efficiency(64, rounds, seconds),
         "efficiency256": lambda: tables.efficiency(256, rounds, 3 * seconds),
-        "overload256": lambda: tables.overload(256, max(1, rounds // 2), 4 * seconds, (0.5, 1, 2, 5, 10)),
-        "overload64": lambda: tables.overload(64, max(1, rounds // 2), 2 * seconds, (0.5, 1, 2, 5)),
+        "overload256": lambda: tables.overload(256, max(1, rounds // 2), 5 * seconds, (0.5, 1, 2, 5, 10)),
+        "overload64": lambda: tables.overload(64, rounds, seconds, (0.5, 1, 2, 5, 10)),
         "fairness64": lambda: tables.fairness(64, rounds, seconds),
         "fairness256": lambda: tables.fairness(256, max(1, rounds // 2), 6 * seconds),
         "tiny": lambda: tables.tiny(rounds, seconds, (1, len(os.sched_getaffinity(0)))),

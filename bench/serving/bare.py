@@ -21,13 +21,16 @@ class BareLoop:
         self._z_dim = self._mapping.get_inputs()[0].shape[1]
         self._layer_count = self._synthesis.get_inputs()[0].shape[1]
 
-    def run(self, batch_size: int, seconds: float) -> tuple[float, list[float]]:
-        """Run for some seconds; returns images/s and the seconds of each batch."""
+    def run(self, batch_size: int, seconds: float, pause_seconds: float = 0.0) -> tuple[float, list[float]]:
+        """Run for some seconds, with pauses between batches; returns images/s and the seconds of each batch."""
         z = np.random.RandomState(0).randn(batch_size, self._z_dim).astype(np.float32)
         inputs = {"noise_strength": np.ones(batch_size, np.float32), "noise": np.zeros((batch_size, 1), np.float32)}
         times: list[float] = []
         started = time.perf_counter()
-        while (now := time.perf_counter()) - started < seconds:
+        while time.perf_counter() - started < seconds:
+            if pause_seconds:
+                time.sleep(pause_seconds)
+            now = time.perf_counter()
             (w,) = self._mapping.run(["w"], {"z": z})
             inputs["w_plus"] = np.repeat(w[:, None], self._layer_count, axis=1)
             self._synthesis.run(["pixels"], inputs)

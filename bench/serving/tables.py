@@ -1,19 +1,19 @@
 """The measurements: each function starts what it needs, measures in turns, and returns lines of one table."""
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import grpc
-
 from serving import calls, h2load, models
 from serving.bare import BareLoop
+from serving.flood import flood
 from serving.process import Server, serving
 
 CLIENTS = 16
 BATCHES = {64: (1, 2, 4, 8), 256: (1, 2, 4)}
 DEADLINE_SECONDS = 1.0
+PAUSE_SECONDS = 1e-3
+"""About what a client and the network take between two calls: a core that has slept computes slower at first."""
 WITHOUT_METRICS = (str(Path(__file__).with_name("without_metrics.py")),)
 Row = tuple[str, ...]
 
@@ -48,7 +48,7 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
     best = bare.best_batch_size(BATCHES[resolution_px], seconds / 3)
     speeds, same = list[float](), list[float]()
     ratios: dict[str, list[float]] = {"jpeg": [], "png": [], "SDK": []}
-    added_p50, added_p99 = list[float](), list[float]()
+    added_p50, added_to_paused, added_p99 = list[float](), list[float](), list[float]()
     with serving(directory) as server:
         for _ in range(pairs):
             reference, _ = bare.run(best, seconds)
@@ -64,8 +64,10 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
             after, _ = bare.run(best, seconds / 2)
             ratios["SDK"].append(2 * len(done) / seconds / (before + after))
             _, times = bare.run(1, seconds / 2)
+            _, paused = bare.run(1, seconds / 2, pause_seconds=PAUSE_SECONDS)
             alone = loaded(server, 1, seconds)
             added_p50.append((alone.percentile(50) - statistics.median(times)) * 1e3)
+            added_to_paused.append((alone.percentile(50) - statistics.median(paused)) * 1e3)
             added_p99.append((alone.percentile(99) - h2load.percentile(times, 99)) * 1e3)
     name = f"{resolution_px} px"
     return [
@@ -74,6 +76,7 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
         *((f"{name}: {CLIENTS} clients, {form.upper()}, over bare", spread(ratios[form])) for form in ("jpeg", "png")),
         (f"{name}: the same, JPEG, clients in Python", spread(ratios["SDK"])),
         (f"{name}: one client, p50 minus bare p50", f"{spread(added_p50)} ms"),
+        (f"{name}: the same, bare with pauses of 1 ms", f"{spread(added_to_paused)} ms"),
         (f"{name}: one client, p99 minus bare p99", f"{spread(added_p99)} ms"),
     ]
 
@@ -81,44 +84,50 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
 def overload(resolution_px: int, rounds: int, seconds: float, factors: Sequence[float]) -> list[Row]:
     """More than the server can do, with deadlines of a second: what it still does, and how it says no."""
     directory = models.demo() if resolution_px == 64 else models.seeded(resolution_px)
-    ran: dict[float, list[Row]] = {factor: [] for factor in factors}
     figures: dict[float, list[tuple[float, ...]]] = {factor: [] for factor in factors}
     with serving(directory) as server:
         for _ in range(rounds):
             for factor in factors:
-                done = calls.in_turn(server.port, seconds / 2, [1] * CLIENTS)
-                capacity = len(done) / max(seconds / 2, sum(call.seconds for call in done) / CLIENTS)
-                figures[factor].append(_overload_once(server, factor * capacity, capacity, seconds))
-    for factor in factors:
-        columns = [statistics.median(column) for column in zip(*figures[factor], strict=True)]
-        sent, goodput, p99, refused, refusal_p99, late = columns
-        ran[factor] = [
+                capacity = loaded(server, CLIENTS, seconds).requests_per_second
+                figures[factor].append(_overload_once(server, factor, capacity, seconds))
+    rows = []
+    for factor, columns in figures.items():
+        sent, goodput, p99, refused, p50, refusal_p99, late, lost = map(statistics.median, zip(*columns, strict=True))
+        rows.append(
             (
                 f"{resolution_px} px: offered {factor:g}x (sent {sent:.1f}x)",
                 (
-                    f"goodput {goodput:.2f} of capacity, p99 of accepted {p99 * 1e3:.0f} ms, refused {refused:.0%} "
-                    f"(p99 {refusal_p99 * 1e3:.1f} ms), rows run for nobody {late:.1%}"
+                    f"goodput {goodput:.2f} of capacity, p99 {p99 * 1e3:.0f} ms; "
+                    f"refused {refused:.0%} in {p50 * 1e3:.1f} ms (p99 {refusal_p99 * 1e3:.0f}); "
+                    f"ended by the deadline {lost:.1%}; ran for nobody {late:.1%}"
                 ),
             )
-        ]
-    return [row for rows in ran.values() for row in rows]
+        )
+    return rows
 
 
-def _overload_once(server: Server, rate: float, capacity: float, seconds: float) -> tuple[float, ...]:
+def _overload_once(server: Server, factor: float, capacity: float, seconds: float) -> tuple[float, ...]:
     rows_before = server.metric("stylewire_batch_size_sum", graph="synthesis")
-    done = calls.at_rate(server.port, rate, seconds, DEADLINE_SECONDS)
-    time.sleep(DEADLINE_SECONDS)
+    done = flood(
+        server.port,
+        calls.GENERATE,
+        calls.generate_body(),
+        rate=factor * capacity,
+        seconds=seconds,
+        deadline_seconds=DEADLINE_SECONDS,
+    )
     rows = server.metric("stylewire_batch_size_sum", graph="synthesis") - rows_before
-    good = [call.seconds for call in done if call.code is grpc.StatusCode.OK]
-    # What the server refuses comes long before the deadline; the client's own clock ends the rest.
-    refused = [call.seconds for call in done if call.code is not grpc.StatusCode.OK and call.seconds < 0.9]
+    good = [call.seconds for call in done if call and call.ok]
+    refused = [call.seconds for call in done if call and not call.ok and call.seconds < 0.9 * DEADLINE_SECONDS]
     return (
         len(done) / seconds / capacity,
         len(good) / seconds / capacity,
         h2load.percentile(good, 99) if good else float("nan"),
         len(refused) / len(done),
+        h2load.percentile(refused, 50) if refused else 0.0,
         h2load.percentile(refused, 99) if refused else 0.0,
         max(0.0, rows - len(good)) / max(rows, 1.0),
+        (len(done) - len(good) - len(refused)) / len(done),
     )
 
 

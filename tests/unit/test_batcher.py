@@ -213,6 +213,19 @@ async def test_deadline_that_cannot_be_met_is_refused_at_the_door(bench):
     assert [] == bench.graph.batches
 
 
+@bench_test()
+async def test_check_refuses_what_submit_would(bench):
+    """A request can be refused before its rows are made; it is counted once, and what passes leaves no trace."""
+    bench.scheduler.costs.learn(1, 2.0)
+
+    with pytest.raises(DeadlineError):
+        bench.batcher.check(1, bench.clock.now + 1)
+    bench.batcher.check(1, bench.clock.now + 3)
+    bench.batcher.check(1)
+    assert ["deadline"] == bench.observer.refusals
+    assert 0 == bench.scheduler.requests
+
+
 @bench_test(max_queue_seconds=3.0)
 async def test_backlog_over_the_limit_is_refused_with_a_hint(bench):
     """When the predicted backlog is too long the next request learns when to come back."""

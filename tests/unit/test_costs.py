@@ -82,28 +82,31 @@ def test_largest_batch_is_unlimited_before_the_first():
     assert 64 == CostModel().rows_within(0.001, 64)
 
 
-def test_margin_of_a_good_prediction_vanishes():
-    """Answers that come when they were promised need no margin."""
+def test_margin_is_the_latest_answer_and_fades():
+    """One late answer counts in full at once, half after some seconds, and not at all in the end."""
     margin = Margin()
-    for late in (0.1,) + (0.0,) * 50:
-        margin.learn(late)
+    margin.learn(0.4, now=10.0)
 
-    assert margin.seconds < 1e-3
+    assert 0.4 == margin.seconds(10.0)
+    assert margin.seconds(13.0) == pytest.approx(0.2)
+    assert margin.seconds(70.0) < 1e-5
 
 
-def test_margin_covers_answers_that_are_late():
-    """Answers that are sometimes late get a margin above the usual lateness."""
+def test_margin_keeps_what_is_later():
+    """A less late answer, or an early one, changes nothing; a later one does."""
     margin = Margin()
-    for late in (0.0, 0.2) * 20:
-        margin.learn(late)
+    for late in (0.4, 0.1, -1.0):
+        margin.learn(late, now=10.0)
+    assert 0.4 == margin.seconds(10.0)
+    margin.learn(0.5, now=10.0)
 
-    assert 0.2 < margin.seconds < 0.6
+    assert 0.5 == margin.seconds(10.0)
 
 
 def test_margin_is_never_negative():
     """Answers that come early do not make later ones hopeful."""
     margin = Margin()
-    for _ in range(20):
-        margin.learn(-1.0)
+    for second in range(20):
+        margin.learn(-1.0, now=float(second))
 
-    assert 0 == margin.seconds
+    assert 0 == margin.seconds(20.0)

@@ -67,8 +67,6 @@ class Batcher:
         name: for the log, such as ``avatars.synthesis``.
         run: runs one batch.
         limits: what bounds batches and the queue.
-        yields: whether the threads give way to the event loop; where both share one core, a flood of refusals must not
-            keep them from working.
         clock: monotonic seconds; tests give their own.
 
     Attributes:
@@ -84,7 +82,6 @@ class Batcher:
         run: RunBatch,
         observer: Observer,
         limits: BatchLimits,
-        yields: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -93,7 +90,7 @@ class Batcher:
         self._run, self._observer, self._clock = run, observer, clock
         self._batch_ready = threading.Condition(self.lock)
         self._slot_free = threading.Condition(self.lock)
-        self._yields = yields
+        self._yields = limits.yields
         self._closed = self._hung = False
         self._loop = asyncio.get_running_loop()
         self._threads_left = limits.slots + self._SPARE_THREADS
@@ -128,7 +125,7 @@ class Batcher:
         row_count = len(next(iter(inputs.values())))
         entry = Entry(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, convert)
         with self.lock:
-            self._admit(entry)
+            self._check(lambda: self.scheduler.push(entry))
             self._wake()
         try:
             return await future
@@ -136,9 +133,14 @@ class Batcher:
             if future.cancelled():  # and had no answer yet
                 self._observer.refused("cancelled")
                 with self.lock:
-                    self.scheduler.discard(entry)
+                    self.scheduler.leave(entry)
                     self._wake()
             raise
+
+    def check(self, row_count: int, deadline: float | None = None) -> None:
+        """Refuse now what ``submit`` would refuse, before its rows are made; raises as that does."""
+        with self.lock:
+            self._check(lambda: self.scheduler.check(row_count, deadline))
 
     def backlog_seconds(self) -> float:
         """Predicted time until everything is through that waits or runs."""
@@ -176,14 +178,15 @@ class Batcher:
         elif self.scheduler.can_take:
             self._batch_ready.notify()
 
-    def _admit(self, entry: Entry) -> None:
+    def _check(self, admit: Callable[[], object]) -> None:
+        """Ask whether a request may wait, and count it if not."""
         if self._closed:
             raise DrainingError("the server is stopping; send the request to another one")
         if self._hung:
             self._observer.refused("failed")
             raise self._hang_error()
         try:
-            self.scheduler.push(entry)
+            admit()
         except OverloadedError:
             self._observer.refused("overloaded")
             raise

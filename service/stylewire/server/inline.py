@@ -44,7 +44,7 @@ class Inline:
         self,
         inputs: Arrays,
         outputs: Sequence[str],
-        deadline: float | None = None,  # noqa: ARG002 - nothing waits
+        deadline: float | None = None,
         convert: Convert | None = None,
     ) -> BatchResult:
         """Run some rows; see ``Batcher.submit``.
@@ -53,9 +53,8 @@ class Inline:
             DrainingError: it is closed.
             BatchError: ``run`` raised.
         """
-        if self._closed:
-            raise DrainingError("the server is stopping; send the request to another one")
         row_count = len(next(iter(inputs.values())))
+        self.check(row_count, deadline)
         parts, spent, size = list[Arrays](), 0.0, min(row_count, self._max_batch_size)
         for start in range(0, row_count, size):
             if start:
@@ -70,6 +69,11 @@ class Inline:
         result = BatchResult({} if convert else joined, convert(joined) if convert else [], 0.0, spent, 0.0, size)
         self._observer.entry(result)
         return result
+
+    def check(self, row_count: int, deadline: float | None = None) -> None:  # noqa: ARG002 - nothing waits
+        """Refuse now what ``submit`` would refuse."""
+        if self._closed:
+            raise DrainingError("the server is stopping; send the request to another one")
 
     def backlog_seconds(self) -> float:
         """Nothing ever waits."""

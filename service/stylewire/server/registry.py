@@ -73,6 +73,11 @@ class Model:
         return "generator" not in self.graphs
 
     @property
+    def picture_graph(self) -> str:
+        """The graph that makes pictures."""
+        return "synthesis" if self.styled else "generator"
+
+    @property
     def w_mean(self) -> Array:
         """float32[D], the center of truncation."""
         if self._w_mean is None:
@@ -179,8 +184,9 @@ class Model:
             max_queue_seconds=self._settings.max_queue_seconds,
             slots=backend.slots,
             wide=backend.wide,
+            yields=self._settings.threads > 1,
         )
-        batcher = Batcher(name=name, run=backend.run, observer=observer, limits=limits, yields=self._settings.threads > 1)
+        batcher = Batcher(name=name, run=backend.run, observer=observer, limits=limits)
         for size, seconds in warm.runs:
             batcher.scheduler.costs.learn(size, seconds)
         for size, seconds in warm.wide_runs:

@@ -6,7 +6,7 @@ from stylewire import pb
 from stylewire.keyframes import Easing
 from stylewire.server import jobs
 from stylewire.server.readers import Limits, Reader
-from stylewire.server.registry import Registry
+from stylewire.server.registry import Model, Registry
 
 _METHODS: dict[int, jobs.Method] = {
     pb.InterpolateRequest.METHOD_UNSPECIFIED: jobs.Method.LERP,
@@ -40,6 +40,20 @@ def takes_long(request: Request) -> bool:
             return True
     # Not by size: protobuf finds the size of a message by serializing it.
     return len(sources) > _MANY_LATENTS or any(map(_is_array_or_picture, sources))
+
+
+def demand(request: Request, registry: Registry) -> tuple[Model, str, int]:
+    """Find the graph that has most to do for a request, and for how many rows, before anything of it is checked.
+
+    Raises:
+        ModelNotFoundError: there is no such model or encoder.
+        UnsupportedError: the model has no encoder.
+    """
+    model = registry.get(request.model)
+    if isinstance(request, pb.InvertRequest):
+        return model, model.encoder(request.image.encoder).graph, 1
+    row_count = len(request.latents) if isinstance(request, pb.GenerateRequest) else 1
+    return model, model.picture_graph, row_count
 
 
 def _is_array_or_picture(latent: pb.Latent) -> bool:

@@ -19,13 +19,13 @@ from stylewire.server.costs import CostModel, Margin
 
 _STALE_SECONDS = 1.0
 """An idle device whose last batch is longer ago tries a request even if the prediction says that it comes too late."""
-_MARGIN_SHARE = 0.25
+_MARGIN_SHARE = 0.5
 """What the margin may take of the time that a request has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """What bounds batches and the queue.
+    """What bounds batches, the queue, and the threads that run them.
 
     Attributes:
         max_batch_size: rows in the largest batch.
@@ -33,6 +33,8 @@ class BatchLimits:
         max_queue_seconds: predicted wait at which requests are refused.
         slots: batches that run at once.
         wide: whether a batch can have the whole device for itself, to be through sooner.
+        yields: whether the threads give way to the event loop; where both share one core, a flood of refusals must not
+            keep them from working.
     """
 
     max_batch_size: int
@@ -40,6 +42,7 @@ class BatchLimits:
     max_queue_seconds: float
     slots: int = 1
     wide: bool = False
+    yields: bool = False
 
 
 class Scheduler:
@@ -68,29 +71,34 @@ class Scheduler:
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    def push(self, entry: Entry) -> None:
-        """Let a request wait, or refuse it at the door.
+    def check(self, row_count: int, deadline: float | None) -> float:
+        """Predict how long a new request takes, waiting included.
 
         Raises:
             OverloadedError: those before it take too long.
             DeadlineError: it cannot be through by its deadline.
         """
-        wait, own = self._predict(entry.row_count)
+        wait, own = self._predict(row_count)
         most = self._limits.max_queue_seconds
         if wait > most:
             raise OverloadedError(
                 f"the wait for {self._name} would be {wait:.2f} s, more than {most:g} s; retry later",
                 retry_after_seconds=max(0.0, wait - most / 2),
             )
-        if entry.deadline is not None:
-            has = entry.deadline - entry.submitted
-            needs = wait + own + min(self._margin.seconds, _MARGIN_SHARE * has)
+        if deadline is not None:
+            now = self._clock()
+            has = deadline - now
+            needs = wait + own + min(self._margin.seconds(now), _MARGIN_SHARE * has)
             if needs > has and not self._stale():
                 raise DeadlineError(
                     f"the deadline cannot be met: {self._name} needs {needs:.3f} s, the request has {max(has, 0.0):.3f}"
                     " s; allow more time"
                 )
-        entry.promised, entry.waits = wait + own, True
+        return wait + own
+
+    def push(self, entry: Entry) -> None:
+        """Let a request wait, or refuse it at the door; see ``check``."""
+        entry.promised, entry.waits = self.check(entry.row_count, entry.deadline), True
         self._entries.append(entry)
         self._count(entry, 1)
 
@@ -102,6 +110,12 @@ class Scheduler:
         self._count(entry, -1)
         while self._entries and not self._entries[0].waits:  # others are skipped when their turn comes
             self._entries.popleft()
+
+    def leave(self, entry: Entry) -> None:
+        """Take a request out whose caller has gone; one that was late by then teaches that."""
+        if self._clock() > entry.submitted + entry.promised:
+            self.learn(entry)
+        self.discard(entry)
 
     def discard_all(self) -> list[Entry]:
         """Take everybody out of the queue; returns them and those whose batch is staged."""
@@ -117,9 +131,10 @@ class Scheduler:
         return expired
 
     def learn(self, entry: Entry) -> None:
-        """Compare what an answered request was promised with what it took."""
+        """Compare what a request was promised with what it has taken."""
         if entry.row_count <= self.max_batch_size:  # a large request is overtaken by small ones that come later
-            self._margin.learn(self._clock() - entry.submitted - entry.promised)
+            now = self._clock()
+            self._margin.learn(now - entry.submitted - entry.promised, now)
 
     # --- batches -----------------------------------------------------------------------------------------------------
 
@@ -161,7 +176,10 @@ class Scheduler:
         self._running.append(batch)
         self._busy_slots += self._width(batch)
         batch.started = self._clock()
-        return batch.keep_alive(batch.started)
+        dead = batch.keep_alive(batch.started)
+        for entry in dead:
+            self.leave(entry)
+        return dead
 
     def drop(self, batch: Batch) -> None:
         """Give up a staged batch, and what else its requests have in the queue."""
@@ -299,8 +317,7 @@ class Scheduler:
             if not entry.waits:
                 continue
             if entry.dead(now):
-                self._count(entry, -1)
-                entry.waits = False
+                self.leave(entry)
                 self._expired.append(entry)
             elif found and entry.shapes != found[0].shapes:
                 passed.append(entry)

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 
 from stylewire import pb
-from stylewire.errors import InvalidFieldError, Violation
+from stylewire.errors import InvalidFieldError, ModelNotFoundError, UnsupportedError, Violation
 from stylewire.server import replies, requests
 from stylewire.server.answers import Answer, Run
 from stylewire.server.pipeline import Pipeline
@@ -72,6 +72,10 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
             raise InvalidFieldError.of([Violation("latents", f"{found}: ask for fewer, for JPEG or for smaller ones")])
 
     async def _parse(self, parse: Callable[[R, Registry, Limits], J], request: R, run: Run) -> J:
+        # Refused first, if it will be: work that is done for nothing is what overload is made of.
+        with contextlib.suppress(UnsupportedError, ModelNotFoundError):  # parsing finds what else is wrong
+            model, graph, row_count = requests.demand(request, self._registry)
+            model.runner(graph).check(min(row_count, self._limits.max_latents), run.deadline)
         if not requests.takes_long(request):
             return parse(request, self._registry, self._limits)
         started = time.monotonic()
