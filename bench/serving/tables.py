@@ -1,5 +1,6 @@
 """The measurements: each function starts what it needs, measures in turns, and returns lines of one table."""
 
+import os
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -47,18 +48,23 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
     bare = BareLoop(directory)
     best = bare.best_batch_size(BATCHES[resolution_px], seconds / 3)
     speeds, same = list[float](), list[float]()
-    ratios: dict[str, list[float]] = {"jpeg": [], "png": [], "SDK": []}
+    ratios: dict[str, list[float]] = {"jpeg": [], "png": [], "SDK": [], "workers": []}
     added_p50, added_to_paused, added_p99 = list[float](), list[float](), list[float]()
-    with serving(directory) as server:
+    cores = len(os.sched_getaffinity(0))
+    with serving(directory) as server, serving(directory, "--workers", str(cores)) as workers:
         for _ in range(pairs):
             reference, _ = bare.run(best, seconds)
             speeds.append(reference)
             same.append(bare.run(best, seconds)[0] / reference)
-            for image_format in ("jpeg", "png"):
+            for name, one, image_format in (
+                ("jpeg", server, "jpeg"),
+                ("png", server, "png"),
+                ("workers", workers, "jpeg"),
+            ):
                 before, _ = bare.run(best, seconds / 2)
-                speed = loaded(server, CLIENTS, seconds, image_format).requests_per_second
+                speed = loaded(one, CLIENTS, seconds, image_format).requests_per_second
                 after, _ = bare.run(best, seconds / 2)
-                ratios[image_format].append(2 * speed / (before + after))
+                ratios[name].append(2 * speed / (before + after))
             before, _ = bare.run(best, seconds / 2)
             done = calls.in_turn(server.port, seconds, [1] * CLIENTS)
             after, _ = bare.run(best, seconds / 2)
@@ -74,7 +80,8 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
         (f"{name}: bare loop, batch {best}", f"{spread(speeds, '.1f')} images/s"),
         (f"{name}: A/A, bare over bare", spread(same)),
         *((f"{name}: {CLIENTS} clients, {form.upper()}, over bare", spread(ratios[form])) for form in ("jpeg", "png")),
-        (f"{name}: the same, JPEG, clients in Python", spread(ratios["SDK"])),
+        (f"{name}: {CLIENTS} clients, JPEG, --workers {cores}", spread(ratios["workers"])),
+        (f"{name}: {CLIENTS} clients in Python, JPEG", spread(ratios["SDK"])),
         (f"{name}: one client, p50 minus bare p50", f"{spread(added_p50)} ms"),
         (f"{name}: the same, bare with pauses of 1 ms", f"{spread(added_to_paused)} ms"),
         (f"{name}: one client, p99 minus bare p99", f"{spread(added_p99)} ms"),
