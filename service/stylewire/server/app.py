@@ -81,7 +81,6 @@ class App:
         except BaseException:
             await self._close(0)
             raise
-        gc.freeze()  # what is there now stays: looking through it again and again for garbage would hold up calls
         await self._health.set(_READY, health_pb2.HealthCheckResponse.SERVING)
         self._watch = asyncio.create_task(self._watch_progress())
 
@@ -177,6 +176,8 @@ async def serve(settings: Settings, ready: Callable[[Ports], None], *, shared: b
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     app = App(settings, shared=shared)
     await app.start()
+    gc.collect()
+    gc.freeze()  # what is there now stays: looking through it again and again for garbage would hold up calls
     ready((app.port, app.metrics_port))
     number = await stopping
     # Nobody balances load to a terminal: Ctrl-C does not wait.
