@@ -362,6 +362,21 @@ def test_small_request_is_in_the_next_batch_behind_a_sealed_one():
     assert [large, small] == members(desk.scheduler.take())
 
 
+def test_small_request_waits_for_one_turn_where_one_row_is_a_batch():
+    """Behind a large request whose every row is a batch, a row comes after one of its turns, not after two."""
+    desk = Desk(max_batch_size=1)
+    running = desk.occupy()
+    large = desk.push(64)
+    assert desk.scheduler.take() is None
+    small = desk.push()
+    desk.finish(running)
+    first = desk.start()
+    desk.finish(first)
+
+    assert [large] == members(first)
+    assert [small] == members(desk.scheduler.take())
+
+
 def test_large_requests_take_turns_with_each_other():
     """Of three large requests each has a row before any has a second one, batch after batch."""
     desk = Desk(max_batch_size=2)

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-sys.path += os.environ["PYTHONPATH"].split(":")  # the backend's Python ignores it
+sys.path[:0] = os.environ["PYTHONPATH"].split(":")  # the backend's Python ignores it; first, or another numpy is found
 
 import numpy as np
 import triton_python_backend_utils as pb_utils

@@ -272,7 +272,7 @@ class Scheduler:
 
     def _sealed(self) -> bool:
         size = self.max_batch_size
-        if self._staged or self.requests < size:
+        if self._staged or self.requests < size or size == 1:  # one row: it might be that of somebody who comes now
             return False
         return sum(1 for _ in itertools.islice(self._stackable(), size)) == size
 
