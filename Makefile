@@ -8,7 +8,7 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format lint test demo bench bench-serving bench-peers fidelity clean
+.PHONY: help install protos format lint test demo bench bench-serving bench-models bench-peers fidelity clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -24,7 +24,7 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.develop: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[server,cpu,torch,export]' --group dev
+	$(PIP) --editable '.[server,cpu,torch,openvino,export]' --group dev
 	@touch $@ $(VENV)/.serve
 
 install: $(VENV)/.develop ## set up .venv with everything that developing needs
@@ -63,6 +63,9 @@ bench: bench-serving ## print all tables of speed; never part of the tests
 bench-serving: $(VENV)/.develop ## efficiency, latency, overload, fairness; needs h2load (BENCH="efficiency64": one table)
 	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
 	PYTHONPATH=bench python -m serving $(BENCH)
+
+bench-models: $(VENV)/.develop ## each backend on each network, over the published form in PyTorch (BENCH="--sizes 1024")
+	PYTHONPATH=bench python -m models $(BENCH)
 
 bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each installed first (BENCH="--peers mosec")
 	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }

@@ -12,11 +12,12 @@ from serving import tables
 from serving.tables import Row
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name the processor, what it can, and how many cores there are."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     name = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), "")
     flags = next((line for line in info if line.startswith("flags")), "")
-    units = [unit for unit in ("avx2", "avx512f", "amx_bf16") if unit in flags]
+    units = [unit for unit in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if unit in flags.split()]
     return f"{name or platform.machine()} ({', '.join(units)}), {len(os.sched_getaffinity(0))} cores"
 
 
@@ -41,7 +42,7 @@ def main() -> None:
     }
     if unknown := set(options.tables) - set(makers):
         parser.error(f"unknown tables {', '.join(sorted(unknown))}; there are {' '.join(makers)}")
-    print(f"{_processor()}; {rounds} interleaved rounds, medians (range)")
+    print(f"{processor()}; {rounds} interleaved rounds, medians (range)")
     made = {}
     for name in options.tables or makers:
         started = time.monotonic()
@@ -50,7 +51,7 @@ def main() -> None:
         for row in made[name]:
             print("  " + f"{row[0]:48s} {row[1]}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps({"machine": _processor(), "tables": made}, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps({"machine": processor(), "tables": made}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

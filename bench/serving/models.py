@@ -19,31 +19,37 @@ def demo() -> Path:
     return MODELS / "avatars"
 
 
+def seeded_generator(resolution_px: int) -> Generator:
+    """A generator of the size of NVIDIA's configurations (14.9 GMAC a picture at 256 px) with random weights."""
+    base = 32768 if resolution_px > 512 else 16384  # as NVIDIA's published configurations have it
+    config = GeneratorConfig(
+        z_dim=512,
+        w_dim=512,
+        label_dim=0,
+        resolution_px=resolution_px,
+        image_channels=3,
+        mapping_layer_count=8,
+        mapping_lr_multiplier=0.01,
+        architecture="skip",
+        channels=tuple((2**k, min(base // 2**k, 512)) for k in range(2, resolution_px.bit_length())),
+        conv_clamp=None,
+        use_noise=True,
+        resample_filter=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
+        fp16_resolution_count=0,
+        embed_dim=0,
+        layer_dim=512,
+    )
+    torch.manual_seed(resolution_px)
+    return Generator(config)
+
+
 def seeded(resolution_px: int = 256) -> Path:
-    """A generator of the size of NVIDIA's 256 px configurations (14.9 GMAC a picture) with random weights."""
+    """That generator as a model directory."""
     directory = BUILT / f"seeded{resolution_px}"
     if not (directory / "model.json").exists():
         BUILT.mkdir(parents=True, exist_ok=True)
-        config = GeneratorConfig(
-            z_dim=512,
-            w_dim=512,
-            label_dim=0,
-            resolution_px=resolution_px,
-            image_channels=3,
-            mapping_layer_count=8,
-            mapping_lr_multiplier=0.01,
-            architecture="skip",
-            channels=tuple((2**k, min(16384 // 2**k, 512)) for k in range(2, resolution_px.bit_length())),
-            conv_clamp=None,
-            use_noise=True,
-            resample_filter=(1 / 8, 3 / 8, 3 / 8, 1 / 8),
-            fp16_resolution_count=0,
-            embed_dim=0,
-            layer_dim=512,
-        )
-        torch.manual_seed(resolution_px)
         checkpoint = BUILT / "seeded.pt"
-        torch.save({"g_ema": Generator(config).state_dict()}, checkpoint)
+        torch.save({"g_ema": seeded_generator(resolution_px).state_dict()}, checkpoint)
         export_model(ExportJob(generator=checkpoint, name=directory.name, out=BUILT))
         checkpoint.unlink()
     return directory

@@ -37,7 +37,7 @@ class Server:
 def serving(
     models: Path, *arguments: str, launcher: tuple[str, ...] = ("-m", "stylewire", "serve")
 ) -> Iterator[Server]:
-    """Start a server and stop it.
+    """Start a server and stop it; it runs onnxruntime, as the bare loop does.
 
     Args:
         models: model directory, or folder of them.
@@ -47,7 +47,7 @@ def serving(
     command = [sys.executable, *launcher, "--models", str(models), "--port", "0", "--metrics-port", "0"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("STYLEWIRE_")}
     with subprocess.Popen(
-        [*command, "--drain-seconds", "0", *arguments],
+        [*command, "--drain-seconds", "0", "--backend", "onnxruntime", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -26,7 +26,9 @@ class RunningServer:
     """
 
     def __init__(self, **settings) -> None:
-        given = {"port": 0, "metrics_port": 0, "drain_seconds": 0, "grace_seconds": 5, **settings}
+        usual = {"port": 0, "metrics_port": 0, "drain_seconds": 0, "grace_seconds": 5}
+        # Not auto: it would measure at every start.
+        given = {**usual, "backend": "onnxruntime", **settings}
         self.settings = Settings(**given)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="server loop")
@@ -87,7 +89,7 @@ class ServerProcess:
     """
 
     def __init__(self, *arguments: str, models: Path | None = None) -> None:
-        given = ["--port", "0", "--metrics-port", "0", "--drain-seconds", "0", *arguments]
+        given = ["--port", "0", "--metrics-port", "0", "--drain-seconds", "0", "--backend", "onnxruntime", *arguments]
         if models:
             given += ["--models", str(models)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("STYLEWIRE_")}

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from stylewire.server.machine import usable_cores
 from stylewire.server.settings import SettingError, Settings
 
 
@@ -18,10 +19,11 @@ def test_defaults_are_safe():
     """Without any setting the server listens on this machine only, with the ports that the SDK expects."""
     settings = Settings.load([])
 
-    assert ("127.0.0.1", 8500, "onnxruntime", "cpu") == (
+    assert ("127.0.0.1", 8500, "auto", "parity", "cpu") == (
         settings.host,
         settings.port,
         settings.backend,
+        settings.precision,
         settings.device,
     )
 
@@ -36,8 +38,8 @@ def test_flag_beats_environment_beats_default(monkeypatch):
 
 
 def test_threads_default_to_the_cores_of_the_process():
-    """0 threads means as many as the process may run on."""
-    assert len(os.sched_getaffinity(0)) == Settings.load([]).threads
+    """0 threads means as many as the process may keep busy."""
+    assert usable_cores() == Settings.load([]).threads
 
 
 @pytest.mark.parametrize(

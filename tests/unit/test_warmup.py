@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stylewire.manifest import ManifestError
-from stylewire.server.warmup import check, free_bytes, read_vectors, warm_up
+from stylewire.server.warmup import check, read_vectors, warm_up
 from support.fakes import FakeBackend
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -97,6 +97,41 @@ def test_memory_limits_the_batch(slots, largest, caplog):
     assert f"the largest batch has {largest} rows" in caplog.text
 
 
-def test_free_memory_is_known():
-    """What is free is more than nothing and less than an exabyte."""
-    assert 1 << 20 < free_bytes() < 1 << 60
+NOISY = np.where(np.arange(6).reshape(2, 3) % 2, X * 2, X * 2 + 0.02)
+"""0.1 % of the range off, mean square: 55 dB."""
+
+
+@pytest.mark.parametrize(("expected", "passes"), [(NOISY, True), (X * 2 + 0.2, False)])
+def test_other_arithmetic_has_other_bounds(expected, passes):
+    """What a backend runs in bf16 has to stay above 50 dB; in float32 the same error would be refused."""
+    backend = FakeBackend()
+    backend.precision = "bf16"
+
+    stored = vectors(**{"synthesis.out.image": expected})
+    if passes:
+        check("fake.synthesis", "synthesis", backend, stored)
+    else:
+        with pytest.raises(ManifestError, match="image differs"):
+            check("fake.synthesis", "synthesis", backend, stored)
+    with pytest.raises(ManifestError, match="image differs"):
+        check("fake.synthesis", "synthesis", FakeBackend(), stored)
+
+
+@pytest.mark.parametrize(
+    ("off", "precision", "passes"), [(1, "fp32", True), (2, "fp32", False), (3, "bf16", True), (4, "bf16", False)]
+)
+def test_pixels_are_judged_by_levels(off, precision, passes):
+    """Pixels may be off by one level in float32 and by three in another arithmetic."""
+
+    class Pixels(FakeBackend):
+        def run(self, inputs, outputs, *, wide=False):
+            return {"pixels": np.full((2, 3), 100, np.uint8)}
+
+    backend = Pixels()
+    backend.precision = precision
+    stored = {"synthesis.in.x": X, "synthesis.out.pixels": np.full((2, 3), 100 + off, np.uint8)}
+    if passes:
+        check("fake.synthesis", "synthesis", backend, stored)
+    else:
+        with pytest.raises(ManifestError, match="pixels differs"):
+            check("fake.synthesis", "synthesis", backend, stored)

@@ -1,4 +1,4 @@
-"""Serve with stylewire of this checkout, as a user would: no setting but the model."""
+"""Serve with stylewire of this checkout: no setting but the model, and the runtime that all peers use."""
 
 import os
 import sys
@@ -10,6 +10,6 @@ if __name__ == "__main__":
     chosen = Settings.load()
     root = Path(__file__).parents[3]
     os.environ["PYTHONPATH"] = f"{root / 'service'}:{root / 'export'}"
-    options = ["--models", chosen.model, "--port", str(chosen.port)]
+    options = ["--models", chosen.model, "--backend", "onnxruntime", "--port", str(chosen.port)]
     command = [sys.executable, "-m", "stylewire", "serve", *options, "--metrics-port", "0", "--drain-seconds", "0"]
     os.execv(sys.executable, command)  # noqa: S606

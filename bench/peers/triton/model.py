@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 sys.path[:0] = os.environ["PYTHONPATH"].split(":")  # the backend's Python ignores it; first, or another numpy is found
 
-import numpy as np
-import triton_python_backend_utils as pb_utils
-from peers.generator import Generator
+import numpy as np  # noqa: E402 - as said above
+import triton_python_backend_utils as pb_utils  # noqa: E402
+from peers.generator import Generator  # noqa: E402
 
 
 class TritonPythonModel:

@@ -6,8 +6,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -44,8 +44,8 @@ class _Call:
 
     metrics: MethodMetrics
     request_id: str
+    started: float
     model: str = ""
-    code: grpc.StatusCode = grpc.StatusCode.OK
     queue_seconds: float = 0.0
     inference_seconds: float = 0.0
     batch_size: int = 0
@@ -81,11 +81,15 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def _unary(self, handler: _Handler, metrics: MethodMetrics) -> _Handler:
         async def answer(content: bytes, context: _Context) -> Any:
-            call = _Call(metrics, _request_id(context))
-            async with self._account(call, context):
+            call = _begin(metrics, context)
+            try:
                 response = await handler.unary_unary(_read(handler, call, content), context)
                 _count_reply(call, response)
-                return response
+            except BaseException as err:
+                await _fail(call, err, context)
+                raise
+            _finish(call, _set_code(context))
+            return response
 
         return grpc.unary_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
@@ -93,19 +97,23 @@ class Boundary(grpc.aio.ServerInterceptor):
         stream = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         async def answer(request: Any, context: _Context) -> None:
-            call = _Call(metrics, _request_id(context))
-            async with self._account(call, context):
+            call = _begin(metrics, context)
+            try:
                 if not handler.request_streaming:
                     request = _read(handler, call, request)
                 messages: Any = stream(request, context)
                 if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
                     await messages
-                    return
-                # Not yielded: grpc drops a generator whose client has left, and its end would never be counted.
-                async with aclosing(messages):
-                    async for response in messages:
-                        _count_reply(call, response)
-                        await _write(context, response)
+                else:
+                    # Not yielded: grpc drops a generator whose client has left, and its end would never be counted.
+                    async with aclosing(messages):
+                        async for response in messages:
+                            _count_reply(call, response)
+                            await _write(context, response)
+            except BaseException as err:
+                await _fail(call, err, context)
+                raise
+            _finish(call, _set_code(context))
 
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -113,34 +121,36 @@ class Boundary(grpc.aio.ServerInterceptor):
             )
         return grpc.unary_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
-    @asynccontextmanager
-    async def _account(self, call: _Call, context: _Context) -> AsyncIterator[None]:
-        started = time.monotonic()
-        call.metrics.started.inc()
-        call.metrics.received.inc()
-        refusal: StylewireError | None = None
-        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
-        try:
-            yield
-            call.code = _set_code(context)
-        except asyncio.CancelledError:  # the client left, or its deadline passed
+
+def _begin(metrics: MethodMetrics, context: _Context) -> _Call:
+    call = _Call(metrics, _request_id(context), time.monotonic())
+    metrics.started.inc()
+    metrics.received.inc()
+    context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+    return call
+
+
+async def _fail(call: _Call, err: BaseException, context: _Context) -> None:
+    """Count a call that ended with an exception, and tell the client; returns if nobody has to be told."""
+    refusal: StylewireError | None = None
+    match err:
+        case asyncio.CancelledError():  # the client left, or its deadline passed
             remaining = context.time_remaining()
             expired = remaining is not None and remaining < _DEADLINE_SLACK_SECONDS
-            call.code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
-            raise
-        except grpc.aio.AbortError:
-            call.code = _set_code(context)
-            raise
-        except StylewireError as err:
-            refusal, call.code = err, err.code
-        except Exception:
-            call.code = grpc.StatusCode.INTERNAL
-            log.exception("request %s of %s failed", call.request_id, call.metrics.method.name)
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+        case grpc.aio.AbortError():
+            code = _set_code(context)
+        case StylewireError():
+            refusal, code = err, err.code
+        case Exception():
+            log.error("request %s of %s failed", call.request_id, call.metrics.method.name, exc_info=err)
             refusal = InternalError(f"internal error; the server's log has it under request id {call.request_id}")
-        finally:
-            _finish(call, time.monotonic() - started)
-        if refusal:  # counted first: whoever has the answer finds it in the metrics
-            await _abort(context, refusal, call.request_id)
+            code = grpc.StatusCode.INTERNAL
+        case _:  # the process ends
+            code = grpc.StatusCode.UNKNOWN
+    _finish(call, code)
+    if refusal:  # counted first: whoever has the answer finds it in the metrics
+        await _abort(context, refusal, call.request_id)
 
 
 def _request_id(context: _Context) -> str:
@@ -164,8 +174,9 @@ def _count_reply(call: _Call, response: Any) -> None:
     call.batch_size = max(call.batch_size, response.batch.size)
 
 
-def _finish(call: _Call, seconds: float) -> None:
-    call.metrics.handled(call.code.name).inc()
+def _finish(call: _Call, code: grpc.StatusCode) -> None:
+    seconds = time.monotonic() - call.started
+    call.metrics.handled(code.name).inc()
     call.metrics.handling.observe(seconds)
     level = logging.INFO if call.metrics.method.service.startswith("stylewire.") else logging.DEBUG
     if not log.isEnabledFor(level):
@@ -176,7 +187,7 @@ def _finish(call: _Call, seconds: float) -> None:
         call.request_id,
         call.metrics.method.name,
         call.model[:64].encode("unicode_escape").decode() or "-",
-        call.code.name,
+        code.name,
         seconds * 1e3,
         call.queue_seconds * 1e3,
         call.inference_seconds * 1e3,

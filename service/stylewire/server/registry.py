@@ -14,13 +14,15 @@ from stylewire.errors import ModelNotFoundError, ModelNotReadyError, Unsupported
 from stylewire.latents import Array
 from stylewire.manifest import EncoderInfo, Manifest, ManifestError
 from stylewire.server import inline
-from stylewire.server.backends import Backend, graph_kind, graph_suffix, open_backend
+from stylewire.server.backends import AUTO, Backend, graph_kind, graph_suffix, open_backend
 from stylewire.server.batcher import Batcher
+from stylewire.server.choice import Chooser, default_memory
 from stylewire.server.inline import Inline
+from stylewire.server.machine import free_bytes
 from stylewire.server.metrics import GraphMetrics, Metrics
 from stylewire.server.scheduler import BatchLimits
 from stylewire.server.settings import Settings
-from stylewire.server.warmup import WarmUp, check, free_bytes, read_vectors, warm_up
+from stylewire.server.warmup import WarmUp, check, read_vectors, warm_up
 
 Runner: TypeAlias = Batcher | Inline
 """What runs a graph."""
@@ -56,6 +58,7 @@ class Model:
         self.precision: str = self.manifest.precision
         self.graphs: tuple[str, ...] = self.manifest.graphs(graph_suffix(settings.backend))
         self._directory, self._settings, self._metrics = directory, settings, metrics
+        self._chooser = Chooser(settings, default_memory())
         self._backends: dict[str, Backend] = {}
         self._runners: dict[str, Runner] = {}
         self._w_mean: Array | None = None
@@ -141,8 +144,8 @@ class Model:
         learned = await asyncio.to_thread(self._open)
         for graph, warm in learned.items():
             self._runners[graph] = self._runner(graph, warm)
-        first = next(iter(self._backends.values()))
-        self.backend, self.device, self.precision = first.name, first.device, first.precision
+        backend = self._backends[self.picture_graph]
+        self.backend, self.device, self.precision = backend.name, backend.device, backend.precision
         self._metrics.model.labels(self.name, self.digest, self.backend, self.device, self.precision).set(1)
         self.state = State.READY
         log.info("model %s ready in %.2f s: %s", self.name, time.monotonic() - started, ", ".join(self.graphs))
@@ -157,14 +160,17 @@ class Model:
 
     def _open(self) -> dict[str, WarmUp]:
         self.manifest.verify_files(self._directory)
-        settings, suffix = self._settings, graph_suffix(self._settings.backend)
+        settings = self._settings
         limits = settings.max_batch_size, settings.max_batch_bytes or free_bytes() // 2
         vectors = read_vectors(self._directory / "check.npz")
         learned = {}
         for graph in self.graphs:
-            backend = open_backend(settings.backend, self._directory / (graph + suffix), settings)
-            self._backends[graph] = backend
-            name = f"{self.name}.{graph}"
+            name, file = f"{self.name}.{graph}", graph + graph_suffix(settings.backend)
+            path = self._directory / file
+            chosen: str = settings.backend
+            if chosen == AUTO:
+                chosen = self._chooser.choose(name, path, self.manifest.files[file].sha256, vectors)
+            self._backends[graph] = backend = open_backend(chosen, path, settings)
             check(name, graph, backend, vectors)
             learned[graph] = warm_up(name, graph, backend, vectors, limits)
         mean = self._directory / "w_mean.npy"

@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from stylewire.server.machine import usable_cores
+
 ENV_PREFIX = "STYLEWIRE_"
 CLIENT_VARIABLES = frozenset({"STYLEWIRE_ADDRESS"})
 """Variables of the SDK and the command line, which may be set beside the server's."""
@@ -37,9 +39,19 @@ class Settings(BaseSettings):
     port: Port = Field(8500, description="Port of gRPC; 0 takes a free one.")
     metrics_port: Port = Field(8501, description="Port of /metrics; 0 takes a free one.")
 
-    backend: Literal["onnxruntime", "torchscript"] = Field("onnxruntime", description="What runs the graphs.")
+    backend: Literal["auto", "onnxruntime", "openvino", "torchscript"] = Field(
+        "auto", description="What runs the graphs; auto measures the installed ones and takes the fastest."
+    )
+    precision: Literal["parity", "fast"] = Field(
+        "parity",
+        description="parity: float32, as the original. fast: also bf16, as long as the self-check has 50 dB.",
+    )
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N.")
-    threads: int = Field(0, ge=0, description="Threads a graph computes with; 0 takes the cores this process may use.")
+    threads: int = Field(
+        0,
+        ge=0,
+        description="Threads a graph computes with; 0 takes the cores this process may use, within its cgroup's quota.",
+    )
     workers: Positive = Field(
         1, description="Processes on the port, each with its own models and its share of the threads. For tiny models."
     )
@@ -78,7 +90,7 @@ class Settings(BaseSettings):
     @field_validator("threads", mode="after")
     @classmethod
     def _count_cores(cls, threads: int) -> int:
-        return threads or len(os.sched_getaffinity(0))
+        return threads or usable_cores()
 
     @classmethod
     def load(cls, arguments: list[str]) -> Self:

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import Literal, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,18 +68,41 @@ class BackendOptions(Protocol):
         """Batches of a graph that run at once; 0 lets the backend choose."""
         ...
 
+    @property
+    def precision(self) -> Literal["parity", "fast"]:
+        """Whether a faster arithmetic than float32 may be used where it is known to be close enough."""
+        ...
+
 
 _BACKENDS = {
     "onnxruntime": ("stylewire.server.backends.ort", "OrtBackend", ".onnx", "cpu' or 'gpu"),
+    "openvino": ("stylewire.server.backends.openvino", "OpenVinoBackend", ".onnx", "openvino"),
     "torchscript": ("stylewire.server.backends.torchscript", "TorchScriptBackend", ".pt", "torch"),
 }
 """Name -> module, class, suffix of its graph files, extra to install."""
 BACKEND_NAMES = tuple(_BACKENDS)
+AUTO = "auto"
+"""Stands for the fastest one; see ``choice.py``."""
+
+
+_MOST_INSTANCES = 4
+"""On CPUs with many cores, a few batches of several threads each: more would make each of them slow."""
+_SHARED_BYTES = 256 << 20
+"""A larger graph is loaded once, for one batch at a time: a second session has weights of its own."""
+
+
+def most_instances(path: Path, options: BackendOptions) -> int:
+    """How many batches of a graph should run at once, given threads enough."""
+    if options.instances:
+        return options.instances
+    if options.device != "cpu" or path.stat().st_size > _SHARED_BYTES:
+        return 1
+    return _MOST_INSTANCES
 
 
 def graph_suffix(name: str) -> str:
-    """Suffix of the graph files that a backend runs."""
-    return _BACKENDS[name][2]
+    """Suffix of the graph files that a backend runs; those to choose among all run ONNX."""
+    return ".onnx" if name == AUTO else _BACKENDS[name][2]
 
 
 def graph_kind(graph: str) -> str:

@@ -6,13 +6,9 @@ from pathlib import Path
 import onnxruntime as ort
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.backends import Arrays, BackendOptions, graph_kind
+from stylewire.server.backends import Arrays, BackendOptions, graph_kind, most_instances
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_MOST_INSTANCES = 4
-"""On CPUs with many cores, a few batches of several threads each: more would make each of them slow."""
-_SHARED_BYTES = 256 << 20
-"""A larger graph is loaded once, for one batch at a time: a second session has weights of its own."""
 
 
 class OrtBackend:
@@ -38,7 +34,7 @@ class OrtBackend:
         self._path, self._provider, self._outputs = path, provider, list(outputs)
         self._options = {"device_id": index or "0", "use_tf32": "0"} if kind == "cuda" else {}
         threads = 1 if graph_kind(path.stem) == "mapping" else options.threads  # too small to be shared by threads
-        self.slots = min(_choose_slots(path, options), threads)
+        self.slots = min(most_instances(path, options), threads)
         self.wide = self.slots > 1
         self._session = self._open(threads // self.slots)
         self._wide_session = self._open(threads) if self.wide else self._session
@@ -68,11 +64,3 @@ class OrtBackend:
         if found != self._outputs:
             raise BackendUnavailableError(f"{self._path.name} has the outputs {found}, expected {self._outputs}")
         return session
-
-
-def _choose_slots(path: Path, options: BackendOptions) -> int:
-    if options.instances:
-        return options.instances
-    if options.device != "cpu" or path.stat().st_size > _SHARED_BYTES:
-        return 1
-    return _MOST_INSTANCES

@@ -1,4 +1,4 @@
-"""The torchscript backend against onnxruntime, through two servers of the same models."""
+"""Every other backend against onnxruntime, through two servers of the same models."""
 
 import numpy as np
 import pytest
@@ -16,26 +16,26 @@ NOISES = {
 }
 
 
-@pytest.fixture(scope="module")
-def torchscript(small_models):
-    """A stub of a server that runs TorchScript."""
+@pytest.fixture(scope="module", params=["openvino", "torchscript"])
+def other(request, small_models):
+    """A stub of a server that runs another backend."""
     with (
-        running_server(models=small_models, default_model="plain", backend="torchscript") as server,
+        running_server(models=small_models, default_model="plain", backend=request.param) as server,
         server.channel() as channel,
     ):
         yield pb.StyleGanServiceStub(channel)
 
 
-def request(name, **fields):
+def generate(name, **fields):
     latents = [pb.Latent(seed=seed, class_index=seed if name == "classes" else None) for seed in range(5)]
     return pb.GenerateRequest(model=name, latents=latents, return_codes=True, **fields)
 
 
 @pytest.mark.parametrize("noise", NOISES.values(), ids=NOISES)
 @pytest.mark.parametrize("name", ["plain", "twin", "classes", "rgba"])
-def test_backends_agree_on_pixels(small, torchscript, name, noise):
+def test_backends_agree_on_pixels(small, other, name, noise):
     """Pixels of both backends differ by one 8-bit level at most."""
-    ours, others = (stub.Generate(request(name, noise=noise)) for stub in (small, torchscript))
+    ours, others = (stub.Generate(generate(name, noise=noise)) for stub in (small, other))
     worst = worst_difference(ours.images, others.images)
     print(f"{name}: largest difference of the pixels {worst} of 255")
 
@@ -43,9 +43,9 @@ def test_backends_agree_on_pixels(small, torchscript, name, noise):
 
 
 @pytest.mark.parametrize("name", ["plain", "twin", "classes", "rgba"])
-def test_backends_agree_on_floats(small, torchscript, name):
+def test_backends_agree_on_floats(small, other, name):
     """Codes and float images of both backends agree to float32 accuracy."""
-    ours, others = (stub.Generate(request(name, output_config=TENSOR)) for stub in (small, torchscript))
+    ours, others = (stub.Generate(generate(name, output_config=TENSOR)) for stub in (small, other))
     pairs = [*zip(ours.codes, others.codes, strict=True)]
     pairs += [(a.tensor, b.tensor) for a, b in zip(ours.images, others.images, strict=True)]
     worst = max(np.abs(to_array(a) - to_array(b)).max() for a, b in pairs)
@@ -54,12 +54,13 @@ def test_backends_agree_on_floats(small, torchscript, name):
     assert worst < 1e-4
 
 
-def test_model_says_what_runs_it(small_models):
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torchscript"])
+def test_model_says_what_runs_it(small_models, backend):
     """Model.backend is what really runs, and the digest covers all files, hence is the same."""
     with (
-        running_server(models=small_models / "plain", backend="torchscript") as server,
+        running_server(models=small_models / "plain", backend=backend) as server,
         server.channel() as channel,
     ):
         model = pb.ModelServiceStub(channel).GetModel(pb.GetModelRequest()).model
 
-    assert ("torchscript", "cpu", "fp32") == (model.backend, model.device, model.precision)
+    assert (backend, "cpu", "fp32") == (model.backend, model.device, model.precision)

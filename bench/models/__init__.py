@@ -1,0 +1,1 @@
+"""How fast each backend runs each network, and how close it stays."""
