@@ -1,7 +1,6 @@
 """Export every golden checkpoint, run it, print the table: ``python -m fidelity``; exit code 1 if a bound is broken."""
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fidelity import neighbors, networks, pictures
-from fidelity.exports import Exported, Options, export_case
+from fidelity.exports import Exported, export_case
 from fidelity.report import HEADING, Meter, Row, markdown_table, text_line
-from stylewire.server.backends import BACKEND_NAMES
+from stylewire.server.backends import BACKEND_NAMES, BackendOptions
+from stylewire.server.machine import usable_cores
 from stylewire_export.blend import BlendRule
 from stylewire_export.bundle import Blending, ExportJob
 from support.golden import Case, materialize, read_case
@@ -33,7 +33,7 @@ class Plan:
 
     golden: Path
     backends: tuple[str, ...]
-    options: Options
+    options: BackendOptions
     full: bool
 
 
@@ -48,7 +48,7 @@ def main() -> None:
     given = parser.parse_args()
     if not given.golden.is_dir():
         sys.exit(f"fidelity: no golden data at {given.golden}; give --golden")
-    options = Options(given.device, len(os.sched_getaffinity(0)))
+    options = BackendOptions(device=given.device, threads=usable_cores(), instances=1)
     plan = Plan(golden=given.golden, backends=tuple(given.backends.split(",")), options=options, full=given.full)
     rows = []
     print(HEADING)

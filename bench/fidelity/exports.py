@@ -9,18 +9,9 @@ import numpy as np
 
 from stylewire.latents import Array
 from stylewire.manifest import Manifest
-from stylewire.server.backends import OUTPUTS, Arrays, graph_kind, graph_suffix, open_backend
+from stylewire.server.backends import OUTPUTS, Arrays, BackendOptions, graph_kind, graph_suffix, open_backend
 from stylewire_export.bundle import ExportJob, export_model
 from support.golden import Case, read_case
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How backends run: the part of the server's settings that concerns them."""
-
-    device: str
-    threads: int
-    instances: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +29,7 @@ class Exported:
         return mean
 
     @contextmanager
-    def open(self, backend: str, options: Options) -> Iterator[Case]:
+    def open(self, backend: str, options: BackendOptions) -> Iterator[Case]:
         """Open the graphs with a backend, as the server does."""
         suffix = graph_suffix(backend)
         graphs = {

@@ -18,20 +18,10 @@ from serving.models import seeded, seeded_generator
 
 from models.official import Official
 from stylewire.manifest import Manifest
-from stylewire.server.backends import open_backend
+from stylewire.server.backends import BackendOptions, Precision, open_backend
 
 BATCHES = (1, 4)
 COLUMNS = ("network", "backend", "precision", "batch", "ms/image", "over official", "PSNR dB", "max levels", "MB")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What backends are told."""
-
-    device: str
-    threads: int
-    instances: int
-    precision: str
 
 
 @dataclass
@@ -110,9 +100,9 @@ def main() -> None:
     for size in map(int, options.sizes.split(",")):
         directory, synthesis = seeded(size), seeded_generator(size).synthesis
 
-        def opener(backend: str, precision: str, directory: Path = directory) -> Callable[[], Any]:
-            told = Options("cpu", options.threads, 1, precision)
-            return lambda: open_backend(backend, directory / "synthesis.onnx", told)  # type: ignore[arg-type]
+        def opener(backend: str, precision: Precision, directory: Path = directory) -> Callable[[], Any]:
+            told = BackendOptions(threads=options.threads, instances=1, precision=precision)
+            return lambda: open_backend(backend, directory / "synthesis.onnx", told)
 
         makers: dict[str, Callable[[], Any]] = {
             "official": partial(Official, synthesis, options.threads),

@@ -8,8 +8,8 @@ import pytest
 
 from stylewire.errors import BackendUnavailableError
 from stylewire.server import choice
+from stylewire.server.backends import BackendOptions
 from stylewire.server.choice import Chooser
-from stylewire.server.settings import Settings
 from support.fakes import FakeBackend
 
 X = np.ones((2, 3), np.float32)
@@ -30,7 +30,7 @@ class Desk:
 
     def _open(self, name, path, options):
         self.opened.append(name)
-        seconds = self._seconds[name]
+        seconds = self._seconds[name if options.precision == "parity" else f"{name}_fast"]
         if seconds is None:
             raise BackendUnavailableError("not here")
 
@@ -41,9 +41,9 @@ class Desk:
 
         return Slow(slots=2)
 
-    def choose(self, *, digest="d", memory=True, **settings):
-        chooser = Chooser(Settings(**settings), self._memory if memory else None)
-        return chooser.choose("fake.synthesis", self._path, digest, VECTORS)
+    def choose(self, *, digest="d", memory=True, **options) -> str:
+        chooser = Chooser(BackendOptions(**options), self._memory if memory else None)
+        return str(chooser.choose("fake.synthesis", self._path, digest, VECTORS))
 
 
 @pytest.mark.parametrize("best", ["onnxruntime", "openvino"])
@@ -57,9 +57,19 @@ def test_fastest_is_chosen(monkeypatch, tmp_path, caplog, best):
     assert f"{best} is the fastest here: onnxruntime" in caplog.text
 
 
+@pytest.mark.parametrize(("fast", "best"), [(0.001, "openvino (fast)"), (None, "openvino"), (0.1, "openvino")])
+def test_fast_arithmetic_is_tried_beside_float32(monkeypatch, tmp_path, fast, best):
+    """Where it is allowed, it wins if it is faster and close enough; else float32 of the same backend is left."""
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.01, openvino_fast=fast)
+
+    assert best == desk.choose(precision="fast")
+    assert best == desk.choose(precision="fast")
+    assert "openvino" == desk.choose(precision="parity")
+
+
 def test_choice_is_remembered(monkeypatch, tmp_path):
     """The same graph on the same machine with the same versions is measured once; anything else anew."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.002, openvino=0.001)
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.002, openvino=0.001, openvino_fast=0.003)
     desk.choose()
     assert 2 == len(desk.opened)
     assert "openvino" == desk.choose()
@@ -67,10 +77,10 @@ def test_choice_is_remembered(monkeypatch, tmp_path):
     desk.choose(digest="other")
     assert 4 == len(desk.opened)
     desk.choose(precision="fast")
-    assert 6 == len(desk.opened)
+    assert 7 == len(desk.opened)
     desk.versions["openvino"] = "3"
     desk.choose()
-    assert 8 == len(desk.opened)
+    assert 9 == len(desk.opened)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}'])

@@ -8,21 +8,36 @@ import os
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from stylewire.errors import BackendUnavailableError
 from stylewire.manifest import ManifestError
-from stylewire.server.backends import OUTPUTS, Arrays, Backend, BackendOptions, graph_kind, open_backend
+from stylewire.server.backends import OUTPUTS, Arrays, Backend, BackendOptions, Precision, graph_kind, open_backend
 from stylewire.server.machine import processor
 from stylewire.server.warmup import check, repeat_rows
 
 log = logging.getLogger(__name__)
 
-_CANDIDATES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino": ("openvino",)}
-"""Backend -> the packages that have it. TorchScript was never the fastest on a CPU, and PyTorch loads for seconds."""
+_PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino": ("openvino",)}
+"""Backend -> the packages that may have it. TorchScript was never the fastest on a CPU, and loads for seconds."""
+_FAST = frozenset({"openvino"})
+"""Backends that have an arithmetic beside float32."""
 _SECONDS = 0.3
 """How long a candidate is measured; a run that takes longer is measured once."""
 _ROWS = 4
+
+
+class Choice(NamedTuple):
+    """A backend, and the precision that it is told."""
+
+    backend: str
+    precision: Precision
+
+    def __str__(self) -> str:
+        """Write it for the log."""
+        return self.backend if self.precision == "parity" else f"{self.backend} ({self.precision})"
 
 
 class Chooser:
@@ -35,10 +50,10 @@ class Chooser:
 
     def __init__(self, options: BackendOptions, memory: Path | None) -> None:
         self._options, self._memory = options, memory
-        self._versions = {name: version for name, packages in _CANDIDATES.items() if (version := _version(packages))}
+        self._versions = {name: version for name, packages in _PACKAGES.items() if (version := _version(packages))}
 
-    def choose(self, name: str, path: Path, digest: str, vectors: Arrays) -> str:
-        """Name the fastest backend.
+    def choose(self, name: str, path: Path, digest: str, vectors: Arrays) -> Choice:
+        """Find the fastest backend.
 
         Args:
             name: for the log, such as ``avatars.synthesis``.
@@ -49,14 +64,17 @@ class Chooser:
         Raises:
             BackendUnavailableError: none can run the graph.
         """
-        if self._options.device != "cpu" or len(self._versions) == 1 or graph_kind(path.stem) == "mapping":
-            return "onnxruntime"
+        candidates = self._candidates(path)
+        if len(candidates) == 1:
+            return candidates[0]
         key = self._key(digest)
-        if (known := _recall(self._memory).get(key)) in self._versions:
-            log.info("%s: %s, as measured before", name, known)
-            return known
-        speeds: dict[str, float] = {}
-        for candidate in self._versions:
+        known = _recall(self._memory).get(key)
+        for candidate in candidates:
+            if str(candidate) == known:
+                log.info("%s: %s, as measured before", name, known)
+                return candidate
+        speeds: dict[Choice, float] = {}
+        for candidate in candidates:
             try:
                 speeds[candidate] = self._measure(candidate, name, path, vectors)
             except (BackendUnavailableError, ManifestError) as err:
@@ -66,12 +84,20 @@ class Chooser:
         best = max(speeds, key=lambda candidate: speeds[candidate])
         measured = ", ".join(f"{candidate} {speed:.3g} rows/s" for candidate, speed in speeds.items())
         log.info("%s: %s is the fastest here: %s", name, best, measured)
-        _remember(self._memory, key, best)
+        _remember(self._memory, key, str(best))
         return best
 
-    def _measure(self, candidate: str, name: str, path: Path, vectors: Arrays) -> float:
+    def _candidates(self, path: Path) -> list[Choice]:
+        if self._options.device != "cpu" or graph_kind(path.stem) == "mapping":  # the mapping network takes no time
+            return [Choice("onnxruntime", "parity")]
+        found = [Choice(backend, "parity") for backend in self._versions]
+        if self._options.precision == "fast":
+            found += [Choice(backend, "fast") for backend in self._versions if backend in _FAST]
+        return found
+
+    def _measure(self, candidate: Choice, name: str, path: Path, vectors: Arrays) -> float:
         """Rows a second with all slots busy."""
-        backend = open_backend(candidate, path, self._options)
+        backend = open_backend(candidate.backend, path, replace(self._options, precision=candidate.precision))
         try:
             check(name, path.stem, backend, vectors)
             rows = repeat_rows(vectors, path.stem, _ROWS)
@@ -81,8 +107,7 @@ class Chooser:
             backend.close()
 
     def _key(self, digest: str) -> str:
-        options = [self._options.device, self._options.threads, self._options.instances, self._options.precision]
-        known = [processor(), options, digest, self._versions]
+        known = [processor(), asdict(self._options), digest, self._versions]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 

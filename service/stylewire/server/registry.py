@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
@@ -14,9 +15,9 @@ from stylewire.errors import ModelNotFoundError, ModelNotReadyError, Unsupported
 from stylewire.latents import Array
 from stylewire.manifest import EncoderInfo, Manifest, ManifestError
 from stylewire.server import inline
-from stylewire.server.backends import AUTO, Backend, graph_kind, graph_suffix, open_backend
+from stylewire.server.backends import AUTO, Backend, BackendOptions, graph_kind, graph_suffix, open_backend
 from stylewire.server.batcher import Batcher
-from stylewire.server.choice import Chooser, default_memory
+from stylewire.server.choice import Choice, Chooser, default_memory
 from stylewire.server.inline import Inline
 from stylewire.server.machine import free_bytes
 from stylewire.server.metrics import GraphMetrics, Metrics
@@ -58,7 +59,13 @@ class Model:
         self.precision: str = self.manifest.precision
         self.graphs: tuple[str, ...] = self.manifest.graphs(graph_suffix(settings.backend))
         self._directory, self._settings, self._metrics = directory, settings, metrics
-        self._chooser = Chooser(settings, default_memory())
+        self._options = BackendOptions(
+            device=settings.device,
+            threads=settings.threads,
+            instances=settings.instances,
+            precision=settings.precision,
+        )
+        self._chooser = Chooser(self._options, default_memory())
         self._backends: dict[str, Backend] = {}
         self._runners: dict[str, Runner] = {}
         self._w_mean: Array | None = None
@@ -167,10 +174,11 @@ class Model:
         for graph in self.graphs:
             name, file = f"{self.name}.{graph}", graph + graph_suffix(settings.backend)
             path = self._directory / file
-            chosen: str = settings.backend
-            if chosen == AUTO:
+            chosen = Choice(settings.backend, settings.precision)
+            if chosen.backend == AUTO:
                 chosen = self._chooser.choose(name, path, self.manifest.files[file].sha256, vectors)
-            self._backends[graph] = backend = open_backend(chosen, path, settings)
+            options = replace(self._options, precision=chosen.precision)
+            self._backends[graph] = backend = open_backend(chosen.backend, path, options)
             check(name, graph, backend, vectors)
             learned[graph] = warm_up(name, graph, backend, vectors, limits)
         mean = self._directory / "w_mean.npy"

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, cast
 
@@ -12,6 +13,8 @@ from stylewire.errors import BackendUnavailableError
 
 Arrays: TypeAlias = Mapping[str, NDArray[np.float32] | NDArray[np.uint8]]
 """Name of an input or output -> array with a leading batch axis N."""
+
+Precision: TypeAlias = Literal["parity", "fast"]
 
 OUTPUTS = {
     "mapping": ("w",),
@@ -50,28 +53,21 @@ class Backend(Protocol):
         ...
 
 
-class BackendOptions(Protocol):
-    """The settings that concern backends."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendOptions:
+    """What a backend is told.
 
-    @property
-    def device(self) -> str:
-        """Such as ``cpu`` or ``cuda:0``."""
-        ...
+    Attributes:
+        device: such as ``cpu`` or ``cuda:0``.
+        threads: that a graph computes with.
+        instances: batches of a graph that run at once; 0 lets the backend choose.
+        precision: ``fast`` allows an arithmetic other than float32 where that is known to be close enough.
+    """
 
-    @property
-    def threads(self) -> int:
-        """Threads a graph computes with."""
-        ...
-
-    @property
-    def instances(self) -> int:
-        """Batches of a graph that run at once; 0 lets the backend choose."""
-        ...
-
-    @property
-    def precision(self) -> Literal["parity", "fast"]:
-        """Whether a faster arithmetic than float32 may be used where it is known to be close enough."""
-        ...
+    device: str = "cpu"
+    threads: int = 1
+    instances: int = 0
+    precision: Precision = "parity"
 
 
 _BACKENDS = {
