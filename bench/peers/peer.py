@@ -94,7 +94,12 @@ class Server:
         ours = {"PYTHONPATH": str(ROOT / "bench"), **settings.to_environment()}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                peer.command, stdout=output, stderr=output, env={**os.environ, **ours}, start_new_session=True
+                peer.command,
+                cwd=log.parent,  # some write files where they start
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **ours},
+                start_new_session=True,
             )
         self._log = log
 
