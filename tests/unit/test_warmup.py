@@ -1,10 +1,12 @@
 """Warming up a graph: its self-check, and which batches it can run."""
 
+import time
+
 import numpy as np
 import pytest
 
 from stylewire.manifest import ManifestError
-from stylewire.server.warmup import check, read_vectors, warm_up
+from stylewire.server.warmup import Limits, check, read_vectors, warm_up
 from support.fakes import FakeBackend
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -15,8 +17,8 @@ def vectors(**changes):
     return {"synthesis.in.x": X, "synthesis.out.image": X * 2} | changes
 
 
-def warm(backend, *, most=8, most_bytes=UNLIMITED):
-    return warm_up("fake.synthesis", "synthesis", backend, vectors(), (most, most_bytes))
+def warm(backend, *, most=8, seconds=1e9, most_bytes=UNLIMITED):
+    return warm_up("fake.synthesis", "synthesis", backend, vectors(), Limits(most, seconds, most_bytes))
 
 
 def test_check_passes_what_the_export_stored():
@@ -135,3 +137,31 @@ def test_pixels_are_judged_by_levels(off, precision, passes):
     else:
         with pytest.raises(ManifestError, match="pixels differs"):
             check("fake.synthesis", "synthesis", backend, stored)
+
+
+def test_sizes_that_take_too_long_are_not_tried():
+    """A start does not wait for batches that the limit of time would never let run; a row always does."""
+
+    class Slow(FakeBackend):
+        def run(self, inputs, outputs, *, wide=False):
+            time.sleep(0.02 * len(inputs["x"]))
+            return super().run(inputs, outputs, wide=wide)
+
+    assert 2 == warm(Slow(), most=64, seconds=0.07).max_batch_size
+    assert 1 == warm(Slow(), most=64, seconds=0.001).max_batch_size
+
+
+def test_long_runs_are_not_repeated():
+    """A run of more than a tenth of a second is timed at once: another would only make the start longer."""
+
+    class Slow(FakeBackend):
+        def run(self, inputs, outputs, *, wide=False):
+            time.sleep(0.11)
+            return super().run(inputs, outputs, wide=wide)
+
+    backend = Slow()
+    ((size, seconds),) = warm(backend, most=1).runs
+
+    assert [1] == backend.sizes
+    assert 1 == size
+    assert seconds > 0.1

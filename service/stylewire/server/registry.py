@@ -23,7 +23,7 @@ from stylewire.server.machine import free_bytes
 from stylewire.server.metrics import GraphMetrics, Metrics
 from stylewire.server.scheduler import BatchLimits
 from stylewire.server.settings import Settings
-from stylewire.server.warmup import WarmUp, check, read_vectors, warm_up
+from stylewire.server.warmup import Limits, WarmUp, check, read_vectors, warm_up
 
 Runner: TypeAlias = Batcher | Inline
 """What runs a graph."""
@@ -168,7 +168,8 @@ class Model:
     def _open(self) -> dict[str, WarmUp]:
         self.manifest.verify_files(self._directory)
         settings = self._settings
-        limits = settings.max_batch_size, settings.max_batch_bytes or free_bytes() // 2
+        byte_count = settings.max_batch_bytes or free_bytes() // 2
+        limits = Limits(settings.max_batch_size, settings.max_batch_seconds, byte_count)
         vectors = read_vectors(self._directory / "check.npz")
         learned = {}
         for graph in self.graphs:

@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +23,24 @@ Runs: TypeAlias = list[tuple[int, float]]
 """Rows and seconds of batches that ran."""
 
 
+_LONG_SECONDS = 0.1
+"""A first run of a size that takes longer is as good as a second one: what it allocates takes little of it."""
+
+
+class Limits(NamedTuple):
+    """What bounds a batch: its rows, its run time, and the bytes that the batches of all slots take."""
+
+    rows: int
+    seconds: float
+    byte_count: int
+
+
 @dataclass(frozen=True, slots=True)
 class WarmUp:
     """What warming up showed.
 
     Attributes:
-        max_batch_size: rows of the largest batch that memory allows.
+        max_batch_size: rows of the largest batch that ran; larger ones take too long or too much memory.
         runs: batches that ran in one slot.
         wide_runs: batches that had the whole device.
     """
@@ -72,17 +84,17 @@ def _judge(difference: NDArray[np.float64], expected: NDArray[Any], *, parity: b
     return float(np.sqrt(np.mean(difference**2))), spread * 10 ** (-FAST_PSNR_DB / 20)
 
 
-def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: tuple[int, int]) -> WarmUp:
-    """Run batches of 1, 2, 4 ... rows, as long as memory lasts.
+def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: Limits) -> WarmUp:
+    """Run batches of 1, 2, 4 ... rows, as long as memory and time last.
 
     Args:
         name: for the log, such as ``avatars.synthesis``.
         graph: such as ``synthesis``.
         backend: runs it.
         vectors: gives rows to run.
-        limits: rows in the largest batch; bytes that the batches of all slots may take.
+        limits: of a batch.
     """
-    most, most_bytes = limits
+    most = limits.rows
     outputs = OUTPUTS[graph_kind(graph)][:1]
     before = resident_bytes()
     learned, fitting = WarmUp(most), 0
@@ -102,8 +114,11 @@ def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: tu
         fitting = size
         # Runtimes keep the memory of a batch, so what is resident now tells what it takes.
         row_bytes = (resident_bytes() - before) / size
-        if size < most and 2 * size * row_bytes * backend.slots > most_bytes:
+        if size < most and 2 * size * row_bytes * backend.slots > limits.byte_count:
             log.warning("%s: a row takes %.0f MB, so the largest batch has %d rows", name, row_bytes / 1e6, size)
+            return replace(learned, max_batch_size=size)
+        if size < most and 2 * seconds > limits.seconds:
+            log.info("%s: %d rows take %.0f ms, and larger batches would take too long", name, size, seconds * 1e3)
             return replace(learned, max_batch_size=size)
     return learned
 
@@ -114,10 +129,13 @@ def repeat_rows(vectors: Arrays, graph: str, size: int) -> Arrays:
 
 
 def _time(backend: Backend, rows: Arrays, outputs: tuple[str, ...], *, wide: bool) -> float:
-    backend.run(rows, outputs, wide=wide)  # the first run of a size allocates
-    started = time.monotonic()
-    backend.run(rows, outputs, wide=wide)
-    return time.monotonic() - started
+    for _ in range(2):  # the first run of a size allocates
+        started = time.monotonic()
+        backend.run(rows, outputs, wide=wide)
+        seconds = time.monotonic() - started
+        if seconds > _LONG_SECONDS:
+            break
+    return seconds
 
 
 def _side(vectors: Arrays, graph: str, side: str) -> Arrays:
