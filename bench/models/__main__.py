@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from serving.models import seeded, seeded_generator
 from models.official import Official
 from stylewire.manifest import Manifest
 from stylewire.server.backends import BackendOptions, Precision, open_backend
+from stylewire.server.machine import resident_bytes
 
 BATCHES = (1, 4)
 COLUMNS = ("network", "backend", "precision", "batch", "ms/image", "over official", "PSNR dB", "max levels", "MB")
@@ -45,11 +45,11 @@ def measure(network: str, directory: Path, makers: dict[str, Callable[[], Any]],
     """Open all, run them in turns, and compare each with the first."""
     entries = []
     for name, make in makers.items():
-        before = resident_megabytes()
+        before = resident_bytes()
         backend = make()
         for batch in BATCHES:
             backend.run(_inputs(directory, batch), ("pixels",))
-        entries.append(Entry(name, backend, resident_megabytes() - before, {batch: [] for batch in BATCHES}))
+        entries.append(Entry(name, backend, (resident_bytes() - before) / 1e6, {batch: [] for batch in BATCHES}))
     for _ in range(rounds):
         for batch in BATCHES:
             inputs = _inputs(directory, batch)
@@ -79,12 +79,6 @@ def measure(network: str, directory: Path, makers: dict[str, Callable[[], Any]],
             )
         entry.backend.close()
     return rows
-
-
-def resident_megabytes() -> float:
-    """Memory of this process."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize() / 1e6
 
 
 def main() -> None:

@@ -25,7 +25,9 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
     return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
-def loaded(server: Server, clients: int, seconds: float, image_format: str = "jpeg") -> h2load.Result:
+def loaded(
+    server: Server, clients: int, seconds: float, image_format: str = "jpeg", least_bytes: int = 400
+) -> h2load.Result:
     """Load a server with h2load, which takes next to no processor time itself."""
     body = calls.generate_body(image_format=image_format)
     result = h2load.run(
@@ -38,7 +40,7 @@ def loaded(server: Server, clients: int, seconds: float, image_format: str = "jp
         seconds=seconds,
         warm_up_seconds=0.5,
     )
-    if result.failed or result.bytes_per_request < 400:  # an error has status 200 and no picture
+    if result.failed or result.bytes_per_request < least_bytes:  # an error has status 200 and no picture
         raise h2load.LoadError(f"{result.failed} failed, {result.bytes_per_request:.0f} bytes a reply")
     return result
 
@@ -171,17 +173,7 @@ def tiny(rounds: int, seconds: float, workers: Sequence[int]) -> list[Row]:
     for _ in range(rounds):
         for count in workers:
             with serving(directory, "--workers", str(count)) as server:
-                body = calls.generate_body(image_format="pixels")
-                result = h2load.run(
-                    server.port,
-                    protocol="grpc",
-                    path=calls.GENERATE,
-                    headers={},
-                    body=body,
-                    clients=2 * CLIENTS,
-                    seconds=seconds,
-                    warm_up_seconds=0.5,
-                )
+                result = loaded(server, 2 * CLIENTS, seconds, "pixels", least_bytes=3 * 8 * 8)
                 speeds[count].append(result.requests_per_second)
     return [(f"tiny model, {count} process(es)", f"{spread(speeds[count], '.0f')} RPCs/s") for count in workers]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stylewire.manifest import ManifestError
-from stylewire.server.warmup import Limits, check, read_vectors, warm_up
+from stylewire.server.warmup import SizeLimits, check, read_vectors, warm_up
 from support.fakes import FakeBackend
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -18,7 +18,7 @@ def vectors(**changes):
 
 
 def warm(backend, *, most=8, seconds=1e9, most_bytes=UNLIMITED):
-    return warm_up("fake.synthesis", "synthesis", backend, vectors(), Limits(most, seconds, most_bytes))
+    return warm_up("fake.synthesis", "synthesis", backend, vectors(), SizeLimits(most, seconds, most_bytes))
 
 
 def test_check_passes_what_the_export_stored():

@@ -26,7 +26,7 @@ from stylewire.server.metrics import Method, Metrics
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.registry import Registry
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
-from stylewire.server.settings import SettingError, Settings
+from stylewire.server.settings import SettingError, Settings, metrics_port_taken, port_taken
 from stylewire.server.workers import Ports, Workers
 
 log = logging.getLogger(__name__)
@@ -148,12 +148,12 @@ class App:
         try:
             port = self._server.add_insecure_port(address)
         except RuntimeError as err:
-            raise SettingError(f"cannot listen on {address}; is another server there? choose another --port") from err
+            raise port_taken(address) from err
         try:
             host = "127.0.0.1" if self._shared else self.settings.host
             metrics_port, self._stop_metrics = self.metrics.serve(host, self.settings.metrics_port)
         except OSError as err:
-            raise SettingError(f"cannot listen on --metrics-port {self.settings.metrics_port}: {err.strerror}") from err
+            raise metrics_port_taken(self.settings.metrics_port, err) from err
         return port, metrics_port
 
 

@@ -152,7 +152,7 @@ class Batch:
     @property
     def size(self) -> int:
         """Count the rows."""
-        return sum(share.stop - share.start for share in self.shares)
+        return count_rows(self.shares)
 
     def keep_alive(self, now: float) -> list[Entry]:
         """Leave those out that nobody waits for any more, and return them."""
@@ -165,6 +165,11 @@ class Batch:
     def wanted(self) -> list[str]:
         """Names of all outputs that somebody wants."""
         return sorted(frozenset[str]().union(*(share.entry.wanted for share in self.shares)))
+
+
+def count_rows(shares: list[Share]) -> int:
+    """Count the rows of some shares."""
+    return sum(share.stop - share.start for share in shares)
 
 
 def stack(shares: list[Share]) -> Arrays:
@@ -181,7 +186,7 @@ def split(shares: list[Share], outputs: Arrays) -> Iterator[Arrays]:
     Raises:
         ValueError: an output has not one row for each row of the batch.
     """
-    size = sum(share.stop - share.start for share in shares)
+    size = count_rows(shares)
     for name, array in outputs.items():
         if len(array) != size:
             raise ValueError(f"output {name} has {len(array)} rows for a batch of {size}")

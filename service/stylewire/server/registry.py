@@ -23,7 +23,7 @@ from stylewire.server.machine import free_bytes
 from stylewire.server.metrics import GraphMetrics, Metrics
 from stylewire.server.scheduler import BatchLimits
 from stylewire.server.settings import Settings
-from stylewire.server.warmup import Limits, WarmUp, check, read_vectors, warm_up
+from stylewire.server.warmup import SizeLimits, WarmUp, check, read_vectors, warm_up
 
 Runner: TypeAlias = Batcher | Inline
 """What runs a graph."""
@@ -169,7 +169,7 @@ class Model:
         self.manifest.verify_files(self._directory)
         settings = self._settings
         byte_count = settings.max_batch_bytes or free_bytes() // 2
-        limits = Limits(settings.max_batch_size, settings.max_batch_seconds, byte_count)
+        limits = SizeLimits(settings.max_batch_size, settings.max_batch_seconds, byte_count)
         vectors = read_vectors(self._directory / "check.npz")
         learned = {}
         for graph in self.graphs:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stylewire.errors import DeadlineError, OverloadedError
-from stylewire.server.batches import Batch, Dispatch, Entry, Share
+from stylewire.server.batches import Batch, Dispatch, Entry, Share, count_rows
 from stylewire.server.costs import CostModel, Margin
 
 _STALE_SECONDS = 1.0
@@ -329,7 +329,7 @@ class Scheduler:
     def _reason(self, shares: list[Share], limit: int, *, split: bool) -> Dispatch:
         if not self.requests:
             return Dispatch.IDLE
-        if sum(share.stop - share.start for share in shares) < limit:
+        if count_rows(shares) < limit:
             return Dispatch.SHAPE
         if split:
             return Dispatch.SPLIT

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from stylewire.server.backends import Precision
 from stylewire.server.machine import usable_cores
 
 ENV_PREFIX = "STYLEWIRE_"
@@ -24,6 +25,16 @@ Positive = Annotated[int, Field(ge=1)]
 
 class SettingError(ValueError):
     """A setting is wrong or unknown; the message names it and the nearest known one."""
+
+
+def port_taken(address: str) -> SettingError:
+    """Make the error of a gRPC port that somebody else has."""
+    return SettingError(f"cannot listen on {address}; is another server there? choose another --port")
+
+
+def metrics_port_taken(port: int, err: OSError) -> SettingError:
+    """Make the error of a metrics port that cannot be had."""
+    return SettingError(f"cannot listen on --metrics-port {port}: {err.strerror}")
 
 
 class Settings(BaseSettings):
@@ -42,7 +53,7 @@ class Settings(BaseSettings):
     backend: Literal["auto", "onnxruntime", "openvino", "torchscript"] = Field(
         "auto", description="What runs the graphs; auto measures the installed ones and takes the fastest."
     )
-    precision: Literal["parity", "fast"] = Field(
+    precision: Precision = Field(
         "parity",
         description="parity: float32, as the original. fast: also bf16, as long as the self-check has 50 dB.",
     )

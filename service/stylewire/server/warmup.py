@@ -27,7 +27,7 @@ _LONG_SECONDS = 0.1
 """A first run of a size that takes longer is as good as a second one: what it allocates takes little of it."""
 
 
-class Limits(NamedTuple):
+class SizeLimits(NamedTuple):
     """What bounds a batch: its rows, its run time, and the bytes that the batches of all slots take."""
 
     rows: int
@@ -84,7 +84,7 @@ def _judge(difference: NDArray[np.float64], expected: NDArray[Any], *, parity: b
     return float(np.sqrt(np.mean(difference**2))), spread * 10 ** (-FAST_PSNR_DB / 20)
 
 
-def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: Limits) -> WarmUp:
+def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: SizeLimits) -> WarmUp:
     """Run batches of 1, 2, 4 ... rows, as long as memory and time last.
 
     Args:

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from stylewire.server.settings import SettingError, Settings
+from stylewire.server.settings import Settings, metrics_port_taken, port_taken
 
 log = logging.getLogger(__name__)
 
@@ -166,8 +166,7 @@ def _reserve(settings: Settings) -> socket.socket:
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         reserved.bind(address)
     except OSError as err:
-        message = f"cannot listen on {settings.host}:{settings.port}; is another server there? choose another --port"
-        raise SettingError(message) from err
+        raise port_taken(f"{settings.host}:{settings.port}") from err
     return reserved
 
 
@@ -175,5 +174,5 @@ def _serve_metrics(settings: Settings, registry: CollectorRegistry) -> int:
     try:
         server, _ = start_http_server(settings.metrics_port, settings.host, registry)
     except OSError as err:
-        raise SettingError(f"cannot listen on --metrics-port {settings.metrics_port}: {err.strerror}") from err
+        raise metrics_port_taken(settings.metrics_port, err) from err
     return server.server_port
