@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from stylewire_export.graphs import PixelRule
-from stylewire_export.verify import AnyArray, pixel_error, relative_error
+from stylewire_export.runners import AnyArray
+from stylewire_export.verify import pixel_error, relative_error
 
 BOUNDS = {"w": 1e-5, "codes": 1e-4, "image": 2e-4, "input": np.inf, "files": np.inf}
 """Quantity -> largest error, relative to the range of the original's values; bytes have their own rule."""

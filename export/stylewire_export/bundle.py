@@ -1,7 +1,7 @@
 """The whole export in order: read -> build -> trace -> verify -> write, all or nothing."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +19,17 @@ from stylewire.manifest import (
 from stylewire_export.blend import BlendRule, blend
 from stylewire_export.checkpoints import AnyGenerator, read_any_generator, read_encoder, read_generator
 from stylewire_export.checkpoints.config import EncoderCheckpoint
-from stylewire_export.errors import BundleError, CheckpointError
+from stylewire_export.errors import BundleError, CheckpointError, VerificationError
 from stylewire_export.exportable import Exportable, check_label_names, make_exportable
+from stylewire_export.formats import DEFAULT_FORMATS, FORMATS, Precision
 from stylewire_export.graphs import Graph, encoder_graph
+from stylewire_export.half import half_form
 from stylewire_export.networks import load_encoder
 from stylewire_export.staging import check_target, staging
-from stylewire_export.to_onnx import write_onnx
-from stylewire_export.to_torchscript import write_torchscript
 from stylewire_export.verify import CHECK_FILE, reference_cases, verify_graph, write_check_vectors
 
 W_MEAN_FILE = "w_mean.npy"
 MAX_IMAGE_CHANNELS = 4
-WRITERS = {"onnx": (".onnx", write_onnx), "torchscript": (".pt", write_torchscript)}
-"""Format -> suffix and writer of its graph files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +53,7 @@ class ExportJob:
         z_dim: how many inputs of a generator without styles are z; the others are the label.
         label_names: names of the labels by index; empty if nobody names them.
         blending: what takes over the generator's high resolutions, if anything.
-        formats: keys of ``WRITERS``.
+        formats: keys of ``FORMATS``.
         latent_space: id that allows codes to cross between models; None derives it from the mapping network.
         force: replace an existing model directory.
     """
@@ -68,7 +66,7 @@ class ExportJob:
     blending: Blending | None = None
     name: str
     out: Path
-    formats: tuple[str, ...] = ("onnx", "torchscript")
+    formats: tuple[str, ...] = DEFAULT_FORMATS
     latent_space: str | None = None
     license: str = ""
     attribution: str = ""
@@ -101,17 +99,21 @@ def export_model(job: ExportJob) -> ExportReport:
         if model.generator.mean_w is not None:
             np.save(directory / W_MEAN_FILE, model.generator.mean_w)
         write_check_vectors(model.graphs, directory / CHECK_FILE)
-        manifest = _manifest(job, model, _write_graphs(model, directory, job.formats), directory)
+        checks, left_out = _write_graphs(model, directory, job.formats)
+        manifest = _manifest(job, model, checks, directory)
         manifest.write(directory)
     return ExportReport(
-        directory=job.out / job.name, manifest=manifest, seconds=time.monotonic() - started, notes=model.notes
+        directory=job.out / job.name,
+        manifest=manifest,
+        seconds=time.monotonic() - started,
+        notes=(*model.notes, *left_out),
     )
 
 
 def _check_job(job: ExportJob) -> None:
     check_target(job.out, job.name, force=job.force)
-    if not job.formats or not set(job.formats) <= set(WRITERS):
-        raise BundleError(f"unknown formats {', '.join(job.formats)!r}: use {' and '.join(WRITERS)}")
+    if not job.formats or not set(job.formats) <= set(FORMATS):
+        raise BundleError(f"unknown formats {', '.join(job.formats)!r}: choose from {', '.join(FORMATS)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,15 +203,34 @@ def _encoder_graph(name: str, checkpoint: EncoderCheckpoint, generator: Exportab
     return encoder_graph(name, load_encoder(checkpoint), mean_code)
 
 
-def _write_graphs(model: _Model, directory: Path, formats: tuple[str, ...]) -> list[ArtifactCheck]:
-    checks = []
+def _write_graphs(model: _Model, directory: Path, formats: tuple[str, ...]) -> tuple[list[ArtifactCheck], list[str]]:
+    """Write all files; give what their verification measured, and notes about optional ones that are left out."""
+    checks, notes = [], []
     for graph in model.graphs:
-        cases = reference_cases(graph)
-        for suffix, write in (WRITERS[name] for name in formats):
-            path = directory / f"{graph.name}{suffix}"
-            write(graph, path)
-            checks.append(verify_graph(graph, path, cases, model.generator.pixel_rule))
-    return checks
+        cases, rule = reference_cases(graph), model.generator.pixel_rule
+        for name in formats:
+            form = FORMATS[name]
+            written = _in_precision(graph, form.precision)
+            if written is None or (form.optional and graph.name == "mapping"):
+                continue
+            path = directory / f"{graph.name}{form.suffix}"
+            try:
+                form.write(written, path)
+                checks.append(verify_graph(graph, path, cases, rule, form.precision))
+            except (BundleError, VerificationError) as err:
+                if not form.optional:
+                    raise
+                for file in directory.glob(f"{graph.name}.{name}*" if name == "ncnn" else path.name):
+                    file.unlink()
+                notes.append(f"{name} of {graph.name} is left out: {err}")
+    return checks, notes
+
+
+def _in_precision(graph: Graph, precision: Precision) -> Graph | None:
+    if precision == "fp32":
+        return graph
+    module = half_form(graph.module)
+    return None if module is None else replace(graph, module=module)
 
 
 def _manifest(job: ExportJob, model: _Model, checks: list[ArtifactCheck], directory: Path) -> Manifest:

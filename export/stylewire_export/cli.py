@@ -8,11 +8,12 @@ import typer
 
 from stylewire.manifest import Manifest, ManifestError
 from stylewire_export.blend import BlendError, BlendRule
-from stylewire_export.bundle import WRITERS, Blending, ExportJob, ExportReport, export_model
-from stylewire_export.errors import BundleError, CheckpointError
+from stylewire_export.bundle import Blending, ExportJob, ExportReport, export_model
+from stylewire_export.errors import BundleError, CheckpointError, VerificationError
+from stylewire_export.formats import DEFAULT_FORMATS, FORMATS
 from stylewire_export.import_onnx import ImportJob, import_onnx
 from stylewire_export.onnx_adapter import RANGES
-from stylewire_export.verify import FileReport, VerificationError, verify_directory
+from stylewire_export.verify import FileReport, verify_directory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Turn checkpoints into model directories.")
 
@@ -20,7 +21,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Turn checkpo
 Name = Annotated[str, typer.Option(help="Name of the model.")]
 Out = Annotated[Path, typer.Option(help="Directory of models; NAME is made in it.")]
 Encoders = Annotated[list[Path] | None, typer.Option(help="pSp or e4e file; once per task.")]
-Formats = Annotated[str, typer.Option(help="Comma-separated graph formats.")]
+Formats = Annotated[str, typer.Option(help=f"Of the graph files, with commas: {', '.join(FORMATS)}.")]
 LatentSpace = Annotated[
     str | None,
     typer.Option(help="Id shared by models whose codes are interchangeable; default: from the mapping network."),
@@ -31,7 +32,7 @@ LabelNames = Annotated[
     str, typer.Option(help="Names of the labels by index, separated by commas; or @FILE with one a line.")
 ]
 Force = Annotated[bool, typer.Option(help="Replace an existing model.")]
-ALL_FORMATS = ",".join(WRITERS)
+USUAL_FORMATS = ",".join(DEFAULT_FORMATS)
 
 
 @app.command()
@@ -46,7 +47,7 @@ def model(
         int | None, typer.Option(help="How many inputs of a generator without styles are z; others are the label.")
     ] = None,
     label_names: LabelNames = "",
-    formats: Formats = ALL_FORMATS,
+    formats: Formats = USUAL_FORMATS,
     latent_space: LatentSpace = None,
     license_: License = "",
     attribution: Attribution = "",
@@ -82,7 +83,7 @@ def blend_generators(
     name: Name,
     out: Out,
     encoder: Encoders = None,
-    formats: Formats = ALL_FORMATS,
+    formats: Formats = USUAL_FORMATS,
     latent_space: LatentSpace = None,
     license_: License = "",
     attribution: Attribution = "",
@@ -177,4 +178,6 @@ def _print_checks(reports: list[FileReport], manifest: Manifest) -> None:
     for report in reports:
         size_mb = manifest.files[report.check.file].size_bytes / 1e6
         errors = ", ".join(f"{name} {error:.1e}" for name, error in report.check.errors.items())
+        if report.check.psnr_db is not None:
+            errors += f"; {report.check.psnr_db:.0f} dB"
         print(f"{report.check.file:22}{size_mb:8.1f}  {errors:48}{'; '.join(report.problems) or 'ok'}")

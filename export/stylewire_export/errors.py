@@ -9,6 +9,10 @@ class BundleError(Exception):
     """The model directory cannot be written as asked; the message says what to change."""
 
 
+class VerificationError(Exception):
+    """A graph file does not compute what the checkpoint computes; the message names file, output, error and limit."""
+
+
 def quote(value: object, limit: int = 120) -> str:
     """Show a value that came from a file so that it can stand in a message: escaped and cut.
 

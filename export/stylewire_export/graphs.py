@@ -62,17 +62,22 @@ class SynthesisWithPixels(nn.Module):
         rule: ``round`` as NVIDIA's tools do, ``truncate`` as pSp's ``tensor2im`` does (half a level darker).
     """
 
+    synthesis: nn.Module
+
     def __init__(self, synthesis: nn.Module, rule: PixelRule) -> None:
         super().__init__()
-        self.synthesis = synthesis
-        self.offset = 128.0 if rule == "round" else 127.5
+        self.synthesis, self.rule = synthesis, rule
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Give pixels uint8[N, R, R, C] and the image float32[N, C, R, R]."""
         image: Tensor = self.synthesis(*inputs)
+        return self.levels(image).to(torch.uint8), image
+
+    def levels(self, image: Tensor) -> Tensor:
+        """Map float32[N, C, R, R] to float32[N, R, R, C], whose integer parts are the bytes."""
         # (x + 1) * 127.5 is what pSp writes; x * 127.5 + 127.5 can round differently.
-        levels = image * 127.5 + 128 if self.offset == 128.0 else (image + 1) * 127.5
-        return levels.clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1), image  # [N, R, R, C]
+        levels = image * 127.5 + 128 if self.rule == "round" else (image + 1) * 127.5
+        return levels.clamp(0, 255).permute(0, 2, 3, 1)
 
 
 class EncoderWithMean(nn.Module):
@@ -83,6 +88,7 @@ class EncoderWithMean(nn.Module):
         mean_code: float32[L, D].
     """
 
+    encoder: nn.Module
     mean_code: Tensor
 
     def __init__(self, encoder: nn.Module, mean_code: Tensor) -> None:

@@ -77,25 +77,23 @@ class Smoothing(nn.Module):
     Source: Karras et al. 2019, appendix C (low-pass in up-sampling); Karras et al. 2020, section 4.
     """
 
-    column: Tensor
-    row: Tensor
+    kernel: Tensor
 
     def __init__(self, taps: tuple[float, ...], channels: int) -> None:
         super().__init__()
         self.before, self.after = (len(taps) + 1) // 2 - 1, (len(taps) - 2) // 2
-        # Gain 2 along each axis restores the brightness that the inserted zeros take. The kernels are not persistent:
-        # checkpoints hold the filter as a square `resample_filter` of every layer.
+        # Gain 2 along each axis restores the brightness that the inserted zeros take. The kernel is not persistent:
+        # checkpoints hold the filter as a square `resample_filter` of every layer. One square kernel is faster than a
+        # column and a row after each other: the layer waits for memory (bench/models/upsampling.py).
         kernel = torch.tensor(taps).flip(0) * 2
-        self.register_buffer("column", kernel.view(1, 1, -1, 1).repeat(channels, 1, 1, 1), persistent=False)
-        self.register_buffer("row", kernel.view(1, 1, 1, -1).repeat(channels, 1, 1, 1), persistent=False)
+        self.register_buffer("kernel", torch.outer(kernel, kernel).repeat(channels, 1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map float32[N, C, 2H+1, 2W+1] to float32[N, C, 2H, 2W]."""
+        """Map [N, C, 2H+1, 2W+1] to [N, C, 2H, 2W]."""
         padding = self.before
-        if self.before != self.after:  # an odd filter; the usual one is padded inside the convolutions, at no cost
+        if self.before != self.after:  # an odd filter; the usual one is padded inside the convolution, at no cost
             x, padding = functional.pad(x, (self.before, self.after, self.before, self.after)), 0
-        x = functional.conv2d(x, self.column, padding=(padding, 0), groups=x.shape[1])
-        return functional.conv2d(x, self.row, padding=(0, padding), groups=x.shape[1])
+        return functional.conv2d(x, self.kernel, padding=padding, groups=x.shape[1])
 
 
 class Upsampling(nn.Module):

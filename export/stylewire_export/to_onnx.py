@@ -28,6 +28,20 @@ def write_onnx(graph: Graph, path: Path) -> None:
         _fold_constants(traced, folded)
         model = onnx.load(folded)
     _halve_weights(model)
+    _save(model, path)
+
+
+def write_half_onnx(graph: Graph, path: Path) -> None:
+    """Trace a graph that computes in half precision.
+
+    Its constants are folded already, by ``half_form``: onnxruntime would add casts around everything that it cannot
+    run in half precision on a CPU.
+    """
+    _trace(graph, path)
+    _save(onnx.load(path), path)
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
     # onnxruntime lists every operator set that it knows; the graph uses the standard one only.
     del model.opset_import[:]
     model.opset_import.extend([onnx.helper.make_opsetid("", OPSET)])

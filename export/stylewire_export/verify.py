@@ -3,34 +3,30 @@
 Every file is run at batch sizes 1, 2 and 5, since a traced constant shows only at another size than the traced one.
 """
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import onnxruntime
-import torch
 from numpy.typing import NDArray
 
 from stylewire.latents import Array
 from stylewire.manifest import ArtifactCheck, Manifest
-from stylewire_export.errors import quote
+from stylewire_export.errors import VerificationError
+from stylewire_export.formats import FORMATS, Precision
 from stylewire_export.graphs import Graph, PixelRule
+from stylewire_export.runners import AnyArray, Run, open_graph_file
 
 CHECK_FILE = "check.npz"
 BATCH_SIZES = (1, 2, 5)
 LIMITS = {"w": 1e-5, "w_plus": 1e-4, "image": 2e-4, "pixels": 1.0}
 """Output -> largest error accepted: relative to the output's range; for pixels in levels, and at rounding ties only."""
+FP16_PSNR_DB, FP16_LEVELS = 50.0, 3.0
+"""The same for files in half precision: least ratio of range to rms error, and largest difference of pixels."""
+MOST_PSNR_DB = 200.0  # stands for equality: JSON has no infinity
 
-AnyArray = NDArray[np.generic]
-Run = Callable[[Mapping[str, Array]], dict[str, AnyArray]]
 T = TypeVar("T", bound=np.generic)
-
-
-class VerificationError(Exception):
-    """A graph file does not compute what the checkpoint computes; the message names file, output, error and limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +51,15 @@ def reference_cases(graph: Graph) -> list[Case]:
     return [Case(values, graph.run(values)) for values in examples]
 
 
-def verify_graph(graph: Graph, path: Path, cases: Sequence[Case], rule: PixelRule) -> ArtifactCheck:
-    """Compare a fresh graph file with the PyTorch module it was traced from.
+def verify_graph(
+    graph: Graph, path: Path, cases: Sequence[Case], rule: PixelRule, precision: Precision = "fp32"
+) -> ArtifactCheck:
+    """Compare a fresh graph file with the PyTorch module in float32.
 
     Raises:
         VerificationError: the file differs from the module.
     """
-    report = _compare(path, open_graph_file(path, graph.inputs, graph.outputs), cases, rule)
+    report = _compare(path, open_graph_file(path, graph.inputs, graph.outputs), cases, rule, precision)
     if report.problems:
         raise VerificationError(f"{path.name}: {'; '.join(report.problems)}")
     return report.check
@@ -77,21 +75,23 @@ def verify_directory(directory: Path) -> list[FileReport]:
     manifest.verify_files(directory)
     vectors = read_check_vectors(directory / CHECK_FILE)
     reports = []
-    for suffix in (".onnx", ".pt"):
-        for graph in manifest.graphs(suffix):
+    for form in FORMATS.values():
+        for graph in manifest.graphs(form.suffix):
             inputs, outputs = vectors[graph]
             cases = [Case(_repeat(inputs, size), _repeat(outputs, size)) for size in BATCH_SIZES]
-            reports.append(check_graph_file(directory / f"{graph}{suffix}", cases, manifest.pixel_rule))
+            path = directory / f"{graph}{form.suffix}"
+            reports.append(check_graph_file(path, cases, manifest.pixel_rule, form.precision))
     return reports
 
 
-def check_graph_file(path: Path, cases: Sequence[Case], rule: PixelRule) -> FileReport:
+def check_graph_file(path: Path, cases: Sequence[Case], rule: PixelRule, precision: Precision = "fp32") -> FileReport:
     """Compare a graph file with known inputs and outputs, both in the graph's order, one case a batch size.
 
     Raises:
         VerificationError: an ONNX file has other inputs or outputs, or a fixed batch size.
     """
-    return _compare(path, open_graph_file(path, tuple(cases[0].inputs), tuple(cases[0].outputs)), cases, rule)
+    run = open_graph_file(path, tuple(cases[0].inputs), tuple(cases[0].outputs))
+    return _compare(path, run, cases, rule, precision)
 
 
 def write_check_vectors(graphs: list[Graph], path: Path) -> None:
@@ -123,71 +123,9 @@ def read_check_vectors(path: Path) -> dict[str, tuple[dict[str, Array], dict[str
     return vectors
 
 
-def open_graph_file(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Run:
-    """Open an ONNX or TorchScript file on the CPU.
-
-    Raises:
-        VerificationError: an ONNX file has other inputs or outputs, or a fixed batch size.
-    """
-    return _open_onnx(path, inputs, outputs) if path.suffix == ".onnx" else _open_torchscript(path, inputs, outputs)
-
-
-def open_foreign_onnx(content: bytes) -> Run:
-    """Open an ONNX model of somebody else on the CPU, with whatever inputs and outputs it has.
-
-    Raises:
-        VerificationError: onnxruntime refuses it, now or when it runs.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is said once, by the exception
-    session = _refusable(lambda: onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
-    names = [node.name for node in session.get_outputs()]
-
-    def run(values: Mapping[str, Array]) -> dict[str, AnyArray]:
-        got = _refusable(lambda: session.run(names, dict(values)))
-        return dict(zip(names, got, strict=True))
-
-    return run
-
-
-def _refusable(call: Callable[[], Any]) -> Any:
-    try:
-        return call()
-    except Exception as err:  # onnxruntime's exceptions have no class in common
-        raise VerificationError(f"onnxruntime refuses it: {quote(str(err).splitlines()[0])}") from err
-
-
-def _open_onnx(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Run:
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = [(node.name, node.type, isinstance(node.shape[0], str)) for node in session.get_inputs()]
-    wanted = [(name, "tensor(float)", True) for name in inputs]
-    found += [(node.name, node.type, isinstance(node.shape[0], str)) for node in session.get_outputs()]
-    wanted += [(name, "tensor(uint8)" if name == "pixels" else "tensor(float)", True) for name in outputs]
-    if found != wanted:
-        raise VerificationError(f"{path.name} has (name, type, dynamic batch) {found}; expected {wanted}")
-
-    def run(values: Mapping[str, Array]) -> dict[str, AnyArray]:
-        return dict(zip(outputs, session.run(list(outputs), dict(values)), strict=True))
-
-    return run
-
-
-def _open_torchscript(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Run:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch's own
-
-    def run(values: Mapping[str, Array]) -> dict[str, AnyArray]:
-        with torch.inference_mode():
-            got = module(*(torch.from_numpy(values[name]) for name in inputs))
-        tensors = got if isinstance(got, tuple) else (got,)
-        return {name: tensor.numpy() for name, tensor in zip(outputs, tensors, strict=True)}
-
-    return run
-
-
-def _compare(path: Path, run: Run, cases: Sequence[Case], rule: PixelRule) -> FileReport:
+def _compare(path: Path, run: Run, cases: Sequence[Case], rule: PixelRule, precision: Precision) -> FileReport:
     errors: dict[str, float] = {}
+    psnr_db = MOST_PSNR_DB
     problems: list[str] = []
     for size, case in zip(BATCH_SIZES, cases, strict=True):
         got = run(case.inputs)
@@ -197,16 +135,40 @@ def _compare(path: Path, run: Run, cases: Sequence[Case], rule: PixelRule) -> Fi
                 continue
             error = relative_error(reference, got[name]) if name != "pixels" else pixel_error(case.outputs, got, rule)
             errors[name] = max(error, errors.get(name, 0.0))
-            if not error <= LIMITS[name]:  # not "error > limit": NaN must fail
-                problems.append(f"{name} at batch {size} is off by {error:.2g}, limit {LIMITS[name]:.2g}")
-    check = ArtifactCheck(file=path.name, batch_sizes=BATCH_SIZES, errors=errors)
+            likeness = MOST_PSNR_DB if name == "pixels" else psnr(reference, got[name])
+            psnr_db = min(psnr_db, likeness)
+            if problem := _judge(name, error, likeness, precision):
+                problems.append(f"{name} at batch {size} {problem}")
+    check = ArtifactCheck(
+        file=path.name, precision=precision, batch_sizes=BATCH_SIZES, errors=errors, psnr_db=round(psnr_db, 1)
+    )
     return FileReport(check=check, problems=tuple(problems))
+
+
+def _judge(name: str, error: float, psnr_db: float, precision: Precision) -> str:
+    """Say what is wrong with an output; NaN must fail, hence "not within" and never "beyond"."""
+    if precision == "fp32" and not error <= LIMITS[name]:
+        return f"is off by {error:.2g}, limit {LIMITS[name]:.2g}"
+    if precision == "fp16" and name == "pixels" and not error <= FP16_LEVELS:
+        return f"is off by {error:.2g} levels, limit {FP16_LEVELS:.0f}"
+    if precision == "fp16" and not psnr_db >= FP16_PSNR_DB:
+        return f"has {psnr_db:.1f} dB, at least {FP16_PSNR_DB:.0f} are needed"
+    return ""
 
 
 def relative_error(expected: AnyArray, got: AnyArray) -> float:
     """Largest absolute difference, relative to the range of the expected values; NaN if anything is NaN."""
     reference, values = expected.astype(np.float64), got.astype(np.float64)
     return float(np.abs(values - reference).max() / max(float(np.ptp(reference)), 1e-12))
+
+
+def psnr(expected: AnyArray, got: AnyArray) -> float:
+    """Ratio of the range of the expected values to the rms error, in dB, at most 200; NaN if anything is NaN."""
+    reference, values = expected.astype(np.float64), got.astype(np.float64)
+    error = np.sqrt(np.mean((values - reference) ** 2))
+    if error == 0:
+        return MOST_PSNR_DB
+    return float(np.minimum(20 * np.log10(max(float(np.ptp(reference)), 1e-12) / error), MOST_PSNR_DB))
 
 
 def pixel_error(expected: Mapping[str, AnyArray], got: Mapping[str, AnyArray], rule: PixelRule) -> float:

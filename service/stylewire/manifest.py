@@ -89,13 +89,17 @@ class ArtifactCheck(_Record):
 
     Attributes:
         file: name of the graph file.
+        precision: what its weights and activations are in; all are compared with float32.
         batch_sizes: the batch sizes compared.
         errors: output name -> largest absolute difference, relative to the output's range (``pixels``: in levels).
+        psnr_db: range over rms error of the codes or the float image, the worst of all batches; 200 if all are equal.
     """
 
     file: str
+    precision: Literal["fp32", "fp16"] = "fp32"
     batch_sizes: tuple[int, ...]
     errors: Mapping[str, float]
+    psnr_db: float | None = None
 
 
 class Manifest(_Record):
@@ -183,8 +187,9 @@ class Manifest(_Record):
         return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def graphs(self, suffix: str) -> tuple[str, ...]:
-        """Names of the graphs that exist as files with this suffix, such as ``.onnx``."""
-        return tuple(sorted(name.removesuffix(suffix) for name in self.files if name.endswith(suffix)))
+        """Names of the graphs that exist as files with this suffix, such as ``.onnx`` or ``.fp16.onnx``."""
+        found = (name.removesuffix(suffix) for name in self.files if name.endswith(suffix))
+        return tuple(sorted(name for name in found if re.fullmatch(GRAPH_NAME_PATTERN, name)))
 
     def verify_files(self, directory: Path) -> None:
         """Compare every file with its size and digest.

@@ -10,12 +10,11 @@ import torch
 
 from stylewire_export.checkpoints import GeneratorConfig, read_encoder, read_generator
 from stylewire_export.encoder import EncoderConfig, make_encoder
+from stylewire_export.formats import FORMATS
 from stylewire_export.generator import Generator
 from stylewire_export.graphs import Graph, encoder_graph, mapping_graph, synthesis_graph
 from stylewire_export.networks import load_encoder, load_generator
-from stylewire_export.to_onnx import write_onnx
-from stylewire_export.to_torchscript import write_torchscript
-from stylewire_export.verify import open_graph_file
+from stylewire_export.runners import open_graph_file
 from support.golden import Case, read_case
 
 TINY_GENERATOR = GeneratorConfig(
@@ -75,11 +74,11 @@ def case(golden, tmp_path_factory) -> Callable[[str, str], NetworkCase]:
         graphs = networks[name][1]
         if form == "pytorch":
             return {graph.name: graph.run for graph in graphs}
-        suffix, write = (".onnx", write_onnx) if form == "onnx" else (".pt", write_torchscript)
         opened = {}
         for graph in graphs:
-            path = out / f"{name}-{graph.name}{suffix}"
-            write(graph, path)
+            file_format = FORMATS["onnx" if graph.name == "mapping" else form]  # ncnn has no mapping networks
+            path = out / f"{name}-{graph.name}{file_format.suffix}"
+            file_format.write(graph, path)
             opened[graph.name] = open_graph_file(path, graph.inputs, graph.outputs)
         return opened
 

@@ -14,7 +14,7 @@ from stylewire_export.checkpoints import read_generator
 from stylewire_export.generator import Generator
 from stylewire_export.graphs import synthesis_graph
 from stylewire_export.networks import load_generator
-from stylewire_export.verify import open_graph_file
+from stylewire_export.runners import open_graph_file
 
 RULES = {
     "16_level0": BlendRule(resolution_px=16),

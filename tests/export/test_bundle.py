@@ -9,15 +9,16 @@ import torch
 
 from stylewire.manifest import Manifest
 from stylewire_export.bundle import BundleError, ExportJob, export_model
-from stylewire_export.errors import CheckpointError
+from stylewire_export.errors import CheckpointError, VerificationError
 from stylewire_export.generator import Generator
-from stylewire_export.verify import VerificationError, verify_directory
+from stylewire_export.verify import verify_directory
 
 
 @pytest.fixture
 def job(tiny_checkpoints, tmp_path):
     generator, encoder = tiny_checkpoints
-    return ExportJob(generator=generator, encoders=(encoder,), name="tiny", out=tmp_path / "models")
+    formats = ("onnx", "torchscript")
+    return ExportJob(generator=generator, encoders=(encoder,), name="tiny", out=tmp_path / "models", formats=formats)
 
 
 def digests(folder):
@@ -124,7 +125,7 @@ def test_name_must_be_a_plain_directory_name(job, name):
 
 def test_unknown_format_is_refused(job):
     """A format that does not exist is named with those that do."""
-    with pytest.raises(BundleError, match=r"unknown formats 'onnx, tflite': use onnx and torchscript"):
+    with pytest.raises(BundleError, match=r"unknown formats 'onnx, tflite': choose from onnx, torchscript, ncnn"):
         export_model(replace(job, formats=("onnx", "tflite")))
 
 

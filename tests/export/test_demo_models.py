@@ -8,7 +8,8 @@ from PIL import Image
 
 import stylewire
 from stylewire.manifest import Manifest
-from stylewire_export.verify import open_graph_file, verify_directory
+from stylewire_export.runners import open_graph_file
+from stylewire_export.verify import verify_directory
 
 DEMO = Path(stylewire.__file__).parent / "demo"
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from stylewire_export.checkpoints import read_encoder
+from stylewire_export.formats import FORMATS
 from stylewire_export.graphs import encoder_graph
 from stylewire_export.networks import load_encoder
-from stylewire_export.to_onnx import write_onnx
-from stylewire_export.to_torchscript import write_torchscript
-from stylewire_export.verify import open_graph_file, pixel_error
+from stylewire_export.runners import open_graph_file
+from stylewire_export.verify import pixel_error
 
 CASES = (
     "psp_narrow64",
@@ -23,7 +23,7 @@ CASES = (
     "e4e_single_style32",
 )
 MIXING_CASES = ("psp_narrow64", "psp_seg_narrow32", "psp_sketch_narrow32", "psp_wplus_narrow32", "e4e_narrow32")
-FORMS = ("pytorch", "onnx", "torchscript")
+FORMS = ("pytorch", "onnx", "torchscript", "ncnn")
 CODE_LIMIT, IMAGE_LIMIT = 1e-5, 1e-5  # of the largest magnitude; the originals themselves spread by up to 3e-6
 
 
@@ -81,11 +81,8 @@ def test_cars_encoder_takes_wide_pictures(case, measure, tmp_path, form):
     if form == "pytorch":
         run = graph.run
     else:
-        write, path = {
-            "onnx": (write_onnx, tmp_path / "cars.onnx"),
-            "torchscript": (write_torchscript, tmp_path / "cars.pt"),
-        }[form]
-        write(graph, path)
+        path = tmp_path / f"cars{FORMATS[form].suffix}"
+        FORMATS[form].write(graph, path)
         run = open_graph_file(path, graph.inputs, graph.outputs)
     image = golden.arrays["input_cars_u8"].transpose(0, 3, 1, 2).astype(np.float32) / 127.5 - 1  # [N, 3, H, W]
 

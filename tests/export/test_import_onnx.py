@@ -12,9 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 from stylewire.manifest import Manifest
 from stylewire_export.checkpoints.config import DcganConfig
 from stylewire_export.dcgan import Dcgan
-from stylewire_export.errors import BundleError, CheckpointError
+from stylewire_export.errors import BundleError, CheckpointError, VerificationError
 from stylewire_export.import_onnx import ImportJob, import_onnx
-from stylewire_export.verify import VerificationError, open_graph_file, verify_directory
+from stylewire_export.runners import open_graph_file
+from stylewire_export.verify import verify_directory
 
 Z = np.random.RandomState(0).randn(3, 5).astype(np.float32)
 

@@ -8,13 +8,16 @@ import pytest
 
 from stylewire.manifest import Manifest, ManifestError, file_info
 from stylewire_export.bundle import ExportJob, export_model
-from stylewire_export.verify import VerificationError, pixel_error, relative_error, verify_directory
+from stylewire_export.errors import VerificationError
+from stylewire_export.verify import pixel_error, relative_error, verify_directory
 
 
 @pytest.fixture(scope="module")
 def exported(tiny_checkpoints, tmp_path_factory):
     out = tmp_path_factory.mktemp("models")
-    return export_model(ExportJob(generator=tiny_checkpoints[0], name="tiny", out=out)).directory
+    return export_model(
+        ExportJob(generator=tiny_checkpoints[0], name="tiny", out=out, formats=("onnx", "torchscript"))
+    ).directory
 
 
 @pytest.fixture

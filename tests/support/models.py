@@ -41,6 +41,7 @@ def export_random_model(out: Path, name: str, *, latent_space: str | None = None
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / f"{name}.pt"
     torch.save({"g_ema": random_generator(**options).state_dict()}, checkpoint)
-    export_model(ExportJob(generator=checkpoint, name=name, out=out, latent_space=latent_space))
+    formats = ("onnx", "torchscript")
+    export_model(ExportJob(generator=checkpoint, name=name, out=out, latent_space=latent_space, formats=formats))
     checkpoint.unlink()
     return out / name

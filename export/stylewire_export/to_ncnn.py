@@ -1,0 +1,68 @@
+"""Graphs as ncnn files, for CPUs without matrix units: Winograd convolutions need a half to a third of the products.
+
+ncnn has no batch axis and no bytes: the inputs ``in0``, ``in1`` ... and outputs ``out0``, ``out1`` ... are one item's,
+in the graph's order, and pixels are float32 whose integer parts are the bytes. pnnx, by ncnn's authors, converts.
+"""
+
+import shutil
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stylewire_export.errors import BundleError
+from stylewire_export.graphs import Graph, SynthesisWithPixels
+
+PARAM, BIN = ".ncnn.param", ".ncnn.bin"
+"""Suffixes of the structure, which is text, and of the weights."""
+
+
+class _WithLevels(nn.Module):
+    """``SynthesisWithPixels`` without the step to bytes."""
+
+    def __init__(self, module: SynthesisWithPixels) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        image: Tensor = self.module.synthesis(*inputs)
+        return self.module.levels(image), image
+
+
+def write_ncnn(graph: Graph, path: Path) -> None:
+    """Convert a graph; ``path`` ends in ``.ncnn.param``, the weights come beside it.
+
+    Raises:
+        BundleError: pnnx is not installed, or cannot convert the graph.
+    """
+    module = _WithLevels(graph.module) if isinstance(graph.module, SynthesisWithPixels) else graph.module
+    inputs = [torch.from_numpy(graph.examples(1)[name]) for name in graph.inputs]
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        traced = torch.jit.trace(module.eval(), tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
+        torch.jit.freeze(traced).save(str(Path(scratch) / "graph.pt"))
+        shapes = ",".join(str(list(tensor.shape)).replace(" ", "") for tensor in inputs)
+        # fp16=0: pnnx would store the weights in half precision.
+        command = [_converter(), "graph.pt", f"inputshape={shapes}", "fp16=0"]
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)  # noqa: S603 - our file
+        made = Path(scratch) / "graph.ncnn.param", Path(scratch) / "graph.ncnn.bin"
+        if done.returncode != 0 or not all(file.exists() for file in made):
+            raise BundleError(f"pnnx cannot convert {graph.name}: {(done.stderr or done.stdout).strip()[-300:]}")
+        shutil.move(made[0], path)
+        shutil.move(made[1], weights_of(path))
+
+
+def weights_of(path: Path) -> Path:
+    """``synthesis.ncnn.param`` -> ``synthesis.ncnn.bin``."""
+    return path.with_name(path.name.removesuffix(PARAM) + BIN)
+
+
+def _converter() -> str:
+    try:
+        import pnnx  # noqa: PLC0415 - an optional package
+    except ImportError as err:
+        raise BundleError("the format ncnn needs pnnx: pip install 'stylewire[export]', or choose --formats") from err
+    return str(pnnx.EXEC_PATH)
