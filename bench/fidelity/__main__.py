@@ -10,7 +10,8 @@ from pathlib import Path
 from fidelity import neighbors, networks, pictures
 from fidelity.exports import Exported, export_case
 from fidelity.report import HEADING, Meter, Row, markdown_table, text_line
-from stylewire.server.backends import BACKEND_NAMES, BackendOptions
+from stylewire.server.backends import BackendOptions
+from stylewire.server.choice import ON_CPU
 from stylewire.server.machine import usable_cores
 from stylewire_export.blend import BlendRule
 from stylewire_export.bundle import Blending, ExportJob
@@ -41,7 +42,7 @@ def main() -> None:
     """Read the command line, compare, print."""
     parser = argparse.ArgumentParser(prog="fidelity", description=__doc__)
     parser.add_argument("--golden", type=Path, default=GOLDEN, help="folder of golden cases")
-    parser.add_argument("--backends", default=",".join(BACKEND_NAMES), help="comma-separated backends of the server")
+    parser.add_argument("--backends", default=",".join(ON_CPU), help="comma-separated backends of the server")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--full", action="store_true", help="also the 1024 px generator and the full-width pSp")
     parser.add_argument("--markdown", type=Path, help="also write the table of the README to this file")

@@ -9,7 +9,16 @@ import numpy as np
 
 from stylewire.latents import Array
 from stylewire.manifest import Manifest
-from stylewire.server.backends import OUTPUTS, Arrays, BackendOptions, graph_kind, graph_suffix, open_backend
+from stylewire.server.backends import (
+    OUTPUTS,
+    Arrays,
+    Backend,
+    BackendOptions,
+    graph_file,
+    graph_kind,
+    graph_suffix,
+    open_backend,
+)
 from stylewire_export.bundle import ExportJob, export_model
 from support.golden import Case, read_case
 
@@ -31,10 +40,8 @@ class Exported:
     @contextmanager
     def open(self, backend: str, options: BackendOptions) -> Iterator[Case]:
         """Open the graphs with a backend, as the server does."""
-        suffix = graph_suffix(backend)
         graphs = {
-            name: open_backend(backend, self.directory / f"{name}{suffix}", options)
-            for name in self.manifest.graphs(suffix)
+            name: self._open_graph(name, backend, options) for name in self.manifest.graphs(graph_suffix(backend))
         }
 
         def run(graph: str, values: Arrays) -> Arrays:
@@ -46,8 +53,14 @@ class Exported:
         for graph in graphs.values():
             graph.close()
 
+    def _open_graph(self, name: str, backend: str, options: BackendOptions) -> Backend:
+        file = graph_file(backend, name, options, self.manifest.files)
+        if file is None:  # ncnn has no mapping networks
+            backend, file = "onnxruntime", f"{name}.onnx"
+        return open_backend(backend, self.directory / file, options)
+
 
 def export_case(job: ExportJob, folder: Path) -> Exported:
-    """Export a checkpoint in all formats, as a user does; verification against PyTorch is part of it."""
+    """Export a checkpoint in the usual formats, as a user does; verification against PyTorch is part of it."""
     report = export_model(job)
     return Exported(report.directory, report.manifest, folder)

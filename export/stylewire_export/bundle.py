@@ -9,6 +9,8 @@ import torch
 
 from stylewire.latents import role_of
 from stylewire.manifest import (
+    CHECK_FILE,
+    W_MEAN_FILE,
     ArtifactCheck,
     EncoderInfo,
     LayerInfo,
@@ -26,9 +28,8 @@ from stylewire_export.graphs import Graph, encoder_graph
 from stylewire_export.half import half_form
 from stylewire_export.networks import load_encoder
 from stylewire_export.staging import check_target, staging
-from stylewire_export.verify import CHECK_FILE, reference_cases, verify_graph, write_check_vectors
+from stylewire_export.verify import reference_cases, verify_graph, write_check_vectors
 
-W_MEAN_FILE = "w_mean.npy"
 MAX_IMAGE_CHANNELS = 4
 
 

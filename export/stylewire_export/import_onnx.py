@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 
 from stylewire.latents import Array
-from stylewire.manifest import ArtifactCheck, Manifest, SourceInfo, file_info
+from stylewire.manifest import CHECK_FILE, ArtifactCheck, Manifest, SourceInfo, file_info
 from stylewire_export.bundle import ExportReport
 from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX
 from stylewire_export.errors import BundleError, CheckpointError, VerificationError
@@ -20,7 +20,7 @@ from stylewire_export.onnx_file import read_onnx
 from stylewire_export.onnx_signature import Signature, find_signature
 from stylewire_export.runners import AnyArray, Run, open_foreign_onnx
 from stylewire_export.staging import check_target, staging
-from stylewire_export.verify import BATCH_SIZES, CHECK_FILE, Case, check_graph_file, save_check_vectors
+from stylewire_export.verify import BATCH_SIZES, Case, check_graph_file, save_check_vectors
 
 GRAPH = "generator"
 MAX_MAGNITUDE = 2.0  # of an image that should lie in about [-1, 1]

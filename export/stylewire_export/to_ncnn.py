@@ -4,10 +4,12 @@ ncnn has no batch axis and no bytes: the inputs ``in0``, ``in1`` ... and outputs
 in the graph's order, and pixels are float32 whose integer parts are the bytes. pnnx, by ncnn's authors, converts.
 """
 
+import re
 import shutil
 import subprocess
 import tempfile
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +18,8 @@ from torch import Tensor, nn
 from stylewire_export.errors import BundleError
 from stylewire_export.graphs import Graph, SynthesisWithPixels
 
+OPEN_INPUT = "noise"
+"""Has as many values as are drawn; all other inputs have one shape."""
 PARAM, BIN = ".ncnn.param", ".ncnn.bin"
 """Suffixes of the structure, which is text, and of the weights."""
 
@@ -51,8 +55,22 @@ def write_ncnn(graph: Graph, path: Path) -> None:
         made = Path(scratch) / "graph.ncnn.param", Path(scratch) / "graph.ncnn.bin"
         if done.returncode != 0 or not all(file.exists() for file in made):
             raise BundleError(f"pnnx cannot convert {graph.name}: {(done.stderr or done.stdout).strip()[-300:]}")
-        shutil.move(made[0], path)
+        shapes_of = {f"in{k}": tensor.shape[1:] for k, tensor in enumerate(inputs) if graph.inputs[k] != OPEN_INPUT}
+        path.write_text(_with_shapes(made[0].read_text(encoding="utf-8"), shapes_of), encoding="utf-8")
         shutil.move(made[1], weights_of(path))
+
+
+def _with_shapes(structure: str, shapes: Mapping[str, Sequence[int]]) -> str:
+    """Write the shapes of the inputs into the file, so that whoever runs it can refuse others: ncnn would crash.
+
+    A scalar of an item is an array of one number. Keys of the sizes: 0 width, 1 height, 2 channels.
+    """
+
+    def add_sizes(found: re.Match[str]) -> str:
+        sizes = reversed(shapes.get(found[1], ()) or ((1,) if found[1] in shapes else ()))
+        return found[0] + "".join(f" {key}={size}" for key, size in enumerate(sizes))
+
+    return re.sub(r"^Input +\S+ +0 +1 +(\S+)", add_sizes, structure, flags=re.MULTILINE)
 
 
 def weights_of(path: Path) -> Path:

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire.latents import Array
-from stylewire.manifest import ArtifactCheck, Manifest
+from stylewire.manifest import CHECK_FILE, ArtifactCheck, Manifest
 from stylewire_export.errors import VerificationError
 from stylewire_export.formats import FORMATS, Precision
 from stylewire_export.graphs import Graph, PixelRule
 from stylewire_export.runners import AnyArray, Run, open_graph_file
 
-CHECK_FILE = "check.npz"
 BATCH_SIZES = (1, 2, 5)
 LIMITS = {"w": 1e-5, "w_plus": 1e-4, "image": 2e-4, "pixels": 1.0}
 """Output -> largest error accepted: relative to the output's range; for pixels in levels, and at rounding ties only."""

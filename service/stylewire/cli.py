@@ -14,7 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from stylewire.calls import Easing, FileFormat, Method
-from stylewire.cli_output import error_text, models_table, print_written, progress
+from stylewire.cli_output import error_text, models_table, print_written, progress, runtimes_table
 from stylewire.cli_words import (
     AnimationPath,
     Choices,
@@ -216,6 +216,8 @@ def models(
         typer.echo(json.dumps([MessageToDict(each, preserving_proto_field_name=True) for each in found], indent=2))
     else:
         Console().print(models_table(found))
+        Console().print()
+        Console().print(runtimes_table(found))
 
 
 @app.command(

@@ -33,6 +33,21 @@ def models_table(found: Sequence[pb.Model]) -> Table:
     return table
 
 
+def runtimes_table(found: Sequence[pb.Model]) -> Table:
+    """List the memory of models, what runs their graphs, and what else was tried, the fastest first."""
+    table = Table("graph", "backend", "rows/s", "", box=None)
+    for each in found:
+        table.add_row(each.name, "", "", f"{each.resident_bytes / 1e6:.0f} MB")
+        for runtime in sorted(each.runtimes, key=lambda runtime: (runtime.graph, -runtime.rows_per_second)):
+            table.add_row(
+                f"{each.name}.{runtime.graph}",
+                f"{runtime.backend} {runtime.precision}",
+                f"{runtime.rows_per_second:.3g}" if runtime.rows_per_second else "",
+                "runs it" if runtime.chosen else runtime.problem,
+            )
+    return table
+
+
 def progress(items: Iterable[T], label: str, total: float | None = None) -> Iterable[T]:
     """Go through items with a bar on the terminal; without a terminal, silently."""
     console = Console(stderr=True)

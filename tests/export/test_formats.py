@@ -199,6 +199,17 @@ def test_changed_half_precision_weight_is_found(exported, tmp_path):
     assert any("levels, limit 3" in problem for problem in problems["synthesis.fp16.onnx"])
 
 
+def test_ncnn_files_name_the_shapes_of_their_inputs(exported):
+    """A server can refuse rows of another shape; only the noise may be of any length."""
+    shapes = {
+        graph: [line.split()[4:] for line in (exported.directory / f"{graph}.ncnn.param").read_text().splitlines()[2:5]]
+        for graph in ("synthesis", "encoder")
+    }
+
+    assert [["in0", "0=8", "1=8"], ["in1", "0=1"], ["in2"]] == shapes["synthesis"]
+    assert ["in0", "0=32", "1=32", "2=3"] == shapes["encoder"][0]
+
+
 def test_missing_pnnx_is_named(tiny_generator, tmp_path, monkeypatch):
     """Without the converter the message says what to install."""
     monkeypatch.setitem(__import__("sys").modules, "pnnx", None)

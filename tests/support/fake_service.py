@@ -22,8 +22,22 @@ DIGEST = "sha256:00"
 LAYERS = [pb.Model.Layer(resolution_px=px, role=role_of(px)) for px in layer_resolutions(64)]
 
 
+RUNTIMES = [
+    pb.Model.Runtime(graph="synthesis", backend="openvino", problem="openvino is not here"),
+    pb.Model.Runtime(graph="synthesis", backend="ncnn", precision="fp32", chosen=True, rows_per_second=12.34),
+]
+
+
 def model(name, **fields):
-    return pb.Model(name=name, state=pb.Model.STATE_READY, layers=LAYERS, layer_count=10, resolution_px=64, **fields)
+    return pb.Model(
+        name=name,
+        state=pb.Model.STATE_READY,
+        layers=LAYERS,
+        layer_count=10,
+        resolution_px=64,
+        runtimes=RUNTIMES,
+        **fields,
+    )
 
 
 class FakeServer(pb.StyleGanServiceServicer, pb.ModelServiceServicer):

@@ -36,12 +36,13 @@ def random_generator(*, seed: int, label_dim: int = 0, image_channels: int = 3, 
     return generator
 
 
-def export_random_model(out: Path, name: str, *, latent_space: str | None = None, **options) -> Path:
+def export_random_model(
+    out: Path, name: str, *, latent_space: str | None = None, formats=("onnx", "torchscript"), **options
+) -> Path:
     """Write the model directory ``out/name`` of a ``random_generator(**options)``."""
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / f"{name}.pt"
     torch.save({"g_ema": random_generator(**options).state_dict()}, checkpoint)
-    formats = ("onnx", "torchscript")
     export_model(ExportJob(generator=checkpoint, name=name, out=out, latent_space=latent_space, formats=formats))
     checkpoint.unlink()
     return out / name

@@ -2,139 +2,225 @@
 
 import json
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from stylewire.errors import BackendUnavailableError
+from stylewire.manifest import FileInfo, ManifestError
 from stylewire.server import choice
-from stylewire.server.backends import BackendOptions
-from stylewire.server.choice import Chooser
+from stylewire.server.backends import BackendOptions, graph_file
+from stylewire.server.choice import Chooser, GraphFiles, fastest
 from support.fakes import FakeBackend
 
 X = np.ones((2, 3), np.float32)
-VECTORS = {"synthesis.in.x": X, "synthesis.out.image": X * 2}
+FILES = ("synthesis.onnx", "synthesis.fp16.onnx", "synthesis.ncnn.param", "mapping.onnx", "synthesis.pt")
+CPU = {"onnxruntime": 0.02, "openvino": 0.02, "ncnn": 0.02}
 
 
 class Desk:
-    """Two installed backends, of which each run takes as long as told, or fails."""
+    """Backends that are installed, each with the seconds of a run, or None where it cannot be opened."""
 
     def __init__(self, monkeypatch, tmp_path, **seconds) -> None:
         self.opened: list[str] = []
-        self.versions = {"onnxruntime": "1", "openvino": "2"}
-        self._seconds, self._memory = seconds, tmp_path / "cache" / "backends.json"
-        self._path = tmp_path / "synthesis.onnx"
-        monkeypatch.setattr(choice, "open_backend", self._open)
-        monkeypatch.setattr(choice, "_version", lambda packages: self.versions.get(packages[0]))
+        self.closed: list[str] = []
+        self.verified: list[list[str]] = []
+        self.versions = {name: "1" for name in seconds if not name.endswith("_fast")}
+        self.files = FILES
+        self._seconds, self.memory = seconds, tmp_path / "cache" / "backends.json"
+        monkeypatch.setattr(choice, "open_backend", self.open_backend)
+        monkeypatch.setattr(choice, "_version", self._version)
         monkeypatch.setattr(choice, "_SECONDS", 0.02)
 
-    def _open(self, name, path, options):
-        self.opened.append(name)
-        seconds = self._seconds[name if options.precision == "parity" else f"{name}_fast"]
+    def _version(self, packages):
+        return next(
+            (
+                self.versions[name]
+                for name, known in choice._PACKAGES.items()
+                if known == packages and name in self.versions
+            ),
+            None,
+        )
+
+    def open_backend(self, name, path, options):
+        key = name if options.precision == "parity" else f"{name}_fast"
+        self.opened.append(f"{key} {path.name}")
+        seconds = self._seconds.get(key, self._seconds[name])
         if seconds is None:
             raise BackendUnavailableError("not here")
+        desk = self
 
-        class Slow(FakeBackend):
+        class Timed(FakeBackend):
             def run(self, inputs, outputs, *, wide=False):
-                time.sleep(seconds)
-                return {k: v * (seconds >= 0) for k, v in super().run(inputs, outputs, wide=wide).items()}
+                time.sleep(abs(seconds))
+                return {k: v * (1 if seconds > 0 else 3) for k, v in super().run(inputs, outputs, wide=wide).items()}
 
-        return Slow(slots=2)
+            def close(self):
+                desk.closed.append(key)
+                super().close()
 
-    def choose(self, *, digest="d", memory=True, **options) -> str:
-        chooser = Chooser(BackendOptions(**options), self._memory if memory else None)
-        return str(chooser.choose("fake.synthesis", self._path, digest, VECTORS))
+        backend = Timed(slots=2)
+        backend.name = key
+        return backend
+
+    def open(self, *, backend="auto", graph="synthesis", digest="d", memory=True, **options):
+        manifest = SimpleNamespace(
+            files={name: FileInfo(sha256=f"{digest:0>64}", size_bytes=1) for name in self.files},
+            verify_files=lambda directory, read: self.verified.append(sorted(read)),
+        )
+        vectors = {f"{graph}.in.x": X, f"{graph}.out.image": X * 2}
+        chooser = Chooser(backend, BackendOptions(**options), self.memory if memory else None)
+        return chooser.open(GraphFiles(f"fake.{graph}", graph, Path(), manifest, vectors))
+
+    def choose(self, **options) -> str:
+        return self.open(**options).backend.name
 
 
-@pytest.mark.parametrize("best", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("best", list(CPU))
 def test_fastest_is_chosen(monkeypatch, tmp_path, caplog, best):
-    """The backend with most rows a second wins, and the log names the speed of each."""
+    """The backend with most rows a second wins and stays open, the others are closed, and the log names every speed."""
     caplog.set_level("INFO")
-    seconds = {"onnxruntime": 0.01, "openvino": 0.01} | {best: 0.001}
-    desk = Desk(monkeypatch, tmp_path, **seconds)
+    desk = Desk(monkeypatch, tmp_path, **CPU | {best: 0.001})
+    opened = desk.open()
 
-    assert best == desk.choose()
-    assert f"{best} is the fastest here: onnxruntime" in caplog.text
+    assert best == opened.backend.name
+    assert set(CPU) - {best} == set(desk.closed)
+    assert set(CPU) == {trial.backend for trial in opened.trials}
+    assert all(trial.rows_per_second > 0 for trial in opened.trials)
+    assert f"{best} is the fastest here: ncnn" in caplog.text
 
 
-@pytest.mark.parametrize(("fast", "best"), [(0.001, "openvino (fast)"), (None, "openvino"), (0.1, "openvino")])
+@pytest.mark.parametrize(("fast", "best"), [(0.001, "openvino_fast"), (None, "ncnn"), (-0.001, "ncnn"), (0.1, "ncnn")])
 def test_fast_arithmetic_is_tried_beside_float32(monkeypatch, tmp_path, fast, best):
-    """Where it is allowed, it wins if it is faster and close enough; else float32 of the same backend is left."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.01, openvino_fast=fast)
+    """Where it is allowed, it wins if it is faster and close enough; else float32 is left."""
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.03, openvino=0.03, ncnn=0.01, openvino_fast=fast)
 
     assert best == desk.choose(precision="fast")
     assert best == desk.choose(precision="fast")
-    assert "openvino" == desk.choose(precision="parity")
+    assert "ncnn" == desk.choose(precision="parity")
 
 
 def test_choice_is_remembered(monkeypatch, tmp_path):
     """The same graph on the same machine with the same versions is measured once; anything else anew."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.002, openvino=0.001, openvino_fast=0.003)
-    desk.choose()
-    assert 2 == len(desk.opened)
-    assert "openvino" == desk.choose()
-    assert 2 == len(desk.opened)
-    desk.choose(digest="other")
-    assert 4 == len(desk.opened)
-    desk.choose(precision="fast")
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.02, ncnn=0.001, openvino=0.03)
+    first = desk.open()
+    assert 3 == len(desk.opened)
+    again = desk.open()
+    assert (4, "ncnn") == (len(desk.opened), again.backend.name)
+    assert first.trials == again.trials
+    desk.choose(digest="e")
     assert 7 == len(desk.opened)
+    desk.choose(threads=2)
+    assert 10 == len(desk.opened)
     desk.versions["openvino"] = "3"
     desk.choose()
-    assert 9 == len(desk.opened)
+    assert 13 == len(desk.opened)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}'])
+def test_remembered_choice_that_fails_is_measured_again(monkeypatch, tmp_path, caplog):
+    """A runtime that broke since, or that now gives other pictures, loses its place."""
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, ncnn=0.001)
+    assert "ncnn" == desk.choose()
+    desk._seconds["ncnn"] = -0.001
+
+    assert "onnxruntime" == desk.choose()
+    assert "ncnn 2" in caplog.text or "fails now" in caplog.text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}', '{"x": [{"speed": 1}]}'])
 def test_damaged_memory_is_measured_again(monkeypatch, tmp_path, content):
     """A file that cannot be read costs a measurement, nothing else."""
     (tmp_path / "cache").mkdir()
     file = tmp_path / "cache" / "backends.json"
     file.write_text(content)
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.002, openvino=0.001)
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.001)
 
     assert "openvino" == desk.choose()
-    assert ["openvino"] == [value for value in json.loads(file.read_text()).values() if value == "openvino"]
+    kept = [value for value in json.loads(file.read_text()).values() if isinstance(value, list)]
+    assert ["openvino", "onnxruntime"] == [trial["backend"] for trial in kept[-1]]
 
 
 def test_memory_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     """On a file system without a place for it the choice is made at every start."""
     (tmp_path / "cache").write_text("a file where the folder would be")
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.002, openvino=0.001)
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.001)
 
     assert ["openvino", "openvino"] == [desk.choose(), desk.choose()]
     assert 4 == len(desk.opened)
 
 
-def test_backend_that_fails_is_out(monkeypatch, tmp_path, caplog):
-    """One that cannot be opened does not win, and the log says why."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, openvino=None)
+@pytest.mark.parametrize("seconds", [None, -0.001])
+def test_backend_that_fails_is_out(monkeypatch, tmp_path, caplog, seconds):
+    """One that cannot be opened, or gives other outputs than the export stored, does not win, however fast it is."""
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, openvino=seconds)
+    opened = desk.open()
+    problem = next(trial.problem for trial in opened.trials if trial.backend == "openvino")
 
-    assert "onnxruntime" == desk.choose()
-    assert "fake.synthesis: openvino is out: not here" in caplog.text
-
-
-def test_backend_that_gives_other_outputs_is_out(monkeypatch, tmp_path, caplog):
-    """However fast one is, it has to give what the export stored."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, openvino=0.001)
-    monkeypatch.setattr(
-        choice,
-        "open_backend",
-        lambda name, path, options: FakeBackend(most_wide=0) if name == "openvino" else desk._open(name, path, options),
-    )
-    monkeypatch.setattr(FakeBackend, "run", lambda self, inputs, outputs, *, wide=False: dict.fromkeys(outputs, X * 3))
-
-    with pytest.raises(BackendUnavailableError, match=r"no backend can run fake\.synthesis"):
-        desk.choose(memory=False)
-    assert "openvino is out: fake.synthesis: image differs from the export" in caplog.text
+    assert "onnxruntime" == opened.backend.name
+    assert problem in ("not here", "fake.synthesis: image differs from the export by 4, limit 0")
+    assert f"fake.synthesis: openvino (parity) is out: {problem}" in caplog.text
 
 
-@pytest.mark.parametrize("only", ["one installed", "mapping"])
+def test_no_backend_left_is_an_error_with_all_reasons(monkeypatch, tmp_path):
+    """Whoever reads it need not look into the log."""
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=-0.001, openvino=None)
+
+    with pytest.raises(BackendUnavailableError, match=r"openvino parity not here; onnxruntime parity .* differs"):
+        desk.open(memory=False)
+
+
+@pytest.mark.parametrize("only", ["one installed", "one file", "mapping"])
 def test_nothing_is_measured_where_there_is_no_choice(monkeypatch, tmp_path, only):
-    """With one backend, or for a mapping network, which takes no time, onnxruntime runs at once."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, openvino=0.001)
-    if only == "mapping":
-        desk._path = tmp_path / "mapping.onnx"
-    else:
-        del desk.versions["openvino"]
+    """With one backend, or for a mapping network, which takes no time, onnxruntime is opened at once."""
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, ncnn=0.001)
+    graph = "mapping" if only == "mapping" else "synthesis"
+    if only == "one installed":
+        del desk.versions["ncnn"]
+    if only == "one file":
+        desk.files = ("synthesis.onnx",)
+    opened = desk.open(graph=graph)
 
-    assert "onnxruntime" == desk.choose()
-    assert [] == desk.opened
+    assert [f"onnxruntime {graph}.onnx"] == desk.opened
+    assert () == opened.trials
+
+
+def test_pinned_backend_is_not_compared(monkeypatch, tmp_path):
+    """It runs whatever the others could, its errors are told, and mapping networks of ncnn run in onnxruntime."""
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.001, ncnn=0.05, openvino=None, torchscript=-0.001)
+
+    assert "ncnn" == desk.choose(backend="ncnn")
+    assert [["synthesis.ncnn.bin", "synthesis.ncnn.param"]] == desk.verified
+    assert "onnxruntime" == desk.choose(backend="ncnn", graph="mapping")
+    with pytest.raises(BackendUnavailableError, match="not here"):
+        desk.choose(backend="openvino")
+    with pytest.raises(ManifestError, match="image differs"):
+        desk.choose(backend="torchscript")
+    desk.files = ("synthesis.onnx",)
+    with pytest.raises(BackendUnavailableError, match="no synthesis for ncnn: export the model with more --formats"):
+        desk.choose(backend="ncnn")
+
+
+def test_graphics_cards_compare_their_own(monkeypatch, tmp_path):
+    """On a GPU the candidates are onnxruntime and TorchScript; fast takes the files in half precision."""
+    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, openvino=0.001, ncnn=0.001, torchscript=0.03)
+
+    assert "onnxruntime_fast" == desk.choose(device="cuda:0", precision="fast")
+    assert ["onnxruntime_fast synthesis.fp16.onnx", "torchscript_fast synthesis.pt"] == desk.opened
+
+
+def test_processors_do_not_take_files_in_half_precision():
+    """On a CPU they would only be slower; without one in half precision a GPU takes float32."""
+    fast = {"precision": "fast"}
+
+    assert "synthesis.onnx" == graph_file("onnxruntime", "synthesis", BackendOptions(**fast), FILES)
+    assert "synthesis.fp16.onnx" == graph_file("onnxruntime", "synthesis", BackendOptions(device="cuda", **fast), FILES)
+    assert "mapping.onnx" == graph_file("onnxruntime", "mapping", BackendOptions(device="cuda", **fast), FILES)
+    assert "synthesis.onnx" == graph_file("onnxruntime", "synthesis", BackendOptions(device="cuda"), FILES)
+    assert graph_file("ncnn", "mapping", BackendOptions(), FILES) is None
+
+
+def test_fastest_of_none_is_none():
+    """Without trials there is no winner."""
+    assert fastest(()) is None

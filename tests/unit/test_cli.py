@@ -145,6 +145,8 @@ def test_models_prints_a_table_or_json(run):
 
     assert 0 == table.exit_code == text.exit_code
     assert "a (default)" in table.stdout
+    assert ["a.synthesis", "ncnn", "fp32", "12.3", "runs", "it"] in [line.split() for line in table.stdout.splitlines()]
+    assert "openvino is not here" in " ".join(table.stdout.split())
     assert ["a", "b"] == [model["name"] for model in json.loads(text.stdout)]
     assert 64 == json.loads(text.stdout)[0]["layers"][9]["resolution_px"]
 

@@ -1,4 +1,4 @@
-"""Which backend runs a graph fastest here: measured when a model is loaded, remembered for the next start."""
+"""Which backend runs a graph: the pinned one, or the fastest here, measured at the first load and remembered."""
 
 import hashlib
 import importlib.metadata
@@ -7,25 +7,45 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.manifest import ManifestError
-from stylewire.server.backends import OUTPUTS, Arrays, Backend, BackendOptions, Precision, graph_kind, open_backend
+from stylewire.manifest import Manifest
+from stylewire.server.backends import (
+    AUTO,
+    OUTPUTS,
+    Arrays,
+    Backend,
+    BackendOptions,
+    Precision,
+    graph_file,
+    graph_kind,
+    open_backend,
+)
 from stylewire.server.machine import processor
 from stylewire.server.warmup import check, repeat_rows
 
 log = logging.getLogger(__name__)
 
-_PACKAGES = {"onnxruntime": ("onnxruntime", "onnxruntime-gpu"), "openvino": ("openvino",)}
-"""Backend -> the packages that may have it. TorchScript was never the fastest on a CPU, and loads for seconds."""
-_FAST = frozenset({"openvino"})
-"""Backends that have an arithmetic beside float32."""
-_SECONDS = 0.3
-"""How long a candidate is measured; a run that takes longer is measured once."""
+_PACKAGES = {
+    "onnxruntime": ("onnxruntime", "onnxruntime-gpu"),
+    "openvino": ("openvino",),
+    "ncnn": ("ncnn",),
+    "torchscript": ("torch",),
+}
+"""Backend -> the packages that may have it."""
+ON_CPU, ON_GPU = ("ncnn", "openvino", "onnxruntime"), ("onnxruntime", "torchscript")
+"""What is compared. TorchScript was never the fastest on a CPU, and loads for seconds."""
+_BF16 = "openvino"
+"""The backend that has another arithmetic for the same file; the others need a file in half precision."""
+_SECONDS = 0.2
+"""How long a candidate is measured; runs that take longer are measured once."""
+_LONG_SECONDS = 0.1
+"""Rows that take longer gain nothing from batches on a CPU, so they are measured one by one."""
 _ROWS = 4
 
 
@@ -33,81 +53,159 @@ class Choice(NamedTuple):
     """A backend, and the precision that it is told."""
 
     backend: str
-    precision: Precision
+    asked: Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How a backend did with a graph.
+
+    Attributes:
+        backend: its name.
+        asked: the precision that it was told.
+        precision: the arithmetic that it really ran in; empty if it could not be opened.
+        rows_per_second: with all of its slots busy; 0 if it was not measured.
+        problem: why it is out; empty if it is not.
+    """
+
+    backend: str
+    asked: Precision
+    precision: str = ""
+    rows_per_second: float = 0.0
+    problem: str = ""
 
     def __str__(self) -> str:
         """Write it for the log."""
-        return self.backend if self.precision == "parity" else f"{self.backend} ({self.precision})"
+        return f"{self.backend} {self.precision or self.asked} {self.problem or f'{self.rows_per_second:.3g} rows/s'}"
+
+
+class Opened(NamedTuple):
+    """A graph that is open and gives the stored outputs, and the trials that led to its backend, if there were any."""
+
+    backend: Backend
+    trials: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GraphFiles:
+    """A graph of a model directory.
+
+    Attributes:
+        name: for the log, such as ``avatars.synthesis``.
+        graph: such as ``synthesis``.
+        directory: of the model.
+        manifest: of the directory.
+        vectors: the stored inputs and outputs of all graphs.
+    """
+
+    name: str
+    graph: str
+    directory: Path
+    manifest: Manifest
+    vectors: Arrays
 
 
 class Chooser:
-    """Finds the fastest backend for a graph, among those that are installed and give the stored outputs.
+    """Opens graphs with the backend that was named, or with the fastest of those that give the stored outputs.
 
     Args:
+        backend: its name, or ``auto``.
         options: the settings that concern backends.
         memory: file that remembers choices by machine, graph, settings and versions; None to forget.
     """
 
-    def __init__(self, options: BackendOptions, memory: Path | None) -> None:
-        self._options, self._memory = options, memory
+    def __init__(self, backend: str, options: BackendOptions, memory: Path | None) -> None:
+        self._backend, self._options, self._memory = backend, options, memory
         self._versions = {name: version for name, packages in _PACKAGES.items() if (version := _version(packages))}
 
-    def choose(self, name: str, path: Path, digest: str, vectors: Arrays) -> Choice:
-        """Find the fastest backend.
-
-        Args:
-            name: for the log, such as ``avatars.synthesis``.
-            path: the graph's ONNX file.
-            digest: of that file.
-            vectors: the stored inputs and outputs.
+    def open(self, source: GraphFiles) -> Opened:
+        """Open a graph and compare it with the stored outputs.
 
         Raises:
-            BackendUnavailableError: none can run the graph.
+            BackendUnavailableError: the named backend, or every one, cannot run the graph here.
+            ManifestError: the named backend does not give the stored outputs.
         """
-        candidates = self._candidates(path)
+        candidates = self._candidates(source)
         if len(candidates) == 1:
-            return candidates[0]
-        key = self._key(digest)
-        known = _recall(self._memory).get(key)
-        for candidate in candidates:
-            if str(candidate) == known:
-                log.info("%s: %s, as measured before", name, known)
-                return candidate
-        speeds: dict[Choice, float] = {}
+            return Opened(self._open(candidates[0], source))
+        key = self._key(source)
+        trials = _recall(self._memory, key)
+        if best := fastest(trials):
+            try:
+                backend = self._open(Choice(best.backend, best.asked), source)
+            except Exception as err:  # noqa: BLE001 - whatever it is, the others are there
+                log.warning("%s: %s was the fastest here and fails now: %s", source.name, best, err)
+            else:
+                log.info("%s: %s, as measured before", source.name, best)
+                return Opened(backend, trials)
+        opened = self._compare(candidates, source)
+        _remember(self._memory, key, opened.trials)
+        return opened
+
+    def _candidates(self, source: GraphFiles) -> list[Choice]:
+        asked = self._options.precision
+        if graph_kind(source.graph) == "mapping" and self._backend in (AUTO, "ncnn"):
+            return [Choice("onnxruntime", asked)]  # a mapping network takes no time, and has no file for ncnn
+        if self._backend != AUTO:
+            return [Choice(self._backend, asked)]
+        names = ON_CPU if self._options.device == "cpu" else ON_GPU
+        found = [name for name in names if name in self._versions and self._file(Choice(name, asked), source)]
+        choices = [Choice(name, asked) for name in found]
+        if asked == "fast" and self._options.device == "cpu":  # where bf16 is too far off, float32 may still be best
+            choices = [Choice(name, "parity") for name in found] + [
+                Choice(name, asked) for name in found if name == _BF16
+            ]
+        return choices
+
+    def _compare(self, candidates: list[Choice], source: GraphFiles) -> Opened:
+        """Try one after the other and keep the fastest open; the others free their memory at once."""
+        best: Backend | None = None
+        best_speed, trials = 0.0, list[Trial]()
         for candidate in candidates:
             try:
-                speeds[candidate] = self._measure(candidate, name, path, vectors)
-            except (BackendUnavailableError, ManifestError) as err:
-                log.warning("%s: %s is out: %s", name, candidate, err)
-        if not speeds:
-            raise BackendUnavailableError(f"no backend can run {name}; the log says why")
-        best = max(speeds, key=lambda candidate: speeds[candidate])
-        measured = ", ".join(f"{candidate} {speed:.3g} rows/s" for candidate, speed in speeds.items())
-        log.info("%s: %s is the fastest here: %s", name, best, measured)
-        _remember(self._memory, key, str(best))
-        return best
+                backend = self._open(candidate, source)
+            except Exception as err:  # noqa: BLE001 - the errors of runtimes have no class in common
+                log.warning("%s: %s (%s) is out: %s", source.name, *candidate, err)
+                trials.append(Trial(*candidate, problem=str(err)))
+                continue
+            speed = _speed(backend, source)
+            trials.append(Trial(*candidate, precision=backend.precision, rows_per_second=speed))
+            worse = backend
+            if speed > best_speed:
+                best, best_speed, worse = backend, speed, best
+            if worse:
+                worse.close()
+        if best is None:
+            raise BackendUnavailableError(f"no backend can run {source.name}: {'; '.join(map(str, trials))}")
+        log.info("%s: %s is the fastest here: %s", source.name, best.name, "; ".join(map(str, trials)))
+        return Opened(best, tuple(trials))
 
-    def _candidates(self, path: Path) -> list[Choice]:
-        if self._options.device != "cpu" or graph_kind(path.stem) == "mapping":  # the mapping network takes no time
-            return [Choice("onnxruntime", "parity")]
-        found = [Choice(backend, "parity") for backend in self._versions]
-        if self._options.precision == "fast":
-            found += [Choice(backend, "fast") for backend in self._versions if backend in _FAST]
-        return found
-
-    def _measure(self, candidate: Choice, name: str, path: Path, vectors: Arrays) -> float:
-        """Rows a second with all slots busy."""
-        backend = open_backend(candidate.backend, path, replace(self._options, precision=candidate.precision))
+    def _open(self, choice: Choice, source: GraphFiles) -> Backend:
+        file = self._file(choice, source)
+        if file is None:
+            raise BackendUnavailableError(
+                f"{source.directory} has no {source.graph} for {choice.backend}: export the model with more --formats"
+            )
+        options = replace(self._options, precision=choice.asked)
+        source.manifest.verify_files(source.directory, {file, file.replace(".param", ".bin")})
+        backend = open_backend(choice.backend, source.directory / file, options)
         try:
-            check(name, path.stem, backend, vectors)
-            rows = repeat_rows(vectors, path.stem, _ROWS)
-            with ThreadPoolExecutor(backend.slots) as pool:
-                return sum(pool.map(lambda _: _speed(backend, rows, path.stem), range(backend.slots)))
-        finally:
+            check(source.name, source.graph, backend, source.vectors)
+        except BaseException:
             backend.close()
+            raise
+        return backend
 
-    def _key(self, digest: str) -> str:
-        known = [processor(), asdict(self._options), digest, self._versions]
+    def _file(self, choice: Choice, source: GraphFiles) -> str | None:
+        return graph_file(
+            choice.backend, source.graph, replace(self._options, precision=choice.asked), source.manifest.files
+        )
+
+    def _key(self, source: GraphFiles) -> str:
+        digests = {
+            name: file.sha256 for name, file in source.manifest.files.items() if name.startswith(f"{source.graph}.")
+        }
+        known = [processor(), asdict(self._options), digests, self._versions]
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
@@ -116,14 +214,30 @@ def default_memory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "stylewire" / "backends.json"
 
 
-def _speed(backend: Backend, rows: Arrays, graph: str) -> float:
-    outputs, done = OUTPUTS[graph_kind(graph)][:1], 0
-    backend.run(rows, outputs)  # the first run allocates
+def fastest(trials: Iterable[Trial]) -> Trial | None:
+    """Find the trial that was chosen."""
+    return max((trial for trial in trials if not trial.problem), key=lambda trial: trial.rows_per_second, default=None)
+
+
+def _speed(backend: Backend, source: GraphFiles) -> float:
+    """Rows a second with all slots busy."""
+    outputs = OUTPUTS[graph_kind(source.graph)][:1]
     started = time.monotonic()
-    while done == 0 or time.monotonic() - started < _SECONDS:
-        backend.run(rows, outputs)
-        done += _ROWS
-    return done / (time.monotonic() - started)
+    backend.run(repeat_rows(source.vectors, source.graph, 1), outputs)
+    row_count = 1 if time.monotonic() - started > _LONG_SECONDS else _ROWS
+    rows = repeat_rows(source.vectors, source.graph, row_count)
+
+    def run(_: int) -> float:
+        done, started = 0, time.monotonic()
+        while done == 0 or time.monotonic() - started < _SECONDS:
+            backend.run(rows, outputs)
+            done += row_count
+        return done / (time.monotonic() - started)
+
+    with ThreadPoolExecutor(backend.slots) as pool:
+        if row_count > 1:  # the first run of a size allocates
+            list(pool.map(lambda _: backend.run(rows, outputs), range(backend.slots)))
+        return sum(pool.map(run, range(backend.slots)))
 
 
 def _version(packages: tuple[str, ...]) -> str | None:
@@ -135,7 +249,14 @@ def _version(packages: tuple[str, ...]) -> str | None:
     return None
 
 
-def _recall(memory: Path | None) -> dict[str, str]:
+def _recall(memory: Path | None, key: str) -> tuple[Trial, ...]:
+    try:
+        return tuple(Trial(**trial) for trial in _read(memory)[key])
+    except (KeyError, TypeError):  # not measured yet, or another version's
+        return ()
+
+
+def _read(memory: Path | None) -> dict[str, Any]:
     try:
         known = json.loads(memory.read_text(encoding="utf-8")) if memory else {}
     except (OSError, ValueError):  # not there yet, or damaged: measured again
@@ -143,13 +264,13 @@ def _recall(memory: Path | None) -> dict[str, str]:
     return known if isinstance(known, dict) else {}
 
 
-def _remember(memory: Path | None, key: str, backend: str) -> None:
+def _remember(memory: Path | None, key: str, trials: tuple[Trial, ...]) -> None:
     if memory is None:
         return
     try:
         memory.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=memory.parent, delete=False) as file:
-            json.dump({**_recall(memory), key: backend}, file)
+            json.dump({**_read(memory), key: [asdict(trial) for trial in trials]}, file)
         Path(file.name).replace(memory)  # at once: several servers may start together
     except OSError as err:  # a file system that cannot be written to, as in many containers
         log.info("the choice of a backend is not remembered: %s", err)

@@ -86,6 +86,8 @@ class Metrics:
         self.refused = counter("stylewire_refused_total", "Requests that got no rows, by reason.", (*_GRAPH, "reason"))
         self.model = gauge("stylewire_model_info", "Models that are ready.",
                            ("model", "digest", "backend", "device", "precision"))
+        self.graph = gauge("stylewire_graph_info", "What runs a graph.", (*_GRAPH, "backend", "device", "precision"))
+        self.resident = gauge("stylewire_model_resident_bytes", "Memory that loading a model took.", ("model",))
         # fmt: on
 
     def method(self, method: Method) -> "MethodMetrics":

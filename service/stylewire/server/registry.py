@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TypeAlias
@@ -13,17 +12,17 @@ import numpy as np
 
 from stylewire.errors import ModelNotFoundError, ModelNotReadyError, UnsupportedError
 from stylewire.latents import Array
-from stylewire.manifest import EncoderInfo, Manifest, ManifestError
+from stylewire.manifest import CHECK_FILE, W_MEAN_FILE, EncoderInfo, Manifest, ManifestError
 from stylewire.server import inline
-from stylewire.server.backends import AUTO, Backend, BackendOptions, graph_kind, graph_suffix, open_backend
+from stylewire.server.backends import BackendOptions, graph_kind, graph_suffix
 from stylewire.server.batcher import Batcher
-from stylewire.server.choice import Choice, Chooser, default_memory
+from stylewire.server.choice import Chooser, GraphFiles, Opened, default_memory
 from stylewire.server.inline import Inline
-from stylewire.server.machine import free_bytes
+from stylewire.server.machine import free_bytes, resident_bytes
 from stylewire.server.metrics import GraphMetrics, Metrics
 from stylewire.server.scheduler import BatchLimits
 from stylewire.server.settings import Settings
-from stylewire.server.warmup import SizeLimits, WarmUp, check, read_vectors, warm_up
+from stylewire.server.warmup import SizeLimits, WarmUp, read_vectors, warm_up
 
 Runner: TypeAlias = Batcher | Inline
 """What runs a graph."""
@@ -48,6 +47,7 @@ class Model:
         backend: what really runs its graphs; known once it is loaded.
         device: where they really run.
         precision: the arithmetic they really run in.
+        resident_bytes: memory that the process has since the model is loaded and warm, and had not before.
     """
 
     def __init__(self, directory: Path, settings: Settings, metrics: Metrics) -> None:
@@ -65,8 +65,9 @@ class Model:
             instances=settings.instances,
             precision=settings.precision,
         )
-        self._chooser = Chooser(self._options, default_memory())
-        self._backends: dict[str, Backend] = {}
+        self._chooser = Chooser(settings.backend, self._options, default_memory())
+        self.resident_bytes = 0
+        self._opened: dict[str, Opened] = {}
         self._runners: dict[str, Runner] = {}
         self._w_mean: Array | None = None
         if not self.graphs:
@@ -140,6 +141,10 @@ class Model:
         """Name the graphs with a batch that has been running for longer than that."""
         return [graph for graph, runner in self._runners.items() if runner.check_hang(hang_seconds)]
 
+    def runtimes(self) -> dict[str, Opened]:
+        """Say what runs each graph that is loaded, and what else was tried."""
+        return dict(self._opened)
+
     async def load(self) -> None:
         """Verify the files, open the graphs, compare them with the stored vectors, run every batch size once.
 
@@ -147,48 +152,48 @@ class Model:
             ManifestError: a file differs from the manifest, or a graph does not give the stored outputs.
             BackendUnavailableError: the backend or the device cannot be used here.
         """
-        started = time.monotonic()
+        started, before = time.monotonic(), resident_bytes()
         learned = await asyncio.to_thread(self._open)
         for graph, warm in learned.items():
             self._runners[graph] = self._runner(graph, warm)
-        backend = self._backends[self.picture_graph]
+        backend = self._opened[self.picture_graph].backend
         self.backend, self.device, self.precision = backend.name, backend.device, backend.precision
         self._metrics.model.labels(self.name, self.digest, self.backend, self.device, self.precision).set(1)
+        self.resident_bytes = max(0, resident_bytes() - before)
+        self._metrics.resident.labels(self.name).set(self.resident_bytes)
         self.state = State.READY
-        log.info("model %s ready in %.2f s: %s", self.name, time.monotonic() - started, ", ".join(self.graphs))
+        seconds, megabytes = time.monotonic() - started, self.resident_bytes / 1e6
+        log.info("model %s ready in %.2f s, %.0f MB: %s", self.name, seconds, megabytes, ", ".join(self.graphs))
 
     async def close(self) -> None:
         """Finish what waits and free the graphs."""
         self.state = State.CLOSED
         for runner in self._runners.values():
             await runner.close()
-        for backend in self._backends.values():
-            backend.close()
+        for opened in self._opened.values():
+            opened.backend.close()
 
     def _open(self) -> dict[str, WarmUp]:
-        self.manifest.verify_files(self._directory)
+        self.manifest.verify_files(self._directory, {CHECK_FILE, W_MEAN_FILE})  # graphs follow when they are opened
         settings = self._settings
         byte_count = settings.max_batch_bytes or free_bytes() // 2
         limits = SizeLimits(settings.max_batch_size, settings.max_batch_seconds, byte_count)
-        vectors = read_vectors(self._directory / "check.npz")
+        vectors = read_vectors(self._directory / CHECK_FILE)
         learned = {}
         for graph in self.graphs:
-            name, file = f"{self.name}.{graph}", graph + graph_suffix(settings.backend)
-            path = self._directory / file
-            chosen = Choice(settings.backend, settings.precision)
-            if chosen.backend == AUTO:
-                chosen = self._chooser.choose(name, path, self.manifest.files[file].sha256, vectors)
-            options = replace(self._options, precision=chosen.precision)
-            self._backends[graph] = backend = open_backend(chosen.backend, path, options)
-            check(name, graph, backend, vectors)
+            name = f"{self.name}.{graph}"
+            source = GraphFiles(name, graph, self._directory, self.manifest, vectors)
+            self._opened[graph] = self._chooser.open(source)
+            backend = self._opened[graph].backend
+            self._metrics.graph.labels(self.name, graph, backend.name, backend.device, backend.precision).set(1)
             learned[graph] = warm_up(name, graph, backend, vectors, limits)
-        mean = self._directory / "w_mean.npy"
+        mean = self._directory / W_MEAN_FILE
         self._w_mean = np.load(mean, allow_pickle=False) if mean.exists() else None
         return learned
 
     def _runner(self, graph: str, warm: WarmUp) -> Runner:
         """Make what runs a graph: on the event loop if it is tiny, else in threads."""
-        name, backend = f"{self.name}.{graph}", self._backends[graph]
+        name, backend = f"{self.name}.{graph}", self._opened[graph].backend
         observer = GraphMetrics(self._metrics, self.name, graph)
         longest = max(seconds for _, seconds in warm.runs)
         if graph_kind(graph) == "mapping" and backend.device == "cpu" and longest < inline.MAX_SECONDS:

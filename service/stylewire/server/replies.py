@@ -1,9 +1,11 @@
 """Answers -> messages. They are filled in place: protobuf copies a message that is put into another one."""
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from stylewire import pb
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
+from stylewire.server.choice import fastest
 from stylewire.server.registry import Model, State
 from stylewire.tensors import fill_tensor
 
@@ -90,7 +92,26 @@ def model(found: Model, *, default: bool) -> pb.Model:
         license=manifest.license,
         attribution=manifest.attribution,
         label_names=manifest.label_names,
+        runtimes=_runtimes(found),
+        resident_bytes=found.resident_bytes,
     )
+
+
+def _runtimes(found: Model) -> Iterator[pb.Model.Runtime]:
+    """What runs each graph, and how the others did that were compared."""
+    for graph, (backend, trials) in found.runtimes().items():
+        chosen = fastest(trials)
+        if chosen is None:
+            yield pb.Model.Runtime(graph=graph, backend=backend.name, precision=backend.precision, chosen=True)
+        for trial in trials:
+            yield pb.Model.Runtime(
+                graph=graph,
+                backend=trial.backend,
+                precision=trial.precision,
+                chosen=trial is chosen,
+                rows_per_second=trial.rows_per_second,
+                problem=trial.problem,
+            )
 
 
 def _capabilities(found: Model) -> list[pb.Capability.ValueType]:

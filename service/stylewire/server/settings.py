@@ -50,12 +50,12 @@ class Settings(BaseSettings):
     port: Port = Field(8500, description="Port of gRPC; 0 takes a free one.")
     metrics_port: Port = Field(8501, description="Port of /metrics; 0 takes a free one.")
 
-    backend: Literal["auto", "onnxruntime", "openvino", "torchscript"] = Field(
+    backend: Literal["auto", "ncnn", "onnxruntime", "openvino", "tensorrt", "torchscript"] = Field(
         "auto", description="What runs the graphs; auto measures the installed ones and takes the fastest."
     )
     precision: Precision = Field(
         "parity",
-        description="parity: float32, as the original. fast: also bf16, as long as the self-check has 50 dB.",
+        description="parity: float32, as the original. fast: bf16 on CPUs, fp16 on GPUs, if the self-check has 50 dB.",
     )
     device: str = Field("cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N.")
     threads: int = Field(

@@ -237,6 +237,43 @@ class Model(google.protobuf.message.Message):
         _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["input_channels", b"input_channels", "input_height_px", b"input_height_px", "input_kind", b"input_kind", "input_width_px", b"input_width_px", "name", b"name", "reduction", b"reduction", "task", b"task"]
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
+    @typing.final
+    class Runtime(google.protobuf.message.Message):
+        """A graph in a backend."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        GRAPH_FIELD_NUMBER: builtins.int
+        BACKEND_FIELD_NUMBER: builtins.int
+        PRECISION_FIELD_NUMBER: builtins.int
+        CHOSEN_FIELD_NUMBER: builtins.int
+        ROWS_PER_SECOND_FIELD_NUMBER: builtins.int
+        PROBLEM_FIELD_NUMBER: builtins.int
+        graph: builtins.str
+        """The graph, such as `synthesis`."""
+        backend: builtins.str
+        """The backend, such as `onnxruntime`."""
+        precision: builtins.str
+        """The arithmetic that it ran in; empty if it did not run."""
+        chosen: builtins.bool
+        """Whether it runs the graph."""
+        rows_per_second: builtins.float
+        """How fast it was on the server's machine when backends were compared; 0 if they were not."""
+        problem: builtins.str
+        """Why it cannot run the graph; empty if it can."""
+        def __init__(
+            self,
+            *,
+            graph: builtins.str = ...,
+            backend: builtins.str = ...,
+            precision: builtins.str = ...,
+            chosen: builtins.bool = ...,
+            rows_per_second: builtins.float = ...,
+            problem: builtins.str = ...,
+        ) -> None: ...
+        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["backend", b"backend", "chosen", b"chosen", "graph", b"graph", "precision", b"precision", "problem", b"problem", "rows_per_second", b"rows_per_second"]
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
     NAME_FIELD_NUMBER: builtins.int
     STATE_FIELD_NUMBER: builtins.int
     STATE_REASON_FIELD_NUMBER: builtins.int
@@ -259,6 +296,8 @@ class Model(google.protobuf.message.Message):
     LICENSE_FIELD_NUMBER: builtins.int
     ATTRIBUTION_FIELD_NUMBER: builtins.int
     LABEL_NAMES_FIELD_NUMBER: builtins.int
+    RUNTIMES_FIELD_NUMBER: builtins.int
+    RESIDENT_BYTES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name, the `model` of requests."""
     state: Global___Model.State.ValueType
@@ -295,6 +334,8 @@ class Model(google.protobuf.message.Message):
     """The licence of its weights."""
     attribution: builtins.str
     """Whom to credit."""
+    resident_bytes: builtins.int
+    """Memory that loading it took; 0 where that is not known."""
     @property
     def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
         """What it can be asked for."""
@@ -310,6 +351,10 @@ class Model(google.protobuf.message.Message):
     @property
     def label_names(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Names of the classes, by index; empty when nobody named them."""
+
+    @property
+    def runtimes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___Model.Runtime]:
+        """What runs its graphs, and what else was tried; one for each graph in each backend."""
 
     def __init__(
         self,
@@ -336,8 +381,10 @@ class Model(google.protobuf.message.Message):
         license: builtins.str = ...,
         attribution: builtins.str = ...,
         label_names: collections.abc.Iterable[builtins.str] | None = ...,
+        runtimes: collections.abc.Iterable[Global___Model.Runtime] | None = ...,
+        resident_bytes: builtins.int = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["architecture", b"architecture", "attribution", b"attribution", "backend", b"backend", "capabilities", b"capabilities", "default_model", b"default_model", "device", b"device", "digest", b"digest", "encoders", b"encoders", "image_channels", b"image_channels", "label_dim", b"label_dim", "label_names", b"label_names", "latent_space", b"latent_space", "layer_count", b"layer_count", "layers", b"layers", "license", b"license", "name", b"name", "precision", b"precision", "resolution_px", b"resolution_px", "state", b"state", "state_reason", b"state_reason", "w_dim", b"w_dim", "z_dim", b"z_dim"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["architecture", b"architecture", "attribution", b"attribution", "backend", b"backend", "capabilities", b"capabilities", "default_model", b"default_model", "device", b"device", "digest", b"digest", "encoders", b"encoders", "image_channels", b"image_channels", "label_dim", b"label_dim", "label_names", b"label_names", "latent_space", b"latent_space", "layer_count", b"layer_count", "layers", b"layers", "license", b"license", "name", b"name", "precision", b"precision", "resident_bytes", b"resident_bytes", "resolution_px", b"resolution_px", "runtimes", b"runtimes", "state", b"state", "state_reason", b"state_reason", "w_dim", b"w_dim", "z_dim", b"z_dim"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model

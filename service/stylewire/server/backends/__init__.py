@@ -1,7 +1,7 @@
 """What runs a graph. A backend is one file with one class; adding one means adding a row to ``_BACKENDS``."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias, cast
@@ -16,6 +16,13 @@ Arrays: TypeAlias = Mapping[str, NDArray[np.float32] | NDArray[np.uint8]]
 
 Precision: TypeAlias = Literal["parity", "fast"]
 
+INPUTS = {
+    "mapping": ("z", "label"),
+    "synthesis": ("w_plus", "noise_strength", "noise"),
+    "encoder": ("image",),
+    "generator": ("z", "label"),
+}
+"""Graph kind -> its inputs, in the order in which a traced module takes them; the last ones may be absent."""
 OUTPUTS = {
     "mapping": ("w",),
     "synthesis": ("pixels", "image"),
@@ -73,6 +80,8 @@ class BackendOptions:
 _BACKENDS = {
     "onnxruntime": ("stylewire.server.backends.ort", "OrtBackend", ".onnx", "cpu' or 'gpu"),
     "openvino": ("stylewire.server.backends.openvino", "OpenVinoBackend", ".onnx", "openvino"),
+    "ncnn": ("stylewire.server.backends.ncnn", "NcnnBackend", ".ncnn.param", "ncnn"),
+    "tensorrt": ("stylewire.server.backends.ort", "TensorRtBackend", ".onnx", "gpu"),
     "torchscript": ("stylewire.server.backends.torchscript", "TorchScriptBackend", ".pt", "torch"),
 }
 """Name -> module, class, suffix of its graph files, extra to install."""
@@ -96,9 +105,26 @@ def most_instances(path: Path, options: BackendOptions) -> int:
     return _MOST_INSTANCES
 
 
-def graph_suffix(name: str) -> str:
-    """Suffix of the graph files that a backend runs; those to choose among all run ONNX."""
-    return ".onnx" if name == AUTO else _BACKENDS[name][2]
+def graph_suffix(backend: str) -> str:
+    """Suffix of the files that tell which graphs a model has for a backend: ONNX but for TorchScript."""
+    return ".pt" if backend == "torchscript" else ".onnx"
+
+
+def graph_file(backend: str, graph: str, options: BackendOptions, files: Collection[str]) -> str | None:
+    """Name the file that a backend runs, among those of a model directory; None if there is none for it.
+
+    On a GPU, fast means the file in half precision; CPUs compute in float32 or bf16 with the file in float32.
+    """
+    suffix = _BACKENDS[backend][2]
+    half, plain = f"{graph}.fp16{suffix}", f"{graph}{suffix}"
+    if options.precision == "fast" and options.device != "cpu" and half in files:
+        return half
+    return plain if plain in files else None
+
+
+def graph_name(path: Path) -> str:
+    """``synthesis.fp16.onnx`` -> ``synthesis``."""
+    return path.name.partition(".")[0]
 
 
 def graph_kind(graph: str) -> str:
@@ -119,5 +145,5 @@ def open_backend(name: str, path: Path, options: BackendOptions) -> Backend:
         raise BackendUnavailableError(
             f"backend {name!r} needs a package that is not installed ({err.name}): pip install 'stylewire[{extra}]'"
         ) from err
-    outputs = OUTPUTS[graph_kind(path.stem)]
+    outputs = OUTPUTS[graph_kind(graph_name(path))]
     return cast("Backend", getattr(module, class_name)(path, outputs, options))
