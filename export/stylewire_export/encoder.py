@@ -154,14 +154,12 @@ class PyramidEncoder(Backbone):
         coarse, middle, fine = config.head_depths
         depths = [coarse if k < COARSE_COUNT else middle if k < MIDDLE_END else fine for k in range(config.layer_count)]
         self.styles = nn.ModuleList(MapToStyle(top, config.w_dim, depth) for depth in depths)
-        height, width = config.input_size_px
-        self.middle_size, self.fine_size = (height // 8, width // 8), (height // 4, width // 4)
 
     def forward(self, image: Tensor) -> Tensor:
         """Map float32[N, C, H, W] to offsets float32[N, L, D]; the mean code is added outside."""
         fine, middle, coarse = self.features(image)
-        middle = _enlarge(coarse, self.middle_size) + self.latlayer1(middle)
-        fine = _enlarge(middle, self.fine_size) + self.latlayer2(fine)
+        middle = _double(coarse) + self.latlayer1(middle)
+        fine = _double(middle) + self.latlayer2(fine)
         maps = [coarse] * COARSE_COUNT + [middle] * (MIDDLE_END - COARSE_COUNT)
         maps += [fine] * (self.config.layer_count - MIDDLE_END)
         rows = [head(x) for head, x in zip(self.styles, maps, strict=True)]
@@ -232,8 +230,9 @@ def _window_means(side: int) -> Tensor:
     return matrix
 
 
-def _enlarge(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return functional.interpolate(x, size=size, mode="bilinear", align_corners=True)
+def _double(x: Tensor) -> Tensor:
+    # By a factor, not to a size: onnxruntime computes sizes on the CPU, and could not capture a CUDA graph.
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
 
 
 Encoder = PyramidEncoder | MeanEncoder | PooledEncoder

@@ -1,6 +1,7 @@
 """What runs a graph. A backend is one file with one class; adding one means adding a row to ``_BACKENDS``."""
 
 import importlib
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire.errors import BackendUnavailableError
+
+# onnxruntime reports its use to its maker, and keeps an id of the machine in the home folder, unless this is set before
+# it is imported. A server must not.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 Arrays: TypeAlias = Mapping[str, NDArray[np.float32] | NDArray[np.uint8]]
 """Name of an input or output -> array with a leading batch axis N."""
