@@ -64,7 +64,7 @@ bench-serving: $(VENV)/.develop ## efficiency, latency, overload, fairness; need
 	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
 	PYTHONPATH=bench python -m serving $(BENCH)
 
-bench-models: $(VENV)/.develop ## each backend on each network, over the published form in PyTorch (BENCH="--sizes 1024")
+bench-models: $(VENV)/.develop ## each backend on each network, over the published form in PyTorch (BENCH="--networks 1024")
 	PYTHONPATH=bench python -m models $(BENCH)
 
 bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each installed first (BENCH="--peers mosec")

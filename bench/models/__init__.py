@@ -1,1 +1,1 @@
-"""How fast each backend runs each network, and how close it stays."""
+"""How fast each backend runs each network, how close it stays, and what it takes: ``make bench-models``."""

@@ -1,117 +1,127 @@
-"""Each backend on each network, in turns: ``make bench-models``."""
+"""Each backend on each network, in turns, over the published form: ``make bench-models``."""
 
 import argparse
 import json
-import os
-import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from serving.__main__ import processor
-from serving.models import seeded, seeded_generator
+from serving.models import BUILT
 
-from models.official import Official
-from stylewire.manifest import Manifest
-from stylewire.server.backends import BackendOptions, Precision, open_backend
-from stylewire.server.machine import resident_bytes
+from models.contestant import Contestant
+from models.machine import machine
+from models.memory import Footprint, choose_fitting, footprint
+from models.networks import DEFAULT_NETWORKS, NETWORKS, Network
+from models.official import count_macs
+from models.roster import AGAIN_NAME, OFFICIAL_NAME, contestants
+from models.rounds import contest
+from models.table import LEGEND, Row, Spread, make_rows, noise, print_rows
+from stylewire.errors import BackendUnavailableError
+from stylewire.server.machine import free_bytes, usable_cores
 
-BATCHES = (1, 4)
-COLUMNS = ("network", "backend", "precision", "batch", "ms/image", "over official", "PSNR dB", "max levels", "MB")
-
-
-@dataclass
-class Entry:
-    """A backend under test."""
-
-    name: str
-    backend: Any
-    megabytes: float
-    seconds: dict[int, list[float]]
+START_SECONDS, UNTIMED_START_SECONDS = 600, 60
+"""A contestant that takes longer to load and run its batches once is left out."""
 
 
-def _inputs(directory: Path, batch: int) -> dict[str, np.ndarray]:
-    manifest = Manifest.read(directory)
-    codes = np.random.RandomState(1).randn(batch, manifest.layer_count, manifest.w_dim)
-    one, zero = np.ones(batch, np.float32), np.zeros((batch, 1), np.float32)
-    return {"w_plus": codes.astype(np.float32) * 0.5, "noise_strength": one, "noise": zero}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one network gave.
 
+    Attributes:
+        absent: contestants that cannot run here, each with the reason.
+        noise: a backend over its second copy, by batch size.
+    """
 
-def measure(network: str, directory: Path, makers: dict[str, Callable[[], Any]], rounds: int) -> list[dict[str, Any]]:
-    """Open all, run them in turns, and compare each with the first."""
-    entries = []
-    for name, make in makers.items():
-        before = resident_bytes()
-        backend = make()
-        for batch in BATCHES:
-            backend.run(_inputs(directory, batch), ("pixels",))
-        entries.append(Entry(name, backend, (resident_bytes() - before) / 1e6, {batch: [] for batch in BATCHES}))
-    for _ in range(rounds):
-        for batch in BATCHES:
-            inputs = _inputs(directory, batch)
-            for entry in entries:
-                started = time.perf_counter()
-                entry.backend.run(inputs, ("pixels",))
-                entry.seconds[batch].append(time.perf_counter() - started)
-    reference = entries[0].backend.run(_inputs(directory, 4), ("pixels",))["pixels"].astype(float)
-    rows = []
-    for entry in entries:
-        difference = entry.backend.run(_inputs(directory, 4), ("pixels",))["pixels"].astype(float) - reference
-        error = float(np.mean(difference**2))
-        for batch in BATCHES:
-            ratios = [base / own for base, own in zip(entries[0].seconds[batch], entry.seconds[batch], strict=True)]
-            rows.append(
-                {
-                    "network": network,
-                    "backend": entry.name,
-                    "precision": entry.backend.precision,
-                    "batch": batch,
-                    "ms/image": statistics.median(entry.seconds[batch]) / batch * 1e3,
-                    "over official": statistics.median(ratios),
-                    "PSNR dB": 10 * np.log10(255**2 / error) if error else float("inf"),
-                    "max levels": float(np.abs(difference).max()),
-                    "MB": entry.megabytes,
-                }
-            )
-        entry.backend.close()
-    return rows
+    network: str
+    gmacs: float
+    rows: list[Row]
+    absent: list[str]
+    noise: dict[int, Spread | None]
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables; write them as JSON."""
+    options = _read_options()
+    found = machine(options.threads)
+    print(f"{found}\n{options.rounds} interleaved rounds\n{LEGEND}", flush=True)
+    reports = []
+    for name in options.networks:
+        started, network = time.monotonic(), NETWORKS[name]()
+        batches = options.batches or network.batches
+        report = _measure(network, batches, options, found.peak_gflops)
+        _print(report, time.monotonic() - started)
+        reports.append(report)
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    written = {"machine": asdict(found), "rounds": options.rounds, "networks": [asdict(each) for each in reports]}
+    options.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    print(f"\nwritten to {options.json}")
+
+
+def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="models", description=__doc__)
-    parser.add_argument("--sizes", default="64,256", help="of the synthesis networks, in px, with commas; also 1024")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    print(f"{processor()}; {options.threads} threads; {options.rounds} interleaved rounds, medians\n")
-    made = []
-    for size in map(int, options.sizes.split(",")):
-        directory, synthesis = seeded(size), seeded_generator(size).synthesis
+    told = f"of {', '.join(NETWORKS)}; by default {','.join(DEFAULT_NETWORKS)}"
+    parser.add_argument("--networks", type=_networks, default=DEFAULT_NETWORKS, help=told)
+    parser.add_argument("--batches", type=_batches, help="by default 1,4,8, and 1 for 1024 px and the encoder")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=usable_cores(), help="of every backend")
+    parser.add_argument("--json", type=Path, default=BUILT / "models.json")
+    return parser.parse_args()
 
-        def opener(backend: str, precision: Precision, directory: Path = directory) -> Callable[[], Any]:
-            told = BackendOptions(threads=options.threads, instances=1, precision=precision)
-            return lambda: open_backend(backend, directory / "synthesis.onnx", told)
 
-        makers: dict[str, Callable[[], Any]] = {
-            "official": partial(Official, synthesis, options.threads),
-            "onnxruntime": opener("onnxruntime", "parity"),
-            "openvino": opener("openvino", "parity"),
-            "openvino, fast": opener("openvino", "fast"),
-        }
-        rows = measure(f"{size} px", directory, makers, options.rounds)
-        made += rows
-        print("  ".join(f"{column:>13s}" for column in COLUMNS))
-        for row in rows:
-            cells = (f"{row[c]:.1f}" if isinstance(row[c], float) else str(row[c]) for c in COLUMNS)
-            print("  ".join(f"{cell:>13s}" for cell in cells), flush=True)
-    if options.json:
-        options.json.write_text(json.dumps({"machine": processor(), "rows": made}, indent=1), encoding="utf-8")
+def _networks(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if unknown := set(names) - set(NETWORKS):
+        raise argparse.ArgumentTypeError(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    return names
+
+
+def _batches(text: str) -> tuple[int, ...]:
+    return tuple(sorted(map(int, text.split(","))))  # memory grows with the size, so the smallest comes first
+
+
+def _measure(network: Network, batches: Sequence[int], options: argparse.Namespace, peak_gflops: float) -> Report:
+    footprints, absent = _footprints(network, batches, options.threads)
+    by_importance = sorted(footprints.items(), key=lambda item: item[0].name == AGAIN_NAME)
+    absent |= choose_fitting(dict(by_importance), free_bytes())
+    entrants = [each for each in footprints if each not in absent]
+    macs = count_macs(network.checkpoint, network.graph, network.inputs(1))
+    results = contest(entrants, network, batches, rounds=options.rounds, threads=options.threads)
+    return Report(
+        network=network.title,
+        gmacs=macs / 1e9,
+        rows=make_rows(network.title, results, footprints, macs, peak_gflops),
+        absent=[f"{each.label}: {reason}" for each, reason in absent.items()],
+        noise={batch: noise(results, batch) for batch in batches},
+    )
+
+
+def _footprints(
+    network: Network, batches: Sequence[int], threads: int
+) -> tuple[dict[Contestant, Footprint], dict[Contestant, str]]:
+    """Measure each contestant in a process of its own; give those that cannot run apart, with the reasons."""
+    found, absent = dict[Contestant, Footprint](), dict[Contestant, str]()
+    for each in contestants(network, batches):
+        sizes = [batch for batch in batches if each.takes(batch)]
+        inputs = {batch: network.inputs(batch) for batch in (sizes if each.timed else sizes[:1])}
+        limit = START_SECONDS if each.timed else UNTIMED_START_SECONDS
+        try:
+            found[each] = footprint(each, inputs, network.output, threads=threads, seconds=limit)
+        except BackendUnavailableError as err:
+            if each.name == OFFICIAL_NAME:
+                raise  # there would be nothing to compare with
+            absent[each] = str(err)
+    return found, absent
+
+
+def _print(report: Report, seconds: float) -> None:
+    print(f"\n{report.network}: {report.gmacs:.3g} GMAC an item ({seconds:.0f} s)")
+    print_rows(report.rows)
+    for batch, spread in report.noise.items():
+        if spread is not None:
+            print(f"noise at batch {batch}, onnxruntime over itself: {spread}")
+    for line in report.absent:
+        print(f"absent: {line}")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,25 @@
-"""The models that are served: the demo model, a seeded one of 256 px, and one that costs nothing."""
+"""The models that are measured: the demo model, seeded ones of several sizes, and one that costs nothing."""
 
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from stylewire.demo import MODELS
+from stylewire.manifest import Manifest, ManifestError
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints.config import GeneratorConfig
-from stylewire_export.generator import Generator
+from stylewire_export.encoder import Encoder, EncoderConfig, MapToStyle, ResidualUnit, make_encoder
+from stylewire_export.formats import DEFAULT_FORMATS, FORMATS
+from stylewire_export.generator import Generator, ToImage
 
 BUILT = Path(__file__).parents[2] / "build" / "bench"
+NARROW = ((4, 128), (8, 128), (16, 64), (32, 32), (64, 16))
+"""Channels of the demo model's blocks."""
 
 
 def demo() -> Path:
@@ -19,10 +27,67 @@ def demo() -> Path:
     return MODELS / "avatars"
 
 
+def seeded(resolution_px: int = 256) -> Path:
+    """``seeded_generator`` as a model directory."""
+    return _built(f"seeded{resolution_px}", lambda: seeded_generator(resolution_px))
+
+
+def seeded_narrow() -> Path:
+    """``narrow_generator`` as a model directory."""
+    return _built("seeded-narrow64", narrow_generator)
+
+
+def seeded_psp() -> Path:
+    """``full_encoder`` as a model directory, with a generator of 4 channels that takes its codes."""
+    thin = replace(_config(1024), channels=tuple((2**k, 4) for k in range(2, 11)))
+    return _built("seeded-psp", lambda: _seed(thin, 1024), full_encoder)
+
+
+def checkpoint_of(directory: Path, part: str = "generator") -> Path:
+    """The file that a seeded model's ``generator`` or ``encoder`` was exported from."""
+    return directory.with_name(f"{directory.name}.{part}.pt")
+
+
 def seeded_generator(resolution_px: int) -> Generator:
     """A generator of the size of NVIDIA's configurations (14.9 GMAC a picture at 256 px) with random weights."""
+    return _seed(_config(resolution_px), resolution_px)
+
+
+def narrow_generator() -> Generator:
+    """A generator of the demo model's size with random weights."""
+    widths = replace(_config(64), z_dim=128, w_dim=128, layer_dim=128, mapping_layer_count=4, channels=NARROW)
+    return _seed(widths, 64)
+
+
+def full_encoder() -> Encoder:
+    """The encoder of pSp in its published size (267 M parameters, 72.5 GMAC a photo) with random weights."""
+    torch.manual_seed(18)
+    encoder = make_encoder(
+        EncoderConfig(
+            encoder_type="GradualStyleEncoder",
+            input_channels=3,
+            input_size_px=(256, 256),
+            layer_count=18,
+            w_dim=512,
+            widths=(64, 64, 128, 256, 512),
+            unit_counts=(3, 4, 14, 3),
+            squeeze_widths=(4, 8, 16, 32),
+        )
+    ).eval()
+    # PyTorch's own start fades along the depth; these scales keep signals of trained size in all layers.
+    for module in encoder.modules():
+        if isinstance(module, ResidualUnit):
+            nn.init.constant_(module.get_parameter("res_layer.4.weight"), 0.3)
+        if isinstance(module, MapToStyle):
+            nn.init.normal_(module.linear.weight)
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight)
+    return encoder
+
+
+def _config(resolution_px: int) -> GeneratorConfig:
     base = 32768 if resolution_px > 512 else 16384  # as NVIDIA's published configurations have it
-    config = GeneratorConfig(
+    return GeneratorConfig(
         z_dim=512,
         w_dim=512,
         label_dim=0,
@@ -39,23 +104,47 @@ def seeded_generator(resolution_px: int) -> Generator:
         embed_dim=0,
         layer_dim=512,
     )
-    torch.manual_seed(resolution_px)
-    return Generator(config)
 
 
-def seeded(resolution_px: int = 256) -> Path:
-    """That generator as a model directory."""
-    directory = BUILT / f"seeded{resolution_px}"
-    if not (directory / "model.json").exists():
+def _seed(config: GeneratorConfig, seed: int) -> Generator:
+    """Draw weights; the pictures stay within their range, as those of trained networks do."""
+    torch.manual_seed(seed)
+    generator = Generator(config)
+    for module in generator.modules():
+        if isinstance(module, ToImage):
+            module.weight.data *= 0.4
+    return generator
+
+
+def _built(name: str, make: Callable[[], Generator], make_encoder: Callable[[], Encoder] | None = None) -> Path:
+    """Export a model, unless it is there with all formats that an export writes by default."""
+    directory = BUILT / name
+    if not _complete(directory, "synthesis" if make_encoder is None else "encoder"):
         BUILT.mkdir(parents=True, exist_ok=True)
-        checkpoint = BUILT / "seeded.pt"
-        torch.save({"g_ema": seeded_generator(resolution_px).state_dict()}, checkpoint)
-        export_model(ExportJob(generator=checkpoint, name=directory.name, out=BUILT))
-        checkpoint.unlink()
+        print(f"building {directory}; once, and it takes a while", file=sys.stderr, flush=True)
+        generator, encoders = checkpoint_of(directory), list[Path]()
+        torch.save({"g_ema": make().state_dict()}, generator)
+        if make_encoder is not None:
+            encoders.append(checkpoint_of(directory, "encoder"))
+            state = {f"encoder.{key}": tensor for key, tensor in make_encoder().state_dict().items()}
+            torch.save({"state_dict": state, "opts": {"encoder_type": "GradualStyleEncoder"}}, encoders[0])
+        job = ExportJob(generator=generator, encoders=tuple(encoders), name=name, out=BUILT, force=True)
+        for note in export_model(job).notes:
+            print(f"{name}: {note}", file=sys.stderr)
     return directory
 
 
-class _Nothing(torch.nn.Module):
+def _complete(directory: Path, graph: str) -> bool:
+    try:
+        files = Manifest.read(directory).files
+    except ManifestError:  # absent, or of an older version
+        return False
+    wanted = {f"{graph}{FORMATS[name].suffix}" for name in DEFAULT_FORMATS}
+    part = "generator" if graph == "synthesis" else graph
+    return wanted <= set(files) and checkpoint_of(directory, part).exists()
+
+
+class _Nothing(nn.Module):
     """z[N, 8] -> image[N, 3, 8, 8]: one product a pixel."""
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:

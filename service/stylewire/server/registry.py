@@ -29,6 +29,9 @@ Runner: TypeAlias = Batcher | Inline
 
 log = logging.getLogger(__name__)
 
+_LARGE_PX, _FEW_THREADS = 1024, 4
+"""A picture of 1024 px takes up to 2.2 GB while it is drawn."""
+
 
 class State(Enum):
     """Whether a model answers."""
@@ -62,7 +65,7 @@ class Model:
         self._options = BackendOptions(
             device=settings.device,
             threads=settings.threads,
-            instances=settings.instances,
+            instances=settings.instances or self._usual_instances(),
             precision=settings.precision,
         )
         self._chooser = Chooser(settings.backend, self._options, default_memory())
@@ -72,6 +75,11 @@ class Model:
         self._w_mean: Array | None = None
         if not self.graphs:
             raise ManifestError(f"{directory} has no graphs for the backend {settings.backend}; export with --formats")
+
+    def _usual_instances(self) -> int:
+        """Give 1 where a run takes gigabytes and the cores are few, so that a second one would gain next to nothing."""
+        large = self.manifest.resolution_px >= _LARGE_PX and self._settings.device == "cpu"
+        return 1 if large and self._settings.threads <= _FEW_THREADS else 0
 
     @property
     def name(self) -> str:

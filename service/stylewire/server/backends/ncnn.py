@@ -17,7 +17,7 @@ from stylewire.errors import BackendUnavailableError
 from stylewire.server.backends import INPUTS, Arrays, BackendOptions, graph_kind, graph_name
 
 # How long a thread of ncnn spins while it waits for the others; OpenMP reads it when ncnn is loaded, and not again. Its
-# 3 ms are 10 % faster on idle cores, and 8 times as slow where anything else wants to run, as requests do.
+# own 3 ms gain at most 10 % on idle cores, and cost two to seven times the time where anything else wants to run.
 _spin = os.environ.get("GOMP_SPINCOUNT")
 os.environ["GOMP_SPINCOUNT"] = _spin or "100"
 import ncnn  # noqa: E402 - after the line above

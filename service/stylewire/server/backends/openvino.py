@@ -11,12 +11,11 @@ import openvino as ov
 from openvino import properties
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.backends import Arrays, BackendOptions, graph_kind, most_instances
+from stylewire.server.backends import SMALL_BYTES, Arrays, BackendOptions, graph_kind, graph_name, most_instances
 
 _BUCKETS = (8, 4, 2, 1)
-"""Batch sizes that are compiled: OpenVINO is 1.5 times as slow where the size is open."""
-_SMALL_BYTES = 32 << 20
-"""A larger graph gains nothing from batches on a CPU, and each size that is compiled has weights of its own."""
+"""Batch sizes that are compiled: OpenVINO is 1.5 times as slow where the size is open. Only for small graphs: larger
+ones gain nothing from batches on a CPU, and each size that is compiled has weights of its own."""
 _PRECISIONS = {"fp32": ov.Type.f32, "bf16": ov.Type.bf16}
 _Shape: TypeAlias = tuple[tuple[int, ...], ...]
 """Of each input."""
@@ -37,13 +36,13 @@ class OpenVinoBackend:
             raise BackendUnavailableError(
                 f"openvino runs on the CPU here, not on {options.device!r}: choose --device cpu"
             )
-        kind = graph_kind(path.stem)
+        kind = graph_kind(graph_name(path))
         self._core, self._path = ov.Core(), path
         self._threads = 1 if kind == "mapping" else options.threads
         self.slots = min(most_instances(path, options), self._threads)
         self.wide = self.slots > 1
         self.precision = "bf16" if _wants_bf16(kind, options, self._core) else "fp32"
-        self._buckets = _BUCKETS if path.stat().st_size < _SMALL_BYTES else (1,)
+        self._buckets = _BUCKETS if path.stat().st_size < SMALL_BYTES else (1,)
         graph = self._core.read_model(path)
         self.input_names = tuple(node.get_any_name() for node in graph.inputs)
         found = [node.get_any_name() for node in graph.outputs]

@@ -1,0 +1,95 @@
+"""All contestants of a network in one process, in turns: shared machines drift, so only neighbors are compared."""
+
+import math
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+
+from models.contestant import Contestant, Runnable
+from models.networks import Network
+
+K = TypeVar("K", bound=Hashable)
+TURN_SECONDS = 0.05
+"""A turn has as many runs as fill this: one run of a small network is too short to time."""
+REST_SECONDS = 0.02
+"""Before a turn: the threads of some runtimes wait for more work in a loop, and would take a core from the next."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result:
+    """What one contestant showed at one batch size.
+
+    Attributes:
+        contestant: whose result it is.
+        batch: rows of a run.
+        output: of the network's first output, for the seeded inputs.
+        seconds: of one run, a value a round; empty for contestants that are not timed.
+    """
+
+    contestant: Contestant
+    batch: int
+    output: np.ndarray
+    seconds: Sequence[float]
+
+
+def contest(
+    contestants: Sequence[Contestant], network: Network, batches: Sequence[int], *, rounds: int, threads: int
+) -> list[Result]:
+    """Run the rounds of every batch size; graphs that take any size stay open.
+
+    Contestants that are not timed run once, at the first batch size, while nothing else is loaded.
+    """
+    once, timed = [each for each in contestants if not each.timed], [each for each in contestants if each.timed]
+    results = [_run_once(each, network, batches[0], threads) for each in once]
+    with ExitStack() as all_sizes:
+        anywhere = {each: _open(each, threads, all_sizes) for each in timed if not each.batch}
+        for batch in batches:
+            with ExitStack() as one_size:
+                opened = anywhere | {each: _open(each, threads, one_size) for each in timed if each.batch == batch}
+                in_order = {each: opened[each] for each in timed if each.takes(batch)}
+                results += _run_rounds(in_order, network, batch, rounds)
+    return sorted(results, key=lambda result: (result.batch, not result.contestant.timed))
+
+
+def take_turns(runs: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, list[float]]:
+    """Time all in every round; every other round is backward, so that nobody always follows the same neighbor.
+
+    Returns:
+        Seconds of one run, a value a round.
+    """
+    counts = {key: max(1, math.ceil(TURN_SECONDS / _time(run, 1))) for key, run in runs.items()}
+    seconds: dict[K, list[float]] = {key: [] for key in runs}
+    for number in range(rounds):
+        for key in list(runs) if number % 2 == 0 else reversed(list(runs)):
+            time.sleep(REST_SECONDS)
+            seconds[key].append(_time(runs[key], counts[key]))
+    return seconds
+
+
+def _open(contestant: Contestant, threads: int, stack: ExitStack) -> Runnable:
+    return stack.enter_context(closing(contestant.open(threads)))
+
+
+def _run_once(contestant: Contestant, network: Network, batch: int, threads: int) -> Result:
+    with ExitStack() as stack:
+        made = _open(contestant, threads, stack).run(network.inputs(batch), (network.output,))
+    return Result(contestant=contestant, batch=batch, output=made[network.output], seconds=())
+
+
+def _run_rounds(opened: Mapping[Contestant, Runnable], network: Network, batch: int, rounds: int) -> list[Result]:
+    inputs, output = network.inputs(batch), network.output
+    made = {each: backend.run(inputs, (output,))[output] for each, backend in opened.items()}
+    seconds = take_turns({each: partial(backend.run, inputs, (output,)) for each, backend in opened.items()}, rounds)
+    return [Result(contestant=each, batch=batch, output=array, seconds=seconds[each]) for each, array in made.items()]
+
+
+def _time(run: Callable[[], object], count: int) -> float:
+    started = time.perf_counter()
+    for _ in range(count):
+        run()
+    return (time.perf_counter() - started) / count
