@@ -224,9 +224,9 @@ def test_interrupt_ends_quietly(server):
     server.gate.clear()
     command = [sys.executable, "-m", "stylewire.cli", "models", "--address", server.address]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        assert server.arrived.wait(20)
+        assert server.arrived.wait(60)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
 
     assert (130, "") == (process.returncode, errors)
 

@@ -24,8 +24,8 @@ _Shape: TypeAlias = tuple[tuple[int, ...], ...]
 class OpenVinoBackend:
     """A graph in OpenVINO, compiled for each batch size in use.
 
-    A batch of any other size runs as several, the largest first. Rows of another shape than those of the warm-up, which
-    random noise has, are compiled when they first come.
+    A batch of any other size runs as several, the largest first. Noise is filled up to all maps of the network, so that
+    requests with and without drawn noise have one shape.
     """
 
     name = "openvino"
@@ -43,17 +43,19 @@ class OpenVinoBackend:
         self.wide = self.slots > 1
         self.precision = "bf16" if _wants_bf16(kind, options, self._core) else "fp32"
         self._buckets = _BUCKETS if path.stat().st_size < SMALL_BYTES else (1,)
-        graph = self._core.read_model(path)
+        self._read: ov.Model | None = self._core.read_model(path)
+        graph = self._read
         self.input_names = tuple(node.get_any_name() for node in graph.inputs)
         found = [node.get_any_name() for node in graph.outputs]
         if found != list(outputs):
             raise BackendUnavailableError(f"{path.name} has the outputs {found}, expected {list(outputs)}")
+        self._noise_size = _find_noise_size(graph)
         self._lock = threading.Lock()
         self._compiled: dict[tuple[_Shape, bool], _Compiled] = {}
 
     def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:
         """Run one batch; only the outputs asked for are copied."""
-        given = [inputs[name] for name in self.input_names]
+        given = [self._fill_noise(inputs[name]) if name == "noise" else inputs[name] for name in self.input_names]
         row_count, start, parts = len(given[0]), 0, list[list[np.ndarray]]()
         for size in self._buckets:
             while row_count - start >= size:
@@ -67,6 +69,15 @@ class OpenVinoBackend:
         """Free all that is compiled."""
         self._compiled.clear()
 
+    def _fill_noise(self, noise: np.ndarray) -> np.ndarray:
+        """Map [N, P'] to [N, P]: the network takes what is missing as 0."""
+        row_count, size = noise.shape
+        if size >= self._noise_size:
+            return noise
+        filled = np.zeros((row_count, self._noise_size), np.float32)  # pages that are never written cost nothing
+        filled[:, :size] = noise
+        return filled
+
     def _find(self, rows: list[np.ndarray], *, wide: bool) -> "_Compiled":
         shape = tuple(array.shape for array in rows)
         if (shape, wide) not in self._compiled:
@@ -76,7 +87,8 @@ class OpenVinoBackend:
         return self._compiled[shape, wide]
 
     def _compile(self, shape: _Shape, *, wide: bool) -> "_Compiled":
-        graph = self._core.read_model(self._path)
+        # The first one is there already; it is not kept for the others, since it holds all weights.
+        graph, self._read = self._read or self._core.read_model(self._path), None
         graph.reshape(dict(zip(self.input_names, map(list, shape), strict=True)))
         slots = 1 if wide else self.slots
         compiled = self._core.compile_model(
@@ -111,6 +123,16 @@ class _Compiled:
             return [request.get_tensor(name).data.copy() for name in outputs]
         finally:
             self._requests.put(request)
+
+
+def _find_noise_size(graph: ov.Model) -> int:
+    """Find P, the size that the graph pads its noise by; 0 if it takes none."""
+    for operation in graph.get_ops():
+        if operation.get_type_name() == "Pad":
+            sources = [value.get_source_output().get_node() for value in operation.inputs()]
+            if sources[0].get_friendly_name() == "noise":
+                return int(sources[2].data[-1])
+    return 0
 
 
 def _wants_bf16(kind: str, options: BackendOptions, core: ov.Core) -> bool:
