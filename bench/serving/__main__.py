@@ -33,6 +33,7 @@ def main() -> None:
     makers: dict[str, Callable[[], list[Row]]] = {
         "efficiency64": lambda: tables.efficiency(64, rounds, seconds),
         "efficiency256": lambda: tables.efficiency(256, rounds, 3 * seconds),
+        "backends256": lambda: tables.backends(256, rounds, 3 * seconds),
         "overload256": lambda: tables.overload(256, max(1, rounds // 2), 5 * seconds, (0.5, 1, 2, 5, 10)),
         "overload64": lambda: tables.overload(64, rounds, seconds, (0.5, 1, 2, 5, 10)),
         "fairness64": lambda: tables.fairness(64, rounds, seconds),

@@ -7,6 +7,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 
+from stylewire.manifest import Manifest
+from stylewire.server.backends import BackendOptions, graph_file, open_backend
+
 
 class BareLoop:
     """One session a graph with the runtime's own defaults and all cores, one batch after the other."""
@@ -41,3 +44,27 @@ class BareLoop:
         """Find the batch size of the highest throughput: the median of three rounds over all sizes."""
         speeds = {size: sorted(self.run(size, seconds)[0] for _ in range(3))[1] for size in sizes}
         return max(speeds, key=lambda size: speeds[size])
+
+
+class BackendLoop:
+    """The synthesis graph in one of the server's backends, with all cores, one row after the other."""
+
+    def __init__(self, directory: Path, backend: str) -> None:
+        manifest = Manifest.read(directory)
+        options = BackendOptions(threads=len(os.sched_getaffinity(0)), instances=1)
+        file = graph_file(backend, "synthesis", options, manifest.files)
+        if file is None:
+            raise SystemExit(f"{directory} has no synthesis for {backend}")
+        self._backend = open_backend(backend, directory / file, options)
+        codes = np.random.RandomState(0).randn(1, manifest.layer_count, manifest.w_dim).astype(np.float32)
+        one, zero = np.ones(1, np.float32), np.zeros((1, 1), np.float32)
+        self._inputs = {"w_plus": codes, "noise_strength": one, "noise": zero}
+        self.run(0)
+
+    def run(self, seconds: float) -> float:
+        """Run for some seconds; returns images/s."""
+        count, started = 0, time.perf_counter()
+        while not count or time.perf_counter() - started < seconds:
+            self._backend.run(self._inputs, ("pixels",))
+            count += 1
+        return count / (time.perf_counter() - started)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from serving import calls, h2load, models
-from serving.bare import BareLoop
+from serving.bare import BackendLoop, BareLoop
 from serving.flood import flood
 from serving.process import Server, serving
 
 CLIENTS = 16
+BACKENDS = ("ncnn", "openvino")
 BATCHES = {64: (1, 2, 4, 8), 256: (1, 2, 4)}
 DEADLINE_SECONDS = 1.0
 PAUSE_SECONDS = 1e-3
@@ -91,6 +92,23 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
         (f"{name}: the same, bare with pauses of 1 ms", f"{spread(added_to_paused)} ms"),
         (f"{name}: one client, p99 minus bare p99", f"{spread(added_p99)} ms"),
     ]
+
+
+def backends(resolution_px: int, rounds: int, seconds: float) -> list[Row]:
+    """Images/s through gRPC over images/s of the same backend alone, and over the server with onnxruntime."""
+    directory, rows = models.seeded(resolution_px), list[Row]()
+    with serving(directory, "--backend", "onnxruntime") as usual:
+        for backend in BACKENDS:
+            bare, ratios, gains = BackendLoop(directory, backend), list[float](), list[float]()
+            with serving(directory, "--backend", backend) as server:
+                for _ in range(rounds):
+                    before = bare.run(seconds / 2)
+                    speed = loaded(server, CLIENTS, seconds).requests_per_second
+                    ratios.append(2 * speed / (before + bare.run(seconds / 2)))
+                    gains.append(speed / loaded(usual, CLIENTS, seconds).requests_per_second)
+            name = f"{resolution_px} px, {backend}, {CLIENTS} clients, JPEG"
+            rows += [(f"{name}, over it alone", spread(ratios)), (f"{name}, over onnxruntime", spread(gains))]
+    return rows
 
 
 def overload(resolution_px: int, rounds: int, seconds: float, factors: Sequence[float]) -> list[Row]:

@@ -48,7 +48,7 @@ def test_threads_default_to_the_cores_of_the_process():
         (["--prt", "1"], "--prt is no setting; did you mean --port?"),
         (["--max_batch_size", "1"], "did you mean --max-batch-size?"),
         (["--port", "99999"], "--port '99999'"),
-        (["--backend", "tensorrt"], "--backend 'tensorrt'"),
+        (["--backend", "tflite"], "--backend 'tflite'"),
         (["--device", "gpu"], "--device 'gpu'"),
         (["--max-queue-seconds", "0"], "--max-queue-seconds '0'"),
         (["stray"], "stray"),
