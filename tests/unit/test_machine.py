@@ -1,6 +1,9 @@
 """What the machine has, within the limits of a container."""
 
 import os
+import platform
+import subprocess
+import sys
 
 import pytest
 
@@ -53,3 +56,23 @@ def test_process_and_processor_are_known():
     """The process has memory, and the processor has a name or flags."""
     assert 1 << 20 < resident_bytes() < 1 << 60
     assert processor()
+
+
+def test_freed_memory_goes_back_to_the_system():
+    """Small blocks that were freed below one that is in use stay resident, unless they are given back."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("only glibc is known to keep them, and to have a call that gives them back")
+    script = """
+import numpy as np
+from stylewire.server.machine import resident_bytes, trim_memory
+blocks = [np.ones(4096, np.float64) for _ in range(6000)]  # 32 KB each, below the size that has pages of its own
+last = np.ones(4096, np.float64)
+del blocks
+before = resident_bytes()
+trim_memory()
+print(before - resident_bytes())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    print(f"{int(done.stdout) / 1e6:.0f} MB came back")
+
+    assert int(done.stdout) > 100e6

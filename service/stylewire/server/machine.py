@@ -1,5 +1,7 @@
 """What the machine has, within the limits of the container: cores, memory, kind of processor."""
 
+import contextlib
+import ctypes
 import math
 import os
 import platform
@@ -46,6 +48,12 @@ def resident_bytes() -> int:
     except OSError:  # no Linux
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def trim_memory() -> None:
+    """Give back to the system what was freed: runtimes parse and repack weights, and glibc keeps the pages of that."""
+    with contextlib.suppress(OSError, AttributeError):  # glibc has it, others have not
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def processor() -> str:

@@ -18,7 +18,7 @@ from stylewire.server.backends import BackendOptions, graph_kind, graph_suffix
 from stylewire.server.batcher import Batcher
 from stylewire.server.choice import Chooser, GraphFiles, Opened, default_memory
 from stylewire.server.inline import Inline
-from stylewire.server.machine import free_bytes, resident_bytes
+from stylewire.server.machine import free_bytes, resident_bytes, trim_memory
 from stylewire.server.metrics import GraphMetrics, Metrics
 from stylewire.server.scheduler import BatchLimits
 from stylewire.server.settings import Settings
@@ -194,6 +194,7 @@ class Model:
             self._opened[graph] = self._chooser.open(source)
             backend = self._opened[graph].backend
             self._metrics.graph.labels(self.name, graph, backend.name, backend.device, backend.precision).set(1)
+            trim_memory()  # before the warm-up, which allocates what it will use again
             learned[graph] = warm_up(name, graph, backend, vectors, limits)
         mean = self._directory / W_MEAN_FILE
         self._w_mean = np.load(mean, allow_pickle=False) if mean.exists() else None
