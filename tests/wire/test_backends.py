@@ -86,7 +86,18 @@ def test_model_says_what_runs_it(small_models, ncnn_models, backend):
     }
     assert 1 == shown.value("stylewire_graph_info", graph="synthesis", backend=backend, device="cpu", precision="fp32")
     assert 1 == shown.value("stylewire_graph_info", graph="mapping", backend=mapping)
-    assert model.resident_bytes == shown.value("stylewire_model_resident_bytes", model="plain") > 0
+
+
+def test_model_tells_the_memory_that_loading_took(small_models, monkeypatch):
+    """It is what the process has afterwards, less what it had before; in the reply and in the metrics."""
+    sizes = iter([10_000_000, 14_000_000])
+    monkeypatch.setattr("stylewire.server.registry.resident_bytes", lambda: next(sizes))
+    with running_server(models=small_models / "plain") as server, server.channel() as channel:
+        model = pb.ModelServiceStub(channel).GetModel(pb.GetModelRequest()).model
+        shown = Scrape(server.metrics_url)
+
+    assert 4_000_000 == model.resident_bytes
+    assert 4_000_000 == shown.value("stylewire_model_resident_bytes", model="plain")
 
 
 def test_fastest_backend_is_chosen_and_shown(ncnn_models, tmp_path, monkeypatch):

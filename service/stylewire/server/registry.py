@@ -160,6 +160,7 @@ class Model:
             ManifestError: a file differs from the manifest, or a graph does not give the stored outputs.
             BackendUnavailableError: the backend or the device cannot be used here.
         """
+        trim_memory()  # what others freed is not to be counted against this model
         started, before = time.monotonic(), resident_bytes()
         learned = await asyncio.to_thread(self._open)
         for graph, warm in learned.items():
