@@ -14,7 +14,7 @@ from stylewire_export.encoder import Encoder, make_encoder
 from stylewire_export.graphs import Graph, encoder_graph, synthesis_graph
 
 ROOFLINE = {256: 8760.0, 1024: 5030.0, "encoder": 5400.0}
-"""Images a second that an H200 allows (790 TFLOP/s and 4.3 TB/s): /work/shared/design/performance.md."""
+"""Images a second that an H200 allows, at 790 TFLOP/s and 4.3 TB/s: the slower of products and bytes of a network."""
 CODE_SCALE = 0.5
 
 

@@ -221,8 +221,8 @@ def _write_graphs(model: _Model, directory: Path, formats: tuple[str, ...]) -> t
             except (BundleError, VerificationError) as err:
                 if not form.optional:
                     raise
-                for file in directory.glob(f"{graph.name}.{name}*" if name == "ncnn" else path.name):
-                    file.unlink()
+                for suffix in form.suffixes:
+                    (directory / f"{graph.name}{suffix}").unlink(missing_ok=True)
                 notes.append(f"{name} of {graph.name} is left out: {err}")
     return checks, notes
 

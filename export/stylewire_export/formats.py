@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from stylewire_export.graphs import Graph
-from stylewire_export.to_ncnn import PARAM, write_ncnn
+from stylewire_export.to_ncnn import BIN, PARAM, write_ncnn
 from stylewire_export.to_onnx import write_half_onnx, write_onnx
 from stylewire_export.to_torchscript import write_torchscript
 
@@ -23,18 +23,25 @@ class Format:
         precision: fp16 files hold ``half_form`` of a network.
         optional: makes a runtime faster that has another file too, so it is left out, with a note, where a network
             cannot have it; mapping networks never have it.
+        weights_suffix: of a second file with the weights, where there is one.
     """
 
     suffix: str
     write: Callable[[Graph, Path], None]
     precision: Precision = "fp32"
     optional: bool = False
+    weights_suffix: str = ""
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """Of all files of a graph in this format."""
+        return (self.suffix, self.weights_suffix) if self.weights_suffix else (self.suffix,)
 
 
 FORMATS = {
     "onnx": Format(".onnx", write_onnx),
     "torchscript": Format(".pt", write_torchscript),
-    "ncnn": Format(PARAM, write_ncnn, optional=True),
+    "ncnn": Format(PARAM, write_ncnn, optional=True, weights_suffix=BIN),
     "onnx-fp16": Format(".fp16.onnx", write_half_onnx, precision="fp16", optional=True),
     "torchscript-fp16": Format(".fp16.pt", write_torchscript, precision="fp16", optional=True),
 }

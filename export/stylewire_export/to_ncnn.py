@@ -8,15 +8,15 @@ import re
 import shutil
 import subprocess
 import tempfile
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from stylewire_export.errors import BundleError
 from stylewire_export.graphs import Graph, SynthesisWithPixels
+from stylewire_export.to_torchscript import write_torchscript
 
 OPEN_INPUT = "noise"
 """Has as many values as are drawn; all other inputs have one shape."""
@@ -43,19 +43,18 @@ def write_ncnn(graph: Graph, path: Path) -> None:
         BundleError: pnnx is not installed, or cannot convert the graph.
     """
     module = _WithLevels(graph.module) if isinstance(graph.module, SynthesisWithPixels) else graph.module
-    inputs = [torch.from_numpy(graph.examples(1)[name]) for name in graph.inputs]
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        traced = torch.jit.trace(module.eval(), tuple(inputs), check_trace=False)  # type: ignore[no-untyped-call]
-        torch.jit.freeze(traced).save(str(Path(scratch) / "graph.pt"))
-        shapes = ",".join(str(list(tensor.shape)).replace(" ", "") for tensor in inputs)
+    example = graph.examples(1)
+    inputs = [example[name] for name in graph.inputs]
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        write_torchscript(replace(graph, module=module), Path(scratch) / "graph.pt", batch_size=1)
+        shapes = ",".join(str(list(array.shape)).replace(" ", "") for array in inputs)
         # fp16=0: pnnx would store the weights in half precision.
         command = [_converter(), "graph.pt", f"inputshape={shapes}", "fp16=0"]
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)  # noqa: S603 - our file
         made = Path(scratch) / "graph.ncnn.param", Path(scratch) / "graph.ncnn.bin"
         if done.returncode != 0 or not all(file.exists() for file in made):
             raise BundleError(f"pnnx cannot convert {graph.name}: {(done.stderr or done.stdout).strip()[-300:]}")
-        shapes_of = {f"in{k}": tensor.shape[1:] for k, tensor in enumerate(inputs) if graph.inputs[k] != OPEN_INPUT}
+        shapes_of = {f"in{k}": array.shape[1:] for k, array in enumerate(inputs) if graph.inputs[k] != OPEN_INPUT}
         path.write_text(_with_shapes(made[0].read_text(encoding="utf-8"), shapes_of), encoding="utf-8")
         shutil.move(made[1], weights_of(path))
 

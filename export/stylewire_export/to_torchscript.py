@@ -8,9 +8,15 @@ import torch
 from stylewire_export.graphs import Graph
 
 
-def write_torchscript(graph: Graph, path: Path) -> None:
-    """Trace and freeze a graph and write it as one TorchScript file; inputs are positional."""
-    example = graph.examples(2)
+def write_torchscript(graph: Graph, path: Path, batch_size: int = 2) -> None:
+    """Trace and freeze a graph and write it as one TorchScript file; inputs are positional.
+
+    Args:
+        graph: to write.
+        path: of the file.
+        batch_size: N of the example that is traced; the file takes any.
+    """
+    example = graph.examples(batch_size)
     with warnings.catch_warnings():
         # PyTorch 2.9 deprecates TorchScript in favor of torch.export, whose files need the PyTorch that wrote them.
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)

@@ -149,7 +149,7 @@ class Chooser:
         if self._backend != AUTO:
             return [Choice(self._backend, asked)]
         names = ON_CPU if self._options.device == "cpu" else ON_GPU
-        found = [name for name in names if name in self._versions and self._file(Choice(name, asked), source)]
+        found = [name for name in names if name in self._versions and _file(name, self._options, source)]
         choices = [Choice(name, asked) for name in found]
         if asked == "fast" and self._options.device == "cpu":  # where bf16 is too far off, float32 may still be best
             choices = [Choice(name, "parity") for name in found] + [
@@ -181,12 +181,12 @@ class Chooser:
         return Opened(best, tuple(trials))
 
     def _open(self, choice: Choice, source: GraphFiles) -> Backend:
-        file = self._file(choice, source)
+        options = replace(self._options, precision=choice.asked)
+        file = _file(choice.backend, options, source)
         if file is None:
             raise BackendUnavailableError(
                 f"{source.directory} has no {source.graph} for {choice.backend}: export the model with more --formats"
             )
-        options = replace(self._options, precision=choice.asked)
         source.manifest.verify_files(source.directory, {file, file.replace(".param", ".bin")})
         backend = open_backend(choice.backend, source.directory / file, options)
         try:
@@ -195,11 +195,6 @@ class Chooser:
             backend.close()
             raise
         return backend
-
-    def _file(self, choice: Choice, source: GraphFiles) -> str | None:
-        return graph_file(
-            choice.backend, source.graph, replace(self._options, precision=choice.asked), source.manifest.files
-        )
 
     def _key(self, source: GraphFiles) -> str:
         digests = {
@@ -217,6 +212,10 @@ def default_memory() -> Path:
 def fastest(trials: Iterable[Trial]) -> Trial | None:
     """Find the trial that was chosen."""
     return max((trial for trial in trials if not trial.problem), key=lambda trial: trial.rows_per_second, default=None)
+
+
+def _file(backend: str, options: BackendOptions, source: GraphFiles) -> str | None:
+    return graph_file(backend, source.graph, options, source.manifest.files)
 
 
 def _speed(backend: Backend, source: GraphFiles) -> float:

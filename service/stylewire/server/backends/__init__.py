@@ -90,7 +90,6 @@ _BACKENDS = {
     "torchscript": ("stylewire.server.backends.torchscript", "TorchScriptBackend", ".pt", "torch"),
 }
 """Name -> module, class, suffix of its graph files, extra to install."""
-BACKEND_NAMES = tuple(_BACKENDS)
 AUTO = "auto"
 """Stands for the fastest one; see ``choice.py``."""
 
