@@ -8,7 +8,7 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format lint test demo bench bench-serving bench-models bench-peers fidelity clean
+.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers fidelity clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ format: $(VENV)/.develop ## rewrite the code in the house's format
 	ruff check --fix --unsafe-fixes .
 	buf format --write protos
 
+readme: $(VENV)/.develop ## write the README's table of settings from their declarations
+	.ci/update-readme
+
 lint: $(VENV)/.develop ## check everything that needs no run; each failing check has a target that fixes it
 	@ruff format --check . || { echo "-> make format"; exit 1; }
 	@ruff check . || { echo "-> make format fixes some of these"; exit 1; }
@@ -49,6 +52,7 @@ lint: $(VENV)/.develop ## check everything that needs no run; each failing check
 	@buf lint protos
 	@buf format --diff --exit-code protos || { echo "-> make format"; exit 1; }
 	@.ci/check-protos
+	@.ci/update-readme --check
 
 # --- run -------------------------------------------------------------------------------------------------------------
 

@@ -244,8 +244,8 @@ def test_serve_hands_all_its_arguments_to_the_server(run, monkeypatch):
 
 def test_serve_names_the_extra_it_needs():
     """Without the server's packages the command says what to install."""
-    script = "import sys; sys.modules['pydantic_settings'] = None; from stylewire.cli import main; main()"
+    script = "import sys; sys.modules['prometheus_client'] = None; from stylewire.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", script, "serve"], capture_output=True, text=True, check=False)
 
     assert (1, "") == (done.returncode, done.stdout)
-    assert "the server needs pydantic_settings: pip install 'stylewire[server,cpu]'\n" == done.stderr
+    assert "the server needs prometheus_client: pip install 'stylewire[server,cpu]'\n" == done.stderr

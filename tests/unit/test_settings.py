@@ -1,11 +1,13 @@
 """Settings: flag over environment over default; what is unknown is refused with the nearest known name."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
 from stylewire.server.machine import usable_cores
-from stylewire.server.settings import SettingError, Settings
+from stylewire.server.settings import SettingError, Settings, table
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +55,10 @@ def test_threads_default_to_the_cores_of_the_process():
         (["--max-queue-seconds", "0"], "--max-queue-seconds '0'"),
         (["stray"], "stray"),
         (["--port"], "port"),
+        (["--no-port"], "--no-port is no setting"),
+        (["--tls-key", "key.pem"], "--tls-certificate and --tls-key belong together"),
+        (["--tls-client-ca", "ca.pem"], "--tls-client-ca needs --tls-certificate"),
+        (["--config", "/nowhere/a.toml"], "--config /nowhere/a.toml: No such file or directory"),
     ],
 )
 def test_wrong_flag_is_named(arguments, message):
@@ -87,3 +93,100 @@ def test_help_names_every_setting(capsys):
     text = capsys.readouterr().out
     assert 0 == caught.value.code
     assert [] == [name for name in Settings.model_fields if f"--{name.replace('_', '-')}" not in text]
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Write a configuration file; returns its path."""
+
+    def write(text):
+        path = tmp_path / "stylewire.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_file_is_beaten_by_environment_and_flags(monkeypatch, config):
+    """Flag over environment over file over default, for each setting by itself."""
+    path = config("port = 7001\nmax_latents = 11\nmax_frames = 12\nreflection = false\n")
+    monkeypatch.setenv("STYLEWIRE_MAX_LATENTS", "21")
+    monkeypatch.setenv("STYLEWIRE_MAX_FRAMES", "22")
+    settings = Settings.load(["--config", path, "--max-frames", "32"])
+
+    assert (7001, 21, 32, False) == (
+        settings.port,
+        settings.max_latents,
+        settings.max_frames,
+        settings.reflection,
+    )
+
+
+def test_file_may_be_named_by_a_variable(monkeypatch, config):
+    """STYLEWIRE_CONFIG is --config."""
+    monkeypatch.setenv("STYLEWIRE_CONFIG", config("port = 7001\n"))
+
+    assert 7001 == Settings.load([]).port
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prt = 1", "prt is no setting; did you mean port?"),
+        ("[listening]\nport = 1", "listening is no setting"),
+        ("port = 99999", "port = 99999: Input should be less than or equal to 65535"),
+        ("port", "is not TOML"),
+    ],
+)
+def test_wrong_file_is_named(config, text, message):
+    """A wrong key or value of the file gives one sentence that names file and key."""
+    path = config(text)
+    with pytest.raises(SettingError) as caught:
+        Settings.load(["--config", path])
+
+    assert path in str(caught.value)
+    assert message in str(caught.value)
+
+
+def test_wrong_variable_is_named(monkeypatch):
+    """A wrong value is told with the name under which it was given."""
+    monkeypatch.setenv("STYLEWIRE_MAX_BATCH_SIZE", "many")
+
+    with pytest.raises(SettingError, match=r"STYLEWIRE_MAX_BATCH_SIZE 'many': Input should be a valid integer"):
+        Settings.load([])
+
+
+def printed(capsys, *arguments) -> str:
+    with pytest.raises(SystemExit) as caught:
+        Settings.load([*arguments, "--print-config"])
+    assert 0 == caught.value.code
+    return capsys.readouterr().out
+
+
+def test_print_config_tells_where_values_come_from(monkeypatch, capsys, config):
+    """Every setting is there, with its value and its origin."""
+    path = config("max_frames = 12\n")
+    monkeypatch.setenv("STYLEWIRE_MAX_LATENTS", "21")
+    lines = printed(capsys, "--config", path, "--no-reflection").splitlines()
+
+    assert f"max_frames = 12  # {path}: max_frames" in lines
+    assert "max_latents = 21  # STYLEWIRE_MAX_LATENTS" in lines
+    assert "reflection = false  # --reflection" in lines
+    assert "port = 8500  # default" in lines
+    assert set(Settings.model_fields) == {re.sub("^# ", "", line).split(" = ")[0] for line in lines if " = " in line}
+
+
+def test_print_config_can_be_read_back(capsys, config):
+    """What is printed is a configuration file that gives the same settings."""
+    text = printed(capsys, "--port", "7001", "--models", '/a "b"/c', "--no-reflection")
+
+    assert Settings.load(["--port", "7001", "--models", '/a "b"/c', "--no-reflection"]) == Settings.load(
+        ["--config", config(text)]
+    )
+
+
+def test_readme_has_the_declared_settings():
+    """The README's table is the declarations' (`make readme`)."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+    assert "\n".join(table()).strip() == text.partition("<!-- settings -->")[2].partition("<!-- end")[0].strip()
