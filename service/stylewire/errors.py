@@ -13,6 +13,7 @@ StylewireError
 │   ├── DrainingError         the server is about to stop
 │   ├── BackendUnavailableError   what runs the graphs cannot be reached
 │   ├── OverloadedError       the queue is full
+│   │   └── RateLimitedError  this client calls too often, or has too many calls under way
 │   └── UnreachableError      client side only: no server answered
 └── InternalError             a bug of the server; its log has the traceback under the request id
 
@@ -163,6 +164,12 @@ class OverloadedError(RetryableError):
     reason = "OVERLOADED"
 
 
+class RateLimitedError(OverloadedError):
+    """This client calls more often than it may, or has too many calls under way."""
+
+    reason = "RATE_LIMITED"
+
+
 class UnreachableError(RetryableError):
     """No server answered. Raised by the SDK only."""
 
@@ -188,6 +195,7 @@ _TABLE: dict[str, type[StylewireError]] = {
         DrainingError,
         BackendUnavailableError,
         OverloadedError,
+        RateLimitedError,
         InternalError,
     )
 }

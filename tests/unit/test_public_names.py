@@ -19,6 +19,7 @@ PUBLIC = [
     "OverloadedError",
     "PermissionDeniedError",
     "Picture",
+    "RateLimitedError",
     "Result",
     "RetryableError",
     "StylewireError",

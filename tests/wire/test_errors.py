@@ -27,6 +27,7 @@ ROWS = {
     "DRAINING": (grpc.StatusCode.UNAVAILABLE, error_details_pb2.RetryInfo),
     "BACKEND_UNAVAILABLE": (grpc.StatusCode.UNAVAILABLE, error_details_pb2.RetryInfo),
     "OVERLOADED": (grpc.StatusCode.RESOURCE_EXHAUSTED, error_details_pb2.RetryInfo),
+    "RATE_LIMITED": (grpc.StatusCode.RESOURCE_EXHAUSTED, error_details_pb2.RetryInfo),
     "INTERNAL": (grpc.StatusCode.INTERNAL, None),
 }
 """Reason -> status code, detail beside ErrorInfo. Source: the design of the API, section "Errors"."""

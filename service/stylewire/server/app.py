@@ -9,24 +9,23 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
-from stylewire.server import logs
+from stylewire.server import listener, logs
+from stylewire.server.access import Access
 from stylewire.server.boundary import Boundary
 from stylewire.server.health import HealthServicer
-from stylewire.server.metrics import Method, Metrics
+from stylewire.server.metrics import Metrics
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.registry import Registry
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
-from stylewire.server.settings import SettingError, Settings, metrics_port_taken, port_taken
+from stylewire.server.settings import SettingError, Settings, metrics_port_taken
 from stylewire.server.workers import Ports, Workers
 
 log = logging.getLogger(__name__)
@@ -37,8 +36,6 @@ _WATCH_SECONDS = 1.0
 """How often progress is looked at."""
 _ALIVE = health.OVERALL_HEALTH
 _READY = pb.STYLEGAN_SERVICE
-_REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
-_SERVICE_FILES = (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
 
 
 class App:
@@ -56,6 +53,7 @@ class App:
     def __init__(self, settings: Settings, *, shared: bool = False) -> None:
         self.settings, self._shared = settings, shared
         self.metrics = Metrics()
+        self._access = Access.of(settings)
         self.registry = Registry.open(settings.models or MODELS, settings, self.metrics)
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
@@ -109,11 +107,15 @@ class App:
             await asyncio.to_thread(self._stop_metrics)
 
     async def _watch_progress(self) -> None:
-        """Say NOT_SERVING for as long as a batch hangs, so that the process is restarted (liveness) or passed over."""
+        """Look for what changes by itself: tokens, and batches that hang.
+
+        While one hangs health is NOT_SERVING, so that the process is restarted (liveness) or passed over.
+        """
         status, period = health_pb2.HealthCheckResponse, min(_WATCH_SECONDS, self.settings.hang_seconds / 2)
         known: list[str] = []
         while True:
             await asyncio.sleep(period)
+            self._access.refresh()
             hung = self.registry.hung_graphs(self.settings.hang_seconds)
             if hung != known:
                 log.error("graphs that hang: %s", ", ".join(hung) or "none any more")
@@ -122,33 +124,23 @@ class App:
                     await self._health.set(name, status.NOT_SERVING if hung else status.SERVING)
 
     def _build(self) -> grpc.aio.Server:
-        size = self.settings.max_message_bytes
-        options = [
-            ("grpc.max_receive_message_length", size),
-            ("grpc.max_send_message_length", size),
-            ("grpc.so_reuseport", int(self._shared)),  # a second server on the port must fail, not share it
-            # The SDK pings every minute while a call waits; the default answers three such pings with GOAWAY.
-            ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
-        ]
-        server = grpc.aio.server(interceptors=[Boundary(self.metrics)], options=options)
+        boundary = Boundary(self.metrics, self._access)
+        server = listener.make_server(self.settings, boundary, shared=self._shared)
         pipeline = Pipeline(self._executor, self.settings.look_ahead_frames)
         pb.add_StyleGanServiceServicer_to_server(
             StyleGanServicer(self.registry, pipeline, self.settings, self._executor), server
         )
         pb.add_ModelServiceServicer_to_server(ModelServicer(self.registry), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        _add_reflection(server)
-        for method in _methods():
+        if self.settings.reflection:
+            listener.add_reflection(server)
+        for method in listener.methods():
             self.metrics.method(method)
         self.metrics.watch_backlogs(self.registry.models.values())
         return server
 
     def _listen(self) -> tuple[int, int]:
-        address = f"{self.settings.host}:{self.settings.port}"
-        try:
-            port = self._server.add_insecure_port(address)
-        except RuntimeError as err:
-            raise port_taken(address) from err
+        port = listener.listen(self._server, self.settings)
         try:
             host = "127.0.0.1" if self._shared else self.settings.host
             metrics_port, self._stop_metrics = self.metrics.serve(host, self.settings.metrics_port)
@@ -169,6 +161,7 @@ async def serve(settings: Settings, ready: Callable[[Ports], None], *, shared: b
 
     def on_signal(number: signal.Signals) -> None:
         if stopping.done():
+            logging.shutdown()
             os._exit(128 + number)
         stopping.set_result(number)
 
@@ -186,7 +179,7 @@ async def serve(settings: Settings, ready: Callable[[Ports], None], *, shared: b
 
 def run(settings: Settings, ready: Callable[[Ports], None], *, shared: bool = False) -> int:
     """Run a server in this process; returns the exit code."""
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     try:
         asyncio.run(serve(settings, ready, shared=shared))
     except (SettingError, ManifestError, StylewireError) as err:
@@ -198,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run ``stylewire serve``; returns the exit code."""
     try:
         settings = Settings.load(sys.argv[1:] if arguments is None else arguments)
-        logs.configure(settings.log_level)
+        logs.configure(settings.log_level, settings.log_format)
         log.info("settings: %s", settings)
         ready = partial(_announce, settings.host)
         if settings.workers > 1:
@@ -217,32 +210,6 @@ def _announce(host: str, ports: Ports) -> None:
 def _complain(err: Exception) -> int:
     print(f"stylewire serve: {err}", file=sys.stderr)  # noqa: T201 - a person reads it
     return 1
-
-
-def _methods() -> list[Method]:
-    kinds = {(False, False): "unary", (False, True): "server_stream", (True, True): "bidi_stream"}
-    described = [
-        Method(kinds[method.client_streaming, method.server_streaming], service.full_name, method.name)
-        for file in _SERVICE_FILES
-        for service in file.services_by_name.values()
-        for method in service.methods
-    ]
-    return [*described, Method("bidi_stream", _REFLECTION_V1, "ServerReflectionInfo")]
-
-
-def _add_reflection(server: grpc.aio.Server) -> None:
-    """Serve reflection as v1alpha and v1: the two differ in nothing but the package's name."""
-    names = [pb.STYLEGAN_SERVICE, pb.MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
-    servicer = reflection.aio.ReflectionServicer(names)
-    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-        "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
-            servicer.ServerReflectionInfo,
-            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-        )
-    }
-    for name in (reflection.SERVICE_NAME, _REFLECTION_V1):
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
 if __name__ == "__main__":

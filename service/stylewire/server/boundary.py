@@ -1,4 +1,4 @@
-"""The one interceptor: request id, metrics, log line, and error -> status. The only place that catches everything."""
+"""The one interceptor: access, request id, metrics, log line, and error -> status. Only here everything is caught."""
 
 import asyncio
 import itertools
@@ -23,7 +23,9 @@ from stylewire.errors import (
     Violation,
     to_status,
 )
-from stylewire.server.metrics import Method, MethodMetrics, Metrics
+from stylewire.server.access import OPEN_SERVICES, Access
+from stylewire.server.logs import Fields
+from stylewire.server.metrics import REJECTIONS, Method, MethodMetrics, Metrics
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +46,27 @@ class _Call:
 
     metrics: MethodMetrics
     request_id: str
+    peer: str
     started: float
+    client: str | None = None
+    """Its name once the call was let in; empty if nobody asked for it."""
     model: str = ""
     queue_seconds: float = 0.0
     inference_seconds: float = 0.0
+    encoding_seconds: float = 0.0
     batch_size: int = 0
 
 
 class Boundary(grpc.aio.ServerInterceptor):
-    """Wraps every method of the server."""
+    """Wraps every method of the server.
 
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
+    Args:
+        metrics: where calls are counted.
+        access: who may call.
+    """
+
+    def __init__(self, metrics: Metrics, access: Access) -> None:
+        self._metrics, self._access = metrics, access
         self._wrapped: dict[str, _Handler] = {}
 
     async def intercept_service(
@@ -65,30 +76,43 @@ class Boundary(grpc.aio.ServerInterceptor):
     ) -> _Handler:
         """Wrap the handler of a method in one of the same kind, once."""
         path = handler_call_details.method
-        if path in self._wrapped:
-            return self._wrapped[path]
-        handler = await continuation(handler_call_details)
-        if handler is not None:  # else there is no such method, and grpc answers UNIMPLEMENTED
-            self._wrapped[path] = handler = self._wrap(handler, path)
+        handler = self._wrapped.get(path)
+        if handler is None:
+            inner = await continuation(handler_call_details)
+            if inner is None:  # there is no such method; grpc answers UNIMPLEMENTED
+                return None
+            self._wrapped[path] = handler = self._wrap(inner, _method(inner, path))
+        if _service(path) in OPEN_SERVICES:
+            return handler
+        try:
+            self._access.check(handler_call_details.invocation_metadata or ())
+        except StylewireError as err:
+            return self._refusing(err, self._metrics.method(_method(handler, path)))
         return handler
 
-    def _wrap(self, handler: _Handler, path: str) -> _Handler:
-        _, service, name = path.split("/", 2)
-        if handler.response_streaming:
-            kind = "bidi_stream" if handler.request_streaming else "server_stream"
-            return self._streaming(handler, self._metrics.method(Method(kind, service, name)))
-        return self._unary(handler, self._metrics.method(Method("unary", service, name)))
+    def _wrap(self, handler: _Handler, method: Method) -> _Handler:
+        metrics = self._metrics.method(method)
+        return self._streaming(handler, metrics) if handler.response_streaming else self._unary(handler, metrics)
+
+    def _refusing(self, err: StylewireError, metrics: MethodMetrics) -> _Handler:
+        """Answer without reading what the client sends: as a stream, since grpc reads the request of a unary call."""
+
+        async def answer(requests: object, context: _Context) -> None:  # noqa: ARG001
+            await self._fail(self._begin(metrics, context), err, context)
+
+        return grpc.stream_stream_rpc_method_handler(answer)
 
     def _unary(self, handler: _Handler, metrics: MethodMetrics) -> _Handler:
         async def answer(content: bytes, context: _Context) -> Any:
-            call = _begin(metrics, context)
+            call = self._begin(metrics, context)
             try:
+                self._enter(call, context)
                 response = await handler.unary_unary(_read(handler, call, content), context)
                 _count_reply(call, response)
             except BaseException as err:
-                await _fail(call, err, context)
+                await self._fail(call, err, context)
                 raise
-            _finish(call, _set_code(context))
+            self._finish(call, _set_code(context))
             return response
 
         return grpc.unary_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)
@@ -97,8 +121,9 @@ class Boundary(grpc.aio.ServerInterceptor):
         stream = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         async def answer(request: Any, context: _Context) -> None:
-            call = _begin(metrics, context)
+            call = self._begin(metrics, context)
             try:
+                self._enter(call, context)
                 if not handler.request_streaming:
                     request = _read(handler, call, request)
                 messages: Any = stream(request, context)
@@ -111,9 +136,9 @@ class Boundary(grpc.aio.ServerInterceptor):
                             _count_reply(call, response)
                             await _write(context, response)
             except BaseException as err:
-                await _fail(call, err, context)
+                await self._fail(call, err, context)
                 raise
-            _finish(call, _set_code(context))
+            self._finish(call, _set_code(context))
 
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -121,36 +146,51 @@ class Boundary(grpc.aio.ServerInterceptor):
             )
         return grpc.unary_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
+    def _begin(self, metrics: MethodMetrics, context: _Context) -> _Call:
+        call = _Call(metrics, _request_id(context), context.peer(), time.monotonic())
+        metrics.started.inc()
+        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        return call
 
-def _begin(metrics: MethodMetrics, context: _Context) -> _Call:
-    call = _Call(metrics, _request_id(context), time.monotonic())
-    metrics.started.inc()
-    metrics.received.inc()
-    context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
-    return call
+    def _enter(self, call: _Call, context: _Context) -> None:
+        """Let a call in that has sent its request."""
+        call.metrics.received.inc()
+        if call.metrics.method.service not in OPEN_SERVICES:
+            call.client = self._access.enter(context)
 
+    async def _fail(self, call: _Call, err: BaseException, context: _Context) -> None:
+        """Count a call that ended with an exception, and tell the client; returns if nobody has to be told."""
+        refusal: StylewireError | None = None
+        match err:
+            case asyncio.CancelledError():  # the client left, or its deadline passed
+                remaining = context.time_remaining()
+                expired = remaining is not None and remaining < _DEADLINE_SLACK_SECONDS
+                code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+            case grpc.aio.AbortError():
+                code = _set_code(context)
+            case StylewireError():
+                refusal, code = err, err.code
+            case Exception():
+                log.error("request %s of %s failed", call.request_id, call.metrics.method.name, exc_info=err)
+                refusal = InternalError(f"internal error; the server's log has it under request id {call.request_id}")
+                code = grpc.StatusCode.INTERNAL
+            case _:  # the process ends
+                code = grpc.StatusCode.UNKNOWN
+        if refusal and call.client is None and refusal.reason in REJECTIONS:
+            self._metrics.rejected.labels(refusal.reason).inc()
+        self._finish(call, code)
+        if refusal:  # counted first: whoever has the answer finds it in the metrics
+            await _abort(context, refusal, call.request_id)
 
-async def _fail(call: _Call, err: BaseException, context: _Context) -> None:
-    """Count a call that ended with an exception, and tell the client; returns if nobody has to be told."""
-    refusal: StylewireError | None = None
-    match err:
-        case asyncio.CancelledError():  # the client left, or its deadline passed
-            remaining = context.time_remaining()
-            expired = remaining is not None and remaining < _DEADLINE_SLACK_SECONDS
-            code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
-        case grpc.aio.AbortError():
-            code = _set_code(context)
-        case StylewireError():
-            refusal, code = err, err.code
-        case Exception():
-            log.error("request %s of %s failed", call.request_id, call.metrics.method.name, exc_info=err)
-            refusal = InternalError(f"internal error; the server's log has it under request id {call.request_id}")
-            code = grpc.StatusCode.INTERNAL
-        case _:  # the process ends
-            code = grpc.StatusCode.UNKNOWN
-    _finish(call, code)
-    if refusal:  # counted first: whoever has the answer finds it in the metrics
-        await _abort(context, refusal, call.request_id)
+    def _finish(self, call: _Call, code: grpc.StatusCode) -> None:
+        if call.client is not None:
+            self._access.leave(call.client)
+        seconds = time.monotonic() - call.started
+        call.metrics.handled(code.name).inc()
+        call.metrics.handling.observe(seconds)
+        level = logging.INFO if call.metrics.method.service.startswith("stylewire.") else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(level, _line(call, code, seconds))
 
 
 def _request_id(context: _Context) -> str:
@@ -171,28 +211,41 @@ def _count_reply(call: _Call, response: Any) -> None:
         histogram.observe(seconds[-1])
     call.queue_seconds += seconds[0]
     call.inference_seconds += seconds[1]
+    call.encoding_seconds += seconds[2]
     call.batch_size = max(call.batch_size, response.batch.size)
 
 
-def _finish(call: _Call, code: grpc.StatusCode) -> None:
-    seconds = time.monotonic() - call.started
-    call.metrics.handled(code.name).inc()
-    call.metrics.handling.observe(seconds)
-    level = logging.INFO if call.metrics.method.service.startswith("stylewire.") else logging.DEBUG
-    if not log.isEnabledFor(level):
-        return
-    log.log(
-        level,
-        "request_id=%s method=%s model=%s code=%s total_ms=%.1f queue_ms=%.1f inference_ms=%.1f batch=%d",
-        call.request_id,
-        call.metrics.method.name,
-        call.model[:64].encode("unicode_escape").decode() or "-",
-        code.name,
-        seconds * 1e3,
-        call.queue_seconds * 1e3,
-        call.inference_seconds * 1e3,
-        call.batch_size,
+def _line(call: _Call, code: grpc.StatusCode, seconds: float) -> Fields:
+    """Make the line of a call. Nothing of its content is in it, and no metadata."""
+    return Fields(
+        request_id=call.request_id,
+        peer=call.peer,
+        client=_printable(call.client) or "-",
+        method=call.metrics.method.name,
+        model=_printable(call.model) or "-",
+        code=code.name,
+        total_ms=round(seconds * 1e3, 1),
+        queue_ms=round(call.queue_seconds * 1e3, 1),
+        inference_ms=round(call.inference_seconds * 1e3, 1),
+        encoding_ms=round(call.encoding_seconds * 1e3, 1),
+        batch=call.batch_size,
     )
+
+
+def _printable(text: str | None) -> str:
+    """Write what a caller named so that it cannot begin a line of its own."""
+    return (text or "")[:64].encode("unicode_escape").decode()
+
+
+def _method(handler: _Handler, path: str) -> Method:
+    kind = "unary"
+    if handler.response_streaming:
+        kind = "bidi_stream" if handler.request_streaming else "server_stream"
+    return Method(kind, _service(path), path.rpartition("/")[2])
+
+
+def _service(path: str) -> str:
+    return path.split("/", 2)[1]
 
 
 def _read(handler: _Handler, call: _Call, content: bytes) -> Any:

@@ -13,6 +13,8 @@ from stylewire.server.batches import BatchResult, Dispatch
 
 _SECONDS = (0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+REJECTIONS = ("UNAUTHENTICATED", "RATE_LIMITED", "OVERLOADED")
+"""Reasons for which a call is turned away before anybody looks at what it asks for."""
 REFUSALS = ("overloaded", "deadline", "expired", "cancelled", "failed")
 PHASES = ("queue", "inference", "encoding")
 
@@ -73,6 +75,8 @@ class Metrics:
         self.received = counter("grpc_server_msg_received_total", "Messages received.", _METHOD)
         self.sent = counter("grpc_server_msg_sent_total", "Messages sent.", _METHOD)
         self.handling = histogram("grpc_server_handling_seconds", "Time from the start of an RPC to its end.", _METHOD)
+        self.rejected = counter(
+            "stylewire_rejected_calls_total", "Calls turned away at the door, by reason.", ("reason",))
         self.phase = histogram("stylewire_phase_seconds", "Time of a reply spent in one phase.", ("phase",))
         self.queue = histogram("stylewire_queue_seconds", "Wait of a request for a graph.", _GRAPH)
         self.run = histogram("stylewire_batch_run_seconds", "Run time of a batch.", _GRAPH)
@@ -89,6 +93,8 @@ class Metrics:
         self.graph = gauge("stylewire_graph_info", "What runs a graph.", (*_GRAPH, "backend", "device", "precision"))
         self.resident = gauge("stylewire_model_resident_bytes", "Memory that loading a model took.", ("model",))
         # fmt: on
+        for reason in REJECTIONS:
+            self.rejected.labels(reason)
 
     def method(self, method: Method) -> "MethodMetrics":
         """Show a method, at 0 before its first call so that rates are right from the first scrape."""
