@@ -8,7 +8,7 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers fidelity clean
+.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers fidelity audit sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -78,6 +78,26 @@ bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each
 
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
 	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)
+
+# --- supply chain ----------------------------------------------------------------------------------------------------
+
+SUPPLY := build/supply/bin
+SBOM_EXTRAS ?= server,cpu
+
+$(SUPPLY)/pip-audit:
+	$(PYTHON) -m venv build/supply
+	$(SUPPLY)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1" && \
+	$(SUPPLY)/python -m pip install --quiet --disable-pip-version-check --group supply
+
+audit: $(SUPPLY)/pip-audit ## look the pinned packages up in PyPI's database of vulnerabilities; needs pypi.org
+	$(SUPPLY)/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
+
+sbom: $(SUPPLY)/pip-audit ## write build/sbom.json (CycloneDX) of what a server installs (SBOM_EXTRAS=server,gpu)
+	rm -rf build/shipped
+	$(PYTHON) -m venv --without-pip build/shipped
+	$(SUPPLY)/python -m pip --python build/shipped/bin/python install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(SBOM_EXTRAS)]'
+	$(SUPPLY)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --validate -o build/sbom.json build/shipped/bin/python
+	@echo "build/sbom.json: $$(grep -c '"purl"' build/sbom.json) packages"
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
