@@ -56,7 +56,10 @@ lint: $(VENV)/.develop ## check everything that needs no run; each failing check
 
 # --- run -------------------------------------------------------------------------------------------------------------
 
-test: $(VENV)/.develop ## run all tests
+build/prometheus: # without it, the tests that need it are skipped and say so
+	@.ci/fetch-prometheus >/dev/null || true
+
+test: $(VENV)/.develop build/prometheus ## run all tests
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
 demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, write out/index.html

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stylewire.server.machine import free_bytes, processor, resident_bytes, usable_cores
+from stylewire.server.machine import free_bytes, memory_limit_bytes, processor, resident_bytes, usable_cores
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -50,6 +50,16 @@ def test_free_memory_without_a_limit(tmp_path, limit):
         (tmp_path / "memory.max").write_text(limit)
 
     assert 1 << 20 < free_bytes(tmp_path) < 1 << 60
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1000000\n", 1_000_000), ("max\n", None), (None, None)])
+def test_memory_limit_is_that_of_the_cgroup_or_the_machine(tmp_path, limit, expected):
+    """A container has what its cgroup allows, anybody else what the machine has."""
+    if limit:
+        (tmp_path / "memory.max").write_text(limit)
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+    assert (expected or machine) == memory_limit_bytes(tmp_path)
 
 
 def test_process_and_processor_are_known():

@@ -5,8 +5,10 @@ import itertools
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from stylewire import pb
+from stylewire.server.metrics import CODES
 from support.gates import held, one_slot
 from support.pictures import avatar
 from support.refusals import failure, refusal
@@ -70,6 +72,16 @@ def test_every_method_is_there_before_its_first_call(server):
             assert 0 == scrape.value(f"grpc_server_{name}", **labels), (name, labels)
 
 
+def test_every_code_is_there_before_its_first_call(server):
+    """A counter that appears at 1 has no increase, so every code of every method is there at 0."""
+    scrape = Scrape(server.metrics_url)
+
+    assert {code.name for code in grpc.StatusCode} == set(CODES)
+    for labels in LABELS:
+        for code in CODES:
+            assert 0 == scrape.value("grpc_server_handled_total", grpc_code=code, **labels), (code, labels)
+
+
 def test_success_is_counted_when_the_answer_is_there(server, stub):
     """Whoever has an answer finds its call in the metrics."""
     stub.Generate(ONE)
@@ -107,6 +119,30 @@ def test_stream_counts_its_messages(server, stub):
     assert {"OK": 1} == handled(scrape, "Interpolate")
     assert 5 == scrape.value("grpc_server_msg_sent_total", grpc_method="Interpolate")
     assert 5 == scrape.value("stylewire_phase_seconds_count", phase="encoding")
+
+
+def test_stream_that_writes_by_itself_counts_its_messages(server):
+    """What a Watch of health tells is counted although its servicer is not ours."""
+    with server.channel() as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        scrape = wait_for(server.metrics_url, lambda s: s.count("grpc_server_msg_sent_total", grpc_method="Watch"))
+        watch.cancel()
+
+    assert 1 == scrape.value("grpc_server_msg_sent_total", grpc_method="Watch")
+    assert 1 == scrape.value("grpc_server_msg_received_total", grpc_method="Watch")
+
+
+def test_stream_of_requests_counts_its_messages(server):
+    """Three questions in one call of reflection are three messages received and three sent."""
+    questions = [reflection_pb2.ServerReflectionRequest(list_services="")] * 3
+    with server.channel() as channel:
+        list(reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter(questions)))
+    labels = {"grpc_service": "grpc.reflection.v1alpha.ServerReflection"}
+    scrape = wait_for(server.metrics_url, lambda s: s.count("grpc_server_handled_total", **labels))
+
+    assert 3 == scrape.value("grpc_server_msg_received_total", **labels)
+    assert 3 == scrape.value("grpc_server_msg_sent_total", **labels)
 
 
 @pytest.mark.parametrize("taken", [0, 2])

@@ -62,6 +62,8 @@ def test_all_processes_serve_one_port_and_count_together(server):
     assert 40 == scrape.count("grpc_server_handled_total", grpc_method="Generate", grpc_code="OK")
     assert 40 == scrape.count("stylewire_batch_size_count", graph="synthesis")
     assert 1 == scrape.count("stylewire_model_info", model="plain")
+    assert 1 == scrape.count("stylewire_ready")
+    assert 0 == scrape.value("stylewire_graph_hung", graph="synthesis")
     assert all(sum(map(int, _times(pid))) > ticks for pid, ticks in before.items())
 
 

@@ -124,7 +124,6 @@ def _excerpt(lines: Sequence[str]) -> list[str]:
         for line in lines
         if line.startswith(("grpc_server_handled_total", "stylewire_"))
         and "_bucket{" not in line
-        and "_created" not in line
         and not line.endswith(" 0.0")
     ]
     return chosen[:_METRICS_LINES] + ["..."] * (len(chosen) > _METRICS_LINES)

@@ -20,12 +20,14 @@ from stylewire.manifest import ManifestError
 from stylewire.server import listener, logs
 from stylewire.server.access import Access
 from stylewire.server.boundary import Boundary
+from stylewire.server.devices import watch_device
 from stylewire.server.health import HealthServicer
 from stylewire.server.metrics import Metrics
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.registry import Registry
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
 from stylewire.server.settings import SettingError, Settings, metrics_port_taken
+from stylewire.server.vitals import GraphHealth, Vitals, watch_process
 from stylewire.server.workers import Ports, Workers
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,7 @@ class App:
         self.registry = Registry.open(settings.models or MODELS, settings, self.metrics)
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
+        self._hung: list[str] = []
         self._server = self._build()
         self._watch: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] = lambda: None
@@ -112,14 +115,16 @@ class App:
         While one hangs health is NOT_SERVING, so that the process is restarted (liveness) or passed over.
         """
         status, period = health_pb2.HealthCheckResponse, min(_WATCH_SECONDS, self.settings.hang_seconds / 2)
-        known: list[str] = []
+        clock = asyncio.get_running_loop().time
         while True:
+            due = clock() + period
             await asyncio.sleep(period)
             self._access.refresh()
+            self.metrics.loop_lag.observe(max(0.0, clock() - due))
             hung = self.registry.hung_graphs(self.settings.hang_seconds)
-            if hung != known:
+            if hung != self._hung:
                 log.error("graphs that hang: %s", ", ".join(hung) or "none any more")
-                known = hung
+                self._hung = hung
                 for name in (_ALIVE, _READY):
                     await self._health.set(name, status.NOT_SERVING if hung else status.SERVING)
 
@@ -137,7 +142,24 @@ class App:
         for method in listener.methods():
             self.metrics.method(method)
         self.metrics.watch_backlogs(self.registry.models.values())
+        self._watch_itself()
         return server
+
+    def _watch_itself(self) -> None:
+        """Show what is no event: the state of the server, its process and its device, as they are at a scrape."""
+        metrics = self.metrics.registry
+        max_queue_seconds = self.settings.max_queue_seconds
+        ready = partial(self._health.serving, _READY)
+        metrics.register(Vitals(ready=ready, graphs=self._graph_health, max_queue_seconds=max_queue_seconds))
+        watch_process(metrics)
+        watch_device(metrics, self.settings.device)
+
+    def _graph_health(self) -> list[GraphHealth]:
+        return [
+            GraphHealth(model.name, graph, f"{model.name}.{graph}" in self._hung)
+            for model in tuple(self.registry.models.values())  # asked from the thread of a scrape
+            for graph in model.graphs
+        ]
 
     def _listen(self) -> tuple[int, int]:
         port = listener.listen(self._server, self.settings)

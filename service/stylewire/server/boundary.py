@@ -25,6 +25,7 @@ from stylewire.errors import (
 )
 from stylewire.server.access import OPEN_SERVICES, Access
 from stylewire.server.logs import Fields
+from stylewire.server.messages import CountingContext, count_messages
 from stylewire.server.metrics import REJECTIONS, Method, MethodMetrics, Metrics
 
 log = logging.getLogger(__name__)
@@ -124,9 +125,11 @@ class Boundary(grpc.aio.ServerInterceptor):
             call = self._begin(metrics, context)
             try:
                 self._enter(call, context)
-                if not handler.request_streaming:
+                if handler.request_streaming:
+                    request = count_messages(request, metrics.received)
+                else:
                     request = _read(handler, call, request)
-                messages: Any = stream(request, context)
+                messages: Any = stream(request, CountingContext(context, metrics.sent))
                 if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
                     await messages
                 else:
@@ -154,7 +157,6 @@ class Boundary(grpc.aio.ServerInterceptor):
 
     def _enter(self, call: _Call, context: _Context) -> None:
         """Let a call in that has sent its request."""
-        call.metrics.received.inc()
         if call.metrics.method.service not in OPEN_SERVICES:
             call.client = self._access.enter(context)
 
@@ -250,6 +252,7 @@ def _service(path: str) -> str:
 
 def _read(handler: _Handler, call: _Call, content: bytes) -> Any:
     """Parse a request here and not in grpc, which would answer UNKNOWN, count nothing and log a traceback."""
+    call.metrics.received.inc()
     try:
         request = handler.request_deserializer(content)
     except DecodeError as err:

@@ -11,6 +11,10 @@ _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 class HealthServicer(health.aio.HealthServicer):  # type: ignore[misc]  # grpc_health ships no types
     """Answers Check and Watch for the names that were set."""
 
+    def serving(self, name: str) -> bool:
+        """Whether a name is SERVING."""
+        return bool(self._server_status.get(name) == health_pb2.HealthCheckResponse.SERVING)
+
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: _Context) -> None:  # noqa: N802
         """Tell a caller the state of a name whenever it changes."""
         # When a watcher leaves, grpcio forgets the condition that the others wait for: they would never hear again.

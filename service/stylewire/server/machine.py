@@ -41,6 +41,16 @@ def free_bytes(group: Path = GROUP) -> int:
     return free
 
 
+def memory_limit_bytes(group: Path = GROUP) -> int:
+    """Memory that this process can have at most: the limit of its cgroup, or what the machine has."""
+    limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        most = (group / "memory.max").read_text(encoding="ascii").strip()
+    except OSError:  # no cgroup v2
+        return limit
+    return limit if most == "max" else min(limit, int(most))
+
+
 def resident_bytes() -> int:
     """Memory that this process has; 0 where that is not known."""
     try:

@@ -106,7 +106,9 @@ class Clients(BaseModel):
         "Bearer TOKEN'; health does not. Changes count within a second.",
     )
     max_calls_per_second: float = Field(
-        0, ge=0, description="Rate of one client's calls, with bursts of a second; 0: no limit. Each of --workers counts for itself."
+        0,
+        ge=0,
+        description="Rate of a client's calls, with bursts of a second; 0: no limit. Each of --workers counts its own.",
     )
     max_calls_per_client: int = Field(0, ge=0, description="Calls of one client under way at once; 0: no limit.")
     max_open_calls: Positive = Field(

@@ -7,6 +7,7 @@ the metrics of all under one address.
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import socket
 import threading
@@ -17,12 +18,13 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 from typing import cast
 
-from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client import CollectorRegistry, Gauge, Metric, start_http_server
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from stylewire.server.settings import Settings, metrics_port_taken, port_taken
+from stylewire.server.vitals import READY, READY_TEXT
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,12 @@ Ports = tuple[int, int]
 """Of gRPC and of /metrics."""
 Work = Callable[[Settings, Callable[[Ports], None]], int]
 """Serves until a signal comes; calls back with its ports when it is ready, and returns the exit code."""
-_ONE_FOR_ALL = ("stylewire_model_info", "stylewire_backlog_seconds")
-"""Gauges of which the largest counts; of everything else, the sum."""
+_SMALLEST = (READY, "process_start_time_seconds")
+"""Gauges of which the smallest counts: all have to be ready."""
+_LARGEST = re.compile(
+    r".*_info|stylewire_(backlog_seconds|max_queue_seconds|graph_hung|model_state|memory_limit_bytes|device_.*)"
+)
+"""Gauges of which the largest counts: each process says the same, or the worst is what matters."""
 
 
 class Workers:
@@ -57,6 +63,7 @@ class Workers:
         with _reserve(self._settings) as reserved:
             port = reserved.getsockname()[1]
             registry = CollectorRegistry()
+            not_ready = Gauge(READY, READY_TEXT, registry=registry)
             metrics_port = _serve_metrics(self._settings, registry)
             threads = max(1, self._settings.threads // count)
             own = {"workers": 1, "port": port, "metrics_port": 0, "threads": threads}
@@ -64,6 +71,7 @@ class Workers:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
             if metrics_ports := self._wait_ready(pipes):
+                registry.unregister(not_ready)
                 registry.register(MergedMetrics(f"http://127.0.0.1:{each}/metrics" for each in metrics_ports))
                 ready((port, metrics_port))
             return self._wait_end()
@@ -136,9 +144,9 @@ class MergedMetrics(Collector):
 
 
 def _merge(name: str, one: float, other: float) -> float:
-    if name.endswith("_created"):
+    if name in _SMALLEST:
         return min(one, other)
-    return max(one, other) if name in _ONE_FOR_ALL else one + other
+    return max(one, other) if _LARGEST.fullmatch(name) else one + other
 
 
 def _work(work: Work, settings: Settings, ready: Connection) -> None:
