@@ -17,7 +17,7 @@ from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
-from stylewire.server import listener, logs
+from stylewire.server import listener, logs, tracing
 from stylewire.server.access import Access
 from stylewire.server.boundary import Boundary
 from stylewire.server.devices import watch_device
@@ -60,6 +60,7 @@ class App:
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
         self._hung: list[str] = []
+        self._tracer = tracing.open_tracer(settings)
         self._server = self._build()
         self._watch: asyncio.Task[None] | None = None
         self._stop_metrics: Callable[[], None] = lambda: None
@@ -108,6 +109,8 @@ class App:
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
             await asyncio.to_thread(self._stop_metrics)
+            if self._tracer:
+                await asyncio.to_thread(self._tracer.close)
 
     async def _watch_progress(self) -> None:
         """Look for what changes by itself: tokens, and batches that hang.
@@ -129,7 +132,7 @@ class App:
                     await self._health.set(name, status.NOT_SERVING if hung else status.SERVING)
 
     def _build(self) -> grpc.aio.Server:
-        boundary = Boundary(self.metrics, self._access)
+        boundary = Boundary(self.metrics, self._access, self._tracer)
         server = listener.make_server(self.settings, boundary, shared=self._shared)
         pipeline = Pipeline(self._executor, self.settings.look_ahead_frames)
         pb.add_StyleGanServiceServicer_to_server(

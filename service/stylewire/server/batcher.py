@@ -14,12 +14,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError, StylewireError
 from stylewire.server.backends import Arrays
-from stylewire.server.batches import Batch, BatchError, BatchResult, Convert, Dispatch, Entry, Share, Span, split, stack
+from stylewire.server.batch_spans import BatchSpans
+from stylewire.server.batches import (
+    Batch,
+    BatchError,
+    BatchResult,
+    Convert,
+    Dispatch,
+    Entry,
+    Outcome,
+    Share,
+    split,
+    stack,
+)
 from stylewire.server.scheduler import BatchLimits, Scheduler
+from stylewire.server.tracing import current
 
 log = logging.getLogger(__name__)
 
@@ -52,14 +65,6 @@ class Observer(Protocol):
         ...
 
 
-class _Outcome(NamedTuple):
-    """What became of a share."""
-
-    share: Share
-    rows: Arrays | list[Any] | Exception
-    converted: Span | None = None
-
-
 class Batcher:
     """Batches calls of one graph.
 
@@ -67,6 +72,7 @@ class Batcher:
         name: for the log, such as ``avatars.synthesis``.
         run: runs one batch.
         limits: what bounds batches and the queue.
+        spans: of this graph; the default knows its name only.
         clock: monotonic seconds; tests give their own.
 
     Attributes:
@@ -75,16 +81,18 @@ class Batcher:
 
     _SPARE_THREADS = 2  # one stacks the next batch and one converts the last, while every slot is busy
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, by name
         self,
         *,
         name: str,
         run: RunBatch,
         observer: Observer,
         limits: BatchLimits,
+        spans: BatchSpans | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self._spans = spans or BatchSpans("", name, "")
         self.lock = threading.Lock()
         self.scheduler = Scheduler(name, limits, clock)
         self._run, self._observer, self._clock = run, observer, clock
@@ -123,7 +131,7 @@ class Batcher:
         """
         future: asyncio.Future[BatchResult] = self._loop.create_future()
         row_count = len(next(iter(inputs.values())))
-        entry = Entry(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, convert)
+        entry = Entry(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, convert, current())
         with self.lock:
             self._check(lambda: self.scheduler.push(entry))
             self._wake()
@@ -136,6 +144,9 @@ class Batcher:
                     self.scheduler.leave(entry)
                     self._wake()
             raise
+        finally:
+            if entry.trace:
+                self._spans.wait(entry, self._clock())
 
     def check(self, row_count: int, deadline: float | None = None) -> None:
         """Refuse now what ``submit`` would refuse, before its rows are made; raises as that does."""
@@ -219,7 +230,7 @@ class Batcher:
                     return batch
                 self._batch_ready.wait()
 
-    def _execute(self, batch: Batch) -> list[_Outcome]:
+    def _execute(self, batch: Batch) -> list[Outcome]:
         shares = batch.shares
         try:
             inputs = self._stack(batch)  # while other batches run
@@ -231,7 +242,7 @@ class Batcher:
             return [self._convert(share, rows) for share, rows in zip(shares, split(shares, outputs), strict=True)]
         except Exception as err:  # whatever a backend raises belongs to the callers of this batch only
             log.exception("a batch of %d rows of %s failed", batch.size, self.name)
-            return [_Outcome(share, self._own(err)) for share in shares]
+            return [Outcome(share, self._own(err)) for share in shares]
 
     def _stack(self, batch: Batch) -> Arrays:
         try:
@@ -261,16 +272,16 @@ class Batcher:
                 self._slot_free.notify()
                 self._wake()
 
-    def _convert(self, share: Share, rows: Arrays) -> _Outcome:
+    def _convert(self, share: Share, rows: Arrays) -> Outcome:
         """Convert the rows of a share; an error there belongs to its request only."""
         if share.entry.convert is None or share.entry.future.done():
-            return _Outcome(share, rows)
+            return Outcome(share, rows)
         started = self._clock()
         try:
             converted: list[Any] | Exception = share.entry.convert(rows)
         except Exception as err:  # noqa: BLE001 - goes to the caller
             converted = err
-        return _Outcome(share, converted, (started, self._clock()))
+        return Outcome(share, converted, (started, self._clock()))
 
     def _own(self, err: Exception) -> Exception:
         """Give each caller an exception of its own: they are raised, and changed, in different tasks."""
@@ -286,9 +297,10 @@ class Batcher:
 
     # --- back on the event loop --------------------------------------------------------------------------------------
 
-    def _deliver(self, batch: Batch, outcomes: list[_Outcome]) -> None:
+    def _deliver(self, batch: Batch, outcomes: list[Outcome]) -> None:
         if any(not isinstance(outcome.rows, Exception) for outcome in outcomes):
             self._observer.batch(batch.size, batch.run_seconds, batch.dispatch)
+        self._spans.batch(batch, outcomes)
         for (entry, start, stop), rows, converted in outcomes:
             if entry.future.done():
                 continue

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire.server.backends import Arrays
+from stylewire.server.tracing import CallTrace
 
 Convert: TypeAlias = Callable[[Arrays], list[Any]]
 """Makes one value of each row, such as a picture file; runs in the thread of the batch."""
@@ -53,6 +54,10 @@ class Entry:
     submitted: float
     future: "asyncio.Future[BatchResult]"
     convert: Convert | None = None
+    trace: CallTrace | None = None
+    """The call that it belongs to, if that is traced."""
+    started: float | None = None
+    """When its first row began to run."""
     waits: bool = False
     """Whether it has rows in the queue."""
     promised: float = 0.0
@@ -102,7 +107,8 @@ class Entry:
             converted = [value for part in parts for value in part]
         else:
             outputs = join(cast("list[Arrays]", parts))
-        waited = min(start for start, _ in self.runs) - self.submitted
+        assert self.started is not None
+        waited = self.started - self.submitted
         ran = _covered(self.runs)
         beside = _covered(self.runs + self.converts) - ran
         return BatchResult(outputs, converted, waited, ran, beside, self.batch_size)
@@ -114,6 +120,14 @@ class Share(NamedTuple):
     entry: Entry
     start: int
     stop: int
+
+
+class Outcome(NamedTuple):
+    """What became of a share: rows, what was made of them, or why there are none; and when they were converted."""
+
+    share: Share
+    rows: Arrays | list[Any] | Exception
+    converted: Span | None = None
 
 
 class Dispatch(Enum):

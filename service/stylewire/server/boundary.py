@@ -27,6 +27,7 @@ from stylewire.server.access import OPEN_SERVICES, Access
 from stylewire.server.logs import Fields
 from stylewire.server.messages import CountingContext, count_messages
 from stylewire.server.metrics import REJECTIONS, Method, MethodMetrics, Metrics
+from stylewire.server.tracing import CallTrace, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ class _Call:
     started: float
     client: str | None = None
     """Its name once the call was let in; empty if nobody asked for it."""
+    trace: CallTrace | None = None
     model: str = ""
     queue_seconds: float = 0.0
     inference_seconds: float = 0.0
@@ -64,10 +66,11 @@ class Boundary(grpc.aio.ServerInterceptor):
     Args:
         metrics: where calls are counted.
         access: who may call.
+        tracer: follows calls; None for nobody.
     """
 
-    def __init__(self, metrics: Metrics, access: Access) -> None:
-        self._metrics, self._access = metrics, access
+    def __init__(self, metrics: Metrics, access: Access, tracer: Tracer | None = None) -> None:
+        self._metrics, self._access, self._tracer = metrics, access, tracer
         self._wrapped: dict[str, _Handler] = {}
 
     async def intercept_service(
@@ -159,6 +162,9 @@ class Boundary(grpc.aio.ServerInterceptor):
         """Let a call in that has sent its request."""
         if call.metrics.method.service not in OPEN_SERVICES:
             call.client = self._access.enter(context)
+        if self._tracer:  # not before: the context of somebody who may not call is nobody's
+            method, metadata = call.metrics.method, context.invocation_metadata() or ()
+            call.trace = self._tracer.begin(method.service, method.name, metadata, call.request_id)
 
     async def _fail(self, call: _Call, err: BaseException, context: _Context) -> None:
         """Count a call that ended with an exception, and tell the client; returns if nobody has to be told."""
@@ -187,6 +193,8 @@ class Boundary(grpc.aio.ServerInterceptor):
     def _finish(self, call: _Call, code: grpc.StatusCode) -> None:
         if call.client is not None:
             self._access.leave(call.client)
+        if call.trace:
+            call.trace.end(code, call.model)
         seconds = time.monotonic() - call.started
         call.metrics.handled(code.name).inc()
         call.metrics.handling.observe(seconds)
@@ -231,6 +239,7 @@ def _line(call: _Call, code: grpc.StatusCode, seconds: float) -> Fields:
         inference_ms=round(call.inference_seconds * 1e3, 1),
         encoding_ms=round(call.encoding_seconds * 1e3, 1),
         batch=call.batch_size,
+        **({"trace_id": call.trace.trace_id} if call.trace else {}),
     )
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable, Sequence
 
 from stylewire.errors import DrainingError, StylewireError
 from stylewire.server.backends import Arrays
+from stylewire.server.batch_spans import BatchSpans
 from stylewire.server.batcher import Observer, RunBatch
 from stylewire.server.batches import BatchError, BatchResult, Convert, Dispatch, join
+from stylewire.server.tracing import current
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +25,22 @@ class Inline:
         name: for errors and the log, such as ``avatars.mapping``.
         run: runs one batch.
         max_batch_size: rows that run at once; the loop has its turn between two batches.
+        spans: of this graph; the default knows its name only.
         clock: monotonic seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, by name
         self,
         *,
         name: str,
         run: RunBatch,
         observer: Observer,
         max_batch_size: int,
+        spans: BatchSpans | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        self._spans = spans or BatchSpans("", name, "")
         self._run, self._observer, self._clock = run, observer, clock
         self._max_batch_size = max_batch_size
         self._closed = False
@@ -60,10 +65,8 @@ class Inline:
             if start:
                 await asyncio.sleep(0)
             rows = {name: array[start : start + size] for name, array in inputs.items()}
-            started = self._clock()
-            parts.append(self._run_rows(rows, outputs))
-            seconds = self._clock() - started
-            self._observer.batch(min(size, row_count - start), seconds, Dispatch.IDLE)
+            part, seconds = self._run_rows(rows, min(size, row_count - start), outputs)
+            parts.append(part)
             spent += seconds
         joined = join(parts)
         result = BatchResult({} if convert else joined, convert(joined) if convert else [], 0.0, spent, 0.0, size)
@@ -91,12 +94,21 @@ class Inline:
         """Refuse what comes."""
         self._closed = True
 
-    def _run_rows(self, rows: Arrays, outputs: Sequence[str]) -> Arrays:
+    def _run_rows(self, rows: Arrays, count: int, outputs: Sequence[str]) -> tuple[Arrays, float]:
+        """Run one batch; returns its outputs and how long it took."""
+        started, error = self._clock(), ""
         try:
-            return self._run(rows, outputs, wide=False)
+            part = self._run(rows, outputs, wide=False)
         except Exception as err:
+            error = type(err).__name__
             self._observer.refused("failed")
             if isinstance(err, StylewireError):
                 raise
             log.exception("a batch of %s failed", self.name)
             raise BatchError(f"a batch of {self.name} failed") from err
+        finally:
+            ended = self._clock()
+            if call := current():
+                self._spans.run(call, (started, ended), count, error)
+        self._observer.batch(count, ended - started, Dispatch.IDLE)
+        return part, ended - started

@@ -13,7 +13,7 @@ import numpy as np
 from stylewire import latents
 from stylewire.keyframes import CubicPath, LinePath, frame_positions, segment
 from stylewire.latents import Array
-from stylewire.server import jobs, pictures
+from stylewire.server import jobs, pictures, tracing
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.backends import Arrays
 from stylewire.server.registry import Model
@@ -180,7 +180,9 @@ class Pipeline:
     async def _timed(self, run: Run, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         started = time.monotonic()
         value = await self._off_loop(function, *args, **kwargs)
-        run.encoding_seconds += time.monotonic() - started
+        ended = time.monotonic()
+        run.encoding_seconds += ended - started
+        tracing.phase(function.__name__, started, ended)
         return value
 
     async def _off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

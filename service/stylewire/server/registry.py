@@ -15,6 +15,7 @@ from stylewire.latents import Array
 from stylewire.manifest import CHECK_FILE, W_MEAN_FILE, EncoderInfo, Manifest, ManifestError
 from stylewire.server import inline
 from stylewire.server.backends import BackendOptions, graph_kind, graph_suffix
+from stylewire.server.batch_spans import BatchSpans
 from stylewire.server.batcher import Batcher
 from stylewire.server.choice import Chooser, GraphFiles, Opened, default_memory
 from stylewire.server.inline import Inline
@@ -205,9 +206,11 @@ class Model:
         """Make what runs a graph: on the event loop if it is tiny, else in threads."""
         name, backend = f"{self.name}.{graph}", self._opened[graph].backend
         observer = GraphMetrics(self._metrics, self.name, graph)
+        spans = BatchSpans(self.name, graph, backend.name)
         longest = max(seconds for _, seconds in warm.runs)
         if graph_kind(graph) == "mapping" and backend.device == "cpu" and longest < inline.MAX_SECONDS:
-            return Inline(name=name, run=backend.run, observer=observer, max_batch_size=warm.max_batch_size)
+            size = warm.max_batch_size
+            return Inline(name=name, run=backend.run, observer=observer, max_batch_size=size, spans=spans)
         limits = BatchLimits(
             max_batch_size=warm.max_batch_size,
             max_batch_seconds=self._settings.max_batch_seconds,
@@ -216,7 +219,7 @@ class Model:
             wide=backend.wide,
             yields=self._settings.threads > 1,
         )
-        batcher = Batcher(name=name, run=backend.run, observer=observer, limits=limits)
+        batcher = Batcher(name=name, run=backend.run, observer=observer, limits=limits, spans=spans)
         for size, seconds in warm.runs:
             batcher.scheduler.costs.learn(size, seconds)
         for size, seconds in warm.wide_runs:

@@ -179,6 +179,9 @@ class Scheduler:
         dead = batch.keep_alive(batch.started)
         for entry in dead:
             self.leave(entry)
+        for share in batch.shares:
+            if share.entry.started is None:
+                share.entry.started = batch.started
         return dead
 
     def drop(self, batch: Batch) -> None:

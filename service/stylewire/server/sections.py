@@ -7,7 +7,7 @@ Flags, variables, keys of the configuration file, the help and the README's tabl
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from stylewire.server.backends import Precision
 from stylewire.server.machine import usable_cores
@@ -154,4 +154,22 @@ class Logs(BaseModel):
     log_format: Literal["text", "json"] = Field("text", description="json: one object a line, for collectors of logs.")
 
 
-SECTIONS: tuple[type[BaseModel], ...] = (Listening, Models, Running, RequestLimits, Clients, Stopping, Logs)
+class Traces(BaseModel):
+    """Traces."""
+
+    otlp_endpoint: str = Field(
+        "",
+        pattern=r"^(https?://[^/@\s]+/?)?$",
+        description="Collector that gets spans by OTLP over gRPC, such as http://collector:4317. Unset: no tracing.",
+    )
+    otlp_headers: SecretStr = Field(
+        SecretStr(""),
+        description="Metadata for the collector: api-key=SECRET,name=value, percent-encoded. Others of the machine see "
+        "flags: better a variable.",
+    )
+    trace_sample_ratio: float = Field(
+        1.0, ge=0, le=1, description="Share of calls that are traced, of those whose caller has not decided it."
+    )
+
+
+SECTIONS: tuple[type[BaseModel], ...] = (Listening, Models, Running, RequestLimits, Clients, Stopping, Logs, Traces)

@@ -11,7 +11,7 @@ import grpc
 
 from stylewire import pb
 from stylewire.errors import InvalidFieldError, ModelNotFoundError, UnsupportedError, Violation
-from stylewire.server import replies, requests
+from stylewire.server import replies, requests, tracing
 from stylewire.server.answers import Answer, Run
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.readers import Limits
@@ -81,7 +81,9 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
         started = time.monotonic()
         loop = asyncio.get_running_loop()
         job = await loop.run_in_executor(self._executor, parse, request, self._registry, self._limits)
-        run.encoding_seconds += time.monotonic() - started
+        ended = time.monotonic()
+        run.encoding_seconds += ended - started
+        tracing.phase("parse", started, ended)
         return job
 
 

@@ -26,6 +26,7 @@ from stylewire.server.sections import (
     RequestLimits,
     Running,
     Stopping,
+    Traces,
 )
 
 ENV_PREFIX = "STYLEWIRE_"
@@ -51,7 +52,7 @@ def metrics_port_taken(port: int, err: OSError) -> SettingError:
     return SettingError(f"cannot listen on --metrics-port {port}: {err.strerror}")
 
 
-class Settings(Logs, Stopping, Clients, RequestLimits, Running, Models, Listening):
+class Settings(Traces, Logs, Stopping, Clients, RequestLimits, Running, Models, Listening):
     """What a server is told when it starts."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -133,7 +134,7 @@ def default_text(name: str, field: FieldInfo) -> str:
     """Say what holds if a setting is not given."""
     if name == "threads":  # its default is found out here, and differs elsewhere
         return "0"
-    if field.default in (None, ""):
+    if field.default in (None, "", SecretStr("")):
         return "unset"
     return field.default if isinstance(field.default, str) else _toml_value(field.default)
 
