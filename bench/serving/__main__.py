@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("tables", nargs="*", help="of: efficiency64 efficiency256 overload64 ... ; all by default")
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement at 64 px")
+    parser.add_argument("--base", type=Path, help="service/ of a checkout without tracing, for the table tracing")
     parser.add_argument("--json", type=Path, help="also write the tables here")
     options = parser.parse_args()
     rounds, seconds = options.rounds, options.seconds
@@ -40,6 +41,7 @@ def main() -> None:
         "fairness256": lambda: tables.fairness(256, max(1, rounds // 2), 6 * seconds),
         "tiny": lambda: tables.tiny(rounds, seconds, (1, len(os.sched_getaffinity(0)))),
         "metrics": lambda: tables.metrics_cost(rounds, seconds),
+        "tracing": lambda: tables.tracing_cost(rounds, seconds, options.base),
     }
     if unknown := set(options.tables) - set(makers):
         parser.error(f"unknown tables {', '.join(sorted(unknown))}; there are {' '.join(makers)}")

@@ -25,6 +25,11 @@ class Server:
         self.port = int(words[3].rstrip(",").rpartition(":")[2])
         self._metrics_url = words[-1]
 
+    def processor_seconds(self) -> float:
+        """Time that its threads have had a core for."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples with this name and these labels; 0 if there is none."""
         with urllib.request.urlopen(self._metrics_url, timeout=10) as reply:  # noqa: S310 - the server's own address
@@ -35,7 +40,10 @@ class Server:
 
 @contextmanager
 def serving(
-    models: Path, *arguments: str, launcher: tuple[str, ...] = ("-m", "stylewire", "serve")
+    models: Path,
+    *arguments: str,
+    launcher: tuple[str, ...] = ("-m", "stylewire", "serve"),
+    service: Path | None = None,
 ) -> Iterator[Server]:
     """Start a server and stop it; it runs onnxruntime, as the bare loop does.
 
@@ -43,9 +51,12 @@ def serving(
         models: model directory, or folder of them.
         arguments: further settings.
         launcher: what Python runs.
+        service: the ``service`` folder of another checkout, to run that.
     """
     command = [sys.executable, *launcher, "--models", str(models), "--port", "0", "--metrics-port", "0"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("STYLEWIRE_")}
+    if service:
+        environment["PYTHONPATH"] = str(service)
     with subprocess.Popen(
         [*command, "--drain-seconds", "0", "--backend", "onnxruntime", *arguments],
         stdout=subprocess.PIPE,

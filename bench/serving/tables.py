@@ -4,10 +4,12 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from serving import calls, h2load, models
 from serving.bare import BackendLoop, BareLoop
+from serving.collector import collecting
 from serving.flood import flood
 from serving.process import Server, serving
 
@@ -209,3 +211,46 @@ def metrics_cost(pairs: int, seconds: float) -> list[Row]:
         ("64 px: throughput with metrics over without", spread(ratios, ".3f")),
         ("64 px: A/A, without over without", spread(same, ".3f")),
     ]
+
+
+def tracing_cost(rounds: int, seconds: float, base: Path | None) -> list[Row]:
+    """Processor time of a call with and without tracing; beside it, throughput would drown in the machine's noise.
+
+    Args:
+        rounds: interleaved rounds.
+        seconds: length of one measurement.
+        base: the ``service`` folder of a checkout from before tracing; None leaves that row out.
+    """
+    with collecting() as collector, ExitStack() as started:
+        start: Callable[..., Server] = lambda *given, **more: started.enter_context(  # noqa: E731
+            serving(models.demo(), *given, **more)
+        )
+        to = ("--otlp-endpoint", collector.endpoint)
+        servers = {
+            "off": start(),
+            "off, the same again": start(),
+            "a tenth of the calls": start(*to, "--trace-sample-ratio", "0.1"),
+            "all calls": start(*to),
+        }
+        if base:
+            servers["a server that cannot trace"] = start(service=base)
+        costs: dict[str, list[float]] = {name: [] for name in servers}
+        for _ in range(rounds):
+            for name, server in servers.items():
+                costs[name].append(_processor_seconds(server, seconds) * 1e3)
+        if not collector.byte_count:
+            raise h2load.LoadError("no spans came")
+    over = {name: [cost / off for cost, off in zip(costs[name], costs["off"], strict=True)] for name in servers}
+    return [(f"64 px, tracing: {name}", f"{spread(costs[name])} ms, {spread(over[name])}") for name in servers]
+
+
+def _processor_seconds(server: Server, seconds: float) -> float:
+    """Processor time of one call under full load, graphs included."""
+    counted: Callable[[], tuple[float, float]] = lambda: (  # noqa: E731
+        server.processor_seconds(),
+        server.metric("grpc_server_handled_total", grpc_method="Generate"),
+    )
+    used, calls_before = counted()
+    loaded(server, CLIENTS, seconds)
+    used_after, calls_after = counted()
+    return (used_after - used) / (calls_after - calls_before)

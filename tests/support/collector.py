@@ -59,6 +59,10 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         ]
         return trace_service_pb2.ExportTraceServiceResponse()
 
+    def forget(self) -> None:
+        """Throw away what came so far."""
+        self._spans = []
+
     @property
     def spans(self) -> list[Span]:
         return list(self._spans)

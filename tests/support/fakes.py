@@ -146,6 +146,22 @@ class FakeObserver:
         self.refusals.append(reason)
 
 
+class FakeCall:
+    """A call that is traced; remembers what it was told.
+
+    Attributes:
+        phases: of it.
+    """
+
+    trace_id, span_id, link = "0" * 32, "0" * 16, "link"
+
+    def __init__(self) -> None:
+        self.phases: list[object] = []
+
+    def phase(self, phase) -> None:
+        self.phases.append(phase)
+
+
 class FakeClock:
     """Seconds that pass when the test says so."""
 

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from stylewire.errors import BackendUnavailableError, DrainingError
+from stylewire.server import tracing
 from stylewire.server.batches import BatchError, Dispatch
 from stylewire.server.inline import Inline
-from support.fakes import FakeClock, FakeObserver
+from support.fakes import FakeCall, FakeClock, FakeObserver
 
 
 def rows(*values):
@@ -87,6 +88,26 @@ def test_failure_is_counted_and_explained():
         desk.submit(14)
     assert ["failed", "failed"] == desk.observer.refusals
     assert [] == desk.observer.batches
+
+
+def test_runs_are_told_to_the_call_that_is_traced():
+    """Every part that ran, or failed, is a phase of the call, with the rows it had."""
+    desk, call = Desk(), FakeCall()
+    began = desk.clock.now
+
+    async def followed(*values):
+        tracing.follow(call)
+        await desk.inline.submit(rows(*values), ("y",))
+
+    asyncio.run(followed(1, 2, 3, 4, 5))
+    with pytest.raises(BatchError):
+        asyncio.run(followed(13))
+    asyncio.run(desk.inline.submit(rows(6), ("y",)))  # of nobody who is traced
+
+    assert [(0.0, 4.0, 4, ""), (4.0, 5.0, 1, ""), (5.0, 6.0, 1, "ArithmeticError")] == [
+        (phase.start - began, phase.stop - began, phase.attributes["stylewire.batch.size"], phase.error)
+        for phase in call.phases
+    ]
 
 
 def test_closed_graph_refuses():

@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from stylewire import pb
+from stylewire.server import otlp, pictures
 from stylewire.server.settings import SettingError, Settings
 from stylewire.server.tracing import open_tracer
 from support.collector import collecting
@@ -32,23 +33,40 @@ STOP_SECONDS = 8.0
 """Three for the last spans, and what any stop takes on a busy machine."""
 
 
-@pytest.fixture(autouse=True)
-def prompt_export(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def prompt_export():
     """Spans are sent after 20 ms, not after 5 s."""
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+        yield
+
+
+@pytest.fixture(scope="module")
+def traced(prompt_export):
+    """A server of the demo models, and its collector."""
+    with collecting() as collector, running_server(otlp_endpoint=collector.endpoint) as server:
+        yield server, collector
 
 
 @pytest.fixture
-def collector():
+def server(traced):
+    return traced[0]
+
+
+@pytest.fixture
+def collector(traced):
+    """The collector of ``server``, with nothing from before."""
+    server, collector = traced
+    server.app._tracer._queue.force_flush()
+    collector.forget()
+    return collector
+
+
+@pytest.fixture
+def other():
+    """A collector for a server that a test starts."""
     with collecting() as collector:
         yield collector
-
-
-@pytest.fixture
-def server(collector, prompt_export):
-    """A traced server of the demo models."""
-    with running_server(otlp_endpoint=collector.endpoint) as server:
-        yield server
 
 
 @pytest.fixture
@@ -226,6 +244,32 @@ def test_caller_that_leaves_leaves_a_wait(server, stub, collector):
     assert ["run mapping", "queue"] == names(collector.phases(call))
 
 
+def test_failed_encoding_is_of_its_call_only(stub, collector, monkeypatch):
+    """A picture that cannot be encoded is an error of that phase, not of the batch, which ran."""
+
+    def fail(output, executor, arrays):
+        raise ArithmeticError("secret of a request")
+
+    monkeypatch.setattr(pictures, "encode_rows", fail)
+    assert grpc.StatusCode.INTERNAL == failure(stub.Generate, ONE).code()
+    (call,) = collector.call("Generate")
+    (batch,) = batches(collector.spans)
+
+    assert not batch.failed
+    assert {"queue": False, "run synthesis": False, "encode": True} == {
+        phase.name: phase.failed for phase in collector.phases(call)[1:]
+    }
+
+
+def test_phases_of_a_call_are_bounded(stub, collector, monkeypatch):
+    """Past the limit phases are only counted, so that a long stream is a trace that can be looked at."""
+    monkeypatch.setattr(otlp, "_MOST_PHASES", 3)
+    stub.Generate(ONE)
+    (call,) = collector.call("Generate")
+
+    assert (3, 1) == (len(collector.phases(call)), call.attributes["stylewire.phases_left_out"])
+
+
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
@@ -264,32 +308,37 @@ def test_batch_links_exactly_the_calls_in_it(server, stub, collector):
 def test_frames_of_a_stream_link_their_call_once(server, stub, collector):
     """A batch of several frames of one call has one link to it."""
     with held(server, "synthesis") as gate:
+        first = stub.Generate.future(ONE)
+        gate.wait_for(batches=1)
         frames = stub.Interpolate(pb.InterpolateRequest(keyframes=TWO_KEYS, frame_count=5))
-        gate.wait_for(batches=1, waiting_rows=3)  # one or two frames are in the first batch
+        gate.wait_for(waiting_rows=5)
         gate.open()
         assert 5 == len(list(frames))
+        first.result()
     (call,) = collector.call("Interpolate")
+    together = max(batches(collector.spans), key=lambda span: span.start)
 
-    assert [(call.span_id,)] * len(gate.sizes) == [batch.links for batch in batches(collector.spans)]
+    assert (5, 5) == tuple(together.attributes[f"stylewire.batch.{count}"] for count in ("size", "requests"))
+    assert (call.span_id,) == together.links
 
 
 # --- sampling --------------------------------------------------------------------------------------------------------
 
 
-def test_sampling_follows_the_caller_and_else_the_ratio(collector):
+def test_sampling_follows_the_caller_and_else_the_ratio(other):
     """At ratio 0 only calls are traced whose caller says so; batches of the others make no spans."""
     with (
-        running_server(otlp_endpoint=collector.endpoint, trace_sample_ratio=0.0) as server,
+        running_server(otlp_endpoint=other.endpoint, trace_sample_ratio=0.0) as server,
         server.channel() as channel,
     ):
         stub = pb.StyleGanServiceStub(channel)
         for metadata in ((), traceparent("00"), traceparent("01")):
             stub.Generate(ONE, metadata=metadata)
-        (call,) = collector.call("Generate")
+        (call,) = other.call("Generate")
 
     assert TRACE == call.trace_id
-    assert [(call.span_id,)] == [batch.links for batch in batches(collector.spans)]
-    assert 1 == sum(span.kind == SERVER_KIND for span in collector.spans)
+    assert [(call.span_id,)] == [batch.links for batch in batches(other.spans)]
+    assert 1 == sum(span.kind == SERVER_KIND for span in other.spans)
 
 
 def test_batch_counts_calls_that_are_not_traced(server, stub, collector):
@@ -312,42 +361,42 @@ def test_batch_counts_calls_that_are_not_traced(server, stub, collector):
 # --- export ----------------------------------------------------------------------------------------------------------
 
 
-def test_resource_says_who_we_are_unless_told(collector, monkeypatch):
+def test_resource_says_who_we_are_unless_told(other, monkeypatch):
     """The service is called stylewire unless the standard variables name it; they add what they like."""
-    with running_server(otlp_endpoint=collector.endpoint) as server, server.channel() as channel:
+    with running_server(otlp_endpoint=other.endpoint) as server, server.channel() as channel:
         pb.ModelServiceStub(channel).ListModels(pb.ListModelsRequest())
     monkeypatch.setenv("OTEL_SERVICE_NAME", "faces")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
-    with running_server(otlp_endpoint=collector.endpoint) as server, server.channel() as channel:
+    with running_server(otlp_endpoint=other.endpoint) as server, server.channel() as channel:
         pb.ModelServiceStub(channel).ListModels(pb.ListModelsRequest())
-    usual, named = (span.resource for span in collector.call("ListModels", 2))
+    usual, named = (span.resource for span in other.call("ListModels", 2))
 
     assert ("stylewire", "faces") == (usual["service.name"], named["service.name"])
     assert "test" == named["deployment.environment"]
     assert usual["service.version"] == named["service.version"] == importlib.metadata.version("stylewire")
 
 
-def test_last_spans_are_sent_before_the_end(collector, monkeypatch):
+def test_last_spans_are_sent_before_the_end(other, monkeypatch):
     """What has not been sent when the server stops is sent then."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
-    with running_server(otlp_endpoint=collector.endpoint) as server, server.channel() as channel:
+    with running_server(otlp_endpoint=other.endpoint) as server, server.channel() as channel:
         pb.StyleGanServiceStub(channel).Generate(ONE)
-        before = collector.spans
+        before = other.spans
 
     assert [] == before
-    assert 1 == len(collector.call("Generate"))
+    assert 1 == len(other.call("Generate"))
 
 
-def test_headers_reach_the_collector(collector):
+def test_headers_reach_the_collector(other):
     """Headers go to the collector, decoded."""
     with (
-        running_server(otlp_endpoint=collector.endpoint, otlp_headers="Api-Key=s3cret,x-scope=a%20b") as server,
+        running_server(otlp_endpoint=other.endpoint, otlp_headers="Api-Key=s3cret,x-scope=a%20b") as server,
         server.channel() as channel,
     ):
         pb.StyleGanServiceStub(channel).Generate(ONE)
-        collector.call("Generate")
+        other.call("Generate")
 
-    assert ("s3cret", "a b") == (collector.metadata["api-key"], collector.metadata["x-scope"])
+    assert ("s3cret", "a b") == (other.metadata["api-key"], other.metadata["x-scope"])
 
 
 def test_outage_of_the_collector_is_told_once(caplog, monkeypatch):
@@ -366,7 +415,8 @@ def test_outage_of_the_collector_is_told_once(caplog, monkeypatch):
         back = late.enter_context(collecting(address.removeprefix("http://")))
         while not back.spans:
             stub.Generate(ONE)
-    told = [record for record in caplog.records if record.levelname not in {"DEBUG", "INFO"}]
+    ours = [record for record in caplog.records if record.name.startswith(("opentelemetry", "stylewire"))]
+    told = [record for record in ours if record.levelname not in {"DEBUG", "INFO"}]
 
     assert ["WARNING"] == [record.levelname for record in told]
     assert address.removeprefix("http://") in told[0].message
@@ -403,19 +453,19 @@ def test_collector_that_does_not_answer_holds_up_nobody(small_models, silent_por
     assert "Traceback" not in log
 
 
-def test_workers_are_told_apart(small_models, collector):
+def test_workers_are_told_apart(small_models, other):
     """Each process of --workers exports by itself, as an instance of its own."""
-    server = ServerProcess("--otlp-endpoint", collector.endpoint, "--workers", "2", models=small_models / "plain")
+    server = ServerProcess("--otlp-endpoint", other.endpoint, "--workers", "2", models=small_models / "plain")
     try:
         until = time.monotonic() + 60
-        while 2 > len({span.resource["service.instance.id"] for span in collector.spans}):
+        while 2 > len({span.resource["service.instance.id"] for span in other.spans}):
             assert time.monotonic() < until
             with grpc.insecure_channel(server.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
                 pb.StyleGanServiceStub(channel).Generate(ONE, timeout=30)
     finally:
         server.kill()
 
-    assert 2 == len({span.resource["process.pid"] for span in collector.spans})
+    assert 2 == len({span.resource["process.pid"] for span in other.spans})
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
