@@ -144,6 +144,30 @@ def test_probes_make_no_spans(server, stub, collector):
     assert [] == [name for name in names(collector.spans) if "Health" in name]
 
 
+def test_strangers_are_not_followed(small_models, tmp_path, other):
+    """A call without a known token makes no span, whatever its context says; one with a token does."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("anna secret-of-anna-0123456789abcdef\n")
+    settings = {"models": small_models / "plain", "tokens_file": tokens, "otlp_endpoint": other.endpoint}
+    with running_server(**settings) as server, server.channel() as channel:
+        stub = pb.StyleGanServiceStub(channel)
+        assert "UNAUTHENTICATED" == refusal(stub.Generate, ONE, metadata=traceparent()).reason
+        stub.Generate(ONE, metadata=(("authorization", "Bearer secret-of-anna-0123456789abcdef"),))
+        (call,) = other.call("Generate")
+
+    assert TRACE not in {span.trace_id for span in other.spans}
+    assert "" == call.parent_id
+
+
+def test_line_of_a_call_has_its_trace(stub, caplog):
+    """Whoever reads the log finds the trace, sampled or not."""
+    caplog.set_level("INFO")
+    stub.Generate(ONE, metadata=traceparent("00"))
+    (line,) = [record.msg for record in caplog.records if record.name.endswith("boundary")]
+
+    assert TRACE == line["trace_id"]
+
+
 def test_refusal_is_no_error_of_the_server(stub, collector):
     """A wrong request ends with its code, and its span is not an error; its model is there, cut short."""
     refusal(stub.Generate, pb.GenerateRequest(model="n" * 200, latents=ONE.latents))
