@@ -99,6 +99,7 @@ class App:
         log.info("stopped")
 
     async def _close(self, grace_seconds: float) -> None:
+        await self._health.close()  # its streams would last as long as the grace
         await self._server.stop(grace_seconds)
         try:
             await asyncio.wait_for(self.registry.close(), _CLOSE_SECONDS)
