@@ -219,7 +219,10 @@ async def _abort(context: _Context, err: StylewireError, request_id: str) -> Non
     if isinstance(err, OverloadedError) and err.retry_after_seconds is not None:
         # gRFC A6: a client with a retry policy waits exactly this long.
         metadata.append(("grpc-retry-pushback-ms", str(round(err.retry_after_seconds * 1e3))))
-    await context.abort(status.code, status.details, tuple(metadata))
+    try:
+        await context.abort(status.code, status.details, tuple(metadata))
+    except grpc.aio.InternalError as failure:  # the client has left: nobody is told
+        raise asyncio.CancelledError from failure
 
 
 def _set_code(context: _Context) -> grpc.StatusCode:

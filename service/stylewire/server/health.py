@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from stylewire.errors import DrainingError
+
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _Response: TypeAlias = health_pb2.HealthCheckResponse
 
@@ -47,7 +49,11 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # g
         return _Response(status=status)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: _Context) -> None:  # noqa: N802
-        """Tell a caller the state of a name whenever it changes."""
+        """Tell a caller the state of a name whenever it changes.
+
+        Raises:
+            DrainingError: the server ends.
+        """
         told = None
         while True:
             changed = self._changed  # taken before the state is read, so that no change is missed
@@ -56,7 +62,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # g
                 await context.write(_Response(status=status))
                 told = status
             if self._closed:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+                raise DrainingError("the server is stopping; watch another one")
             await changed.wait()
 
     def _tell(self) -> None:
