@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -95,7 +96,10 @@ class App:
         await self._health.enter_graceful_shutdown()
         log.info("draining for %g s", drain_seconds)
         await asyncio.sleep(drain_seconds)
-        await self._close(self.settings.grace_seconds)
+        until = time.monotonic() + self.settings.grace_seconds
+        if drain_seconds:
+            await self._boundary.stop(self.settings.grace_seconds)
+        await self._close(max(0.0, until - time.monotonic()))
         log.info("stopped")
 
     async def _close(self, grace_seconds: float) -> None:
@@ -131,7 +135,8 @@ class App:
             # The SDK pings every minute while a call waits; the default answers three such pings with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
         ]
-        server = grpc.aio.server(interceptors=[Boundary(self.metrics)], options=options)
+        self._boundary = Boundary(self.metrics)
+        server = grpc.aio.server(interceptors=[self._boundary], options=options)
         pipeline = Pipeline(self._executor, self.settings.look_ahead_frames)
         pb.add_StyleGanServiceServicer_to_server(
             StyleGanServicer(self.registry, pipeline, self.settings, self._executor), server

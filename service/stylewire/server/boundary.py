@@ -23,6 +23,7 @@ from stylewire.errors import (
     Violation,
     to_status,
 )
+from stylewire.server.gate import Gate
 from stylewire.server.metrics import Method, MethodMetrics, Metrics
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,11 @@ class Boundary(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
         self._wrapped: dict[str, _Handler] = {}
+        self._gate = Gate()
+
+    async def stop(self, seconds: float) -> None:
+        """Refuse what comes, and let calls under way end, so long at most."""
+        await self._gate.close(seconds)
 
     async def intercept_service(
         self,
@@ -83,7 +89,8 @@ class Boundary(grpc.aio.ServerInterceptor):
         async def answer(content: bytes, context: _Context) -> Any:
             call = _begin(metrics, context)
             try:
-                response = await handler.unary_unary(_read(handler, call, content), context)
+                with self._gate.passed(metrics.method):
+                    response = await handler.unary_unary(_read(handler, call, content), context)
                 _count_reply(call, response)
             except BaseException as err:
                 await _fail(call, err, context)
@@ -99,17 +106,18 @@ class Boundary(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: _Context) -> None:
             call = _begin(metrics, context)
             try:
-                if not handler.request_streaming:
-                    request = _read(handler, call, request)
-                messages: Any = stream(request, context)
-                if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
-                    await messages
-                else:
-                    # Not yielded: grpc drops a generator whose client has left, and its end would never be counted.
-                    async with aclosing(messages):
-                        async for response in messages:
-                            _count_reply(call, response)
-                            await _write(context, response)
+                with self._gate.passed(metrics.method):
+                    if not handler.request_streaming:
+                        request = _read(handler, call, request)
+                    messages: Any = stream(request, context)
+                    if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
+                        await messages
+                    else:
+                        # Not yielded: grpc drops a generator whose client has left; its end would never be counted.
+                        async with aclosing(messages):
+                            async for response in messages:
+                                _count_reply(call, response)
+                                await _write(context, response)
             except BaseException as err:
                 await _fail(call, err, context)
                 raise
