@@ -13,9 +13,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_DATA, _HEADERS, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE = 0, 1, 4, 6, 7, 8
-_END_STREAM = _ACK = 0x1
-_END_HEADERS = 0x4
+from serving import frames
+
 _INITIAL_WINDOW_SIZE = 4
 _WINDOW = 2**31 - 1
 _GRACE_SECONDS = 2.0
@@ -44,7 +43,7 @@ def flood(  # noqa: PLR0913 - a load has this many parts
         ConnectionError: the server closed a connection.
     """
     moments = random.Random(0)  # noqa: S311 - the same load every time
-    headers = _head(path, f"127.0.0.1:{port}", deadline_seconds)
+    headers = frames.head(path, f"127.0.0.1:{port}", {"grpc-timeout": f"{round(deadline_seconds * 1000)}m"})
     calls: list[Call | None] = []
     with selectors.DefaultSelector() as selector:
         open_ones = [_Connection(port, headers, body) for _ in range(connections)]
@@ -79,11 +78,11 @@ class _Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         settings = struct.pack(">HI", _INITIAL_WINDOW_SIZE, _WINDOW)
         more = struct.pack(">I", _WINDOW - 65535)
-        self._out = bytearray(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, settings))
-        self._out += _frame(_WINDOW_UPDATE, 0, 0, more)
+        self._out = bytearray(frames.PREFACE + frames.frame(frames.SETTINGS, 0, 0, settings))
+        self._out += frames.frame(frames.WINDOW_UPDATE, 0, 0, more)
         self._in = bytearray()
         self._headers = headers
-        self._message = b"\0" + struct.pack(">I", len(body)) + body  # gRPC: not compressed, length
+        self._message = frames.message(body)
         self._next_stream = 1
         self._waiting: dict[int, tuple[int, float]] = {}
         self._with_data = set[int]()
@@ -92,8 +91,8 @@ class _Connection:
         """Add a call to what ``flush`` sends."""
         stream, self._next_stream = self._next_stream, self._next_stream + 2
         self._waiting[stream] = number, due
-        self._out += _frame(_HEADERS, _END_HEADERS, stream, self._headers)
-        self._out += _frame(_DATA, _END_STREAM, stream, self._message)
+        self._out += frames.frame(frames.HEADERS, frames.END_HEADERS, stream, self._headers)
+        self._out += frames.frame(frames.DATA, frames.END_STREAM, stream, self._message)
 
     def flush(self) -> None:
         """Send what is to be sent."""
@@ -113,35 +112,16 @@ class _Connection:
             if len(self._in) - at < 9 + length:
                 break
             flags, stream = self._in[at + 4], int.from_bytes(self._in[at + 5 : at + 9], "big")
-            content = bytes(self._in[at + 9 : at + 9 + length]) if kind == _PING else b""
+            content = bytes(self._in[at + 9 : at + 9 + length]) if kind == frames.PING else b""
             at += 9 + length
-            if kind == _GOAWAY:
+            if kind == frames.GOAWAY:
                 raise ConnectionError("the server goes away")
-            if kind in {_SETTINGS, _PING} and not flags & _ACK:
-                self._out += _frame(kind, _ACK, 0, content)
-            elif kind == _DATA:
+            if kind in {frames.SETTINGS, frames.PING} and not flags & frames.ACK:
+                self._out += frames.frame(kind, frames.ACK, 0, content)
+            elif kind == frames.DATA:
                 self._with_data.add(stream)
-            elif kind == _HEADERS and flags & _END_STREAM and stream in self._waiting:
+            elif kind == frames.HEADERS and flags & frames.END_STREAM and stream in self._waiting:
                 number, due = self._waiting.pop(stream)
                 yield number, Call(stream in self._with_data, time.perf_counter() - due)
                 self._with_data.discard(stream)
         del self._in[:at]
-
-
-def _frame(kind: int, flags: int, stream: int, content: bytes) -> bytes:
-    return struct.pack(">I", len(content))[1:] + struct.pack(">BBI", kind, flags, stream) + content
-
-
-def _head(path: str, authority: str, deadline_seconds: float) -> bytes:
-    """Write the request's headers in HPACK, all as literals that nobody has to remember (RFC 7541, 6.2.2)."""
-    fields = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": path,
-        ":authority": authority,
-        "te": "trailers",
-        "content-type": "application/grpc",
-        "grpc-timeout": f"{round(deadline_seconds * 1000)}m",
-    }
-    literals = (b"\0" + bytes([len(k)]) + k.encode() + bytes([len(v)]) + v.encode() for k, v in fields.items())
-    return b"".join(literals)

@@ -28,8 +28,9 @@ from stylewire.cli_words import (
 from stylewire.client import AsyncClient, Client
 from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
 from stylewire.errors import StylewireError
+from stylewire.files import replacing
 from stylewire.results import Inversion, Result
-from stylewire.sheets import in_rows, save_animation, sheet
+from stylewire.sheets import in_rows, save_animation, save_sheet, sheet
 from stylewire.sources import LayerChoice, NoiseMode, seed, style
 
 _CALL_SIZE = 16
@@ -100,7 +101,7 @@ def generate(
         for number, result in zip(seeds, results, strict=True):
             print_written(result.save(out / f"seed{number:04d}.{image_format}"))
     if grid is not None:
-        sheet(in_rows([result.image for result in results], columns), zoom=zoom).save(grid)
+        save_sheet(sheet(in_rows([result.image for result in results], columns), zoom=zoom), grid)
         print_written(grid)
 
 
@@ -135,7 +136,7 @@ def invert(
     if grid is not None:
         seen = [each.aligned.image if each.aligned else None for each in inversions]
         made = [each.reconstruction.image if each.reconstruction else None for each in inversions]
-        sheet([seen, made], zoom=zoom).save(grid)
+        save_sheet(sheet([seen, made], zoom=zoom), grid)
         print_written(grid)
 
 
@@ -165,7 +166,7 @@ def mix(
     own, mixtures = asyncio.run(ask())
     heads = [result.image for result in own]
     lines = [[head, *(m.image for m in line)] for head, line in zip(heads, mixtures, strict=False)]
-    sheet([[None, *heads[len(rows) :]], *lines], zoom=zoom).save(out)
+    save_sheet(sheet([[None, *heads[len(rows) :]], *lines], zoom=zoom), out)
     print_written(out)
 
 
@@ -262,7 +263,8 @@ async def _mixtures(
 
 def _write_inversion(inversion: Inversion, stem: Path) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(f"{stem}.npz", w=inversion.code[np.newaxis])  # float32[1, L, D], as NVIDIA's projected_w.npz
+    with replacing(Path(f"{stem}.npz")) as draft:
+        np.savez(draft, w=inversion.code[np.newaxis])  # float32[1, L, D], as NVIDIA's projected_w.npz
     print_written(Path(f"{stem}.npz"))
     if inversion.reconstruction is not None:
         print_written(inversion.reconstruction.save(f"{stem}.png"))

@@ -207,6 +207,7 @@ _FALLBACK: dict[grpc.StatusCode, type[StylewireError]] = {
     grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineError,
     grpc.StatusCode.UNAVAILABLE: UnreachableError,
+    grpc.StatusCode.CANCELLED: UnreachableError,  # not by us: the server closed before the call got in
     grpc.StatusCode.RESOURCE_EXHAUSTED: OverloadedError,
 }
 """For a status without ErrorInfo: made by gRPC itself, or by a proxy on the way."""

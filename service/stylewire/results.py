@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire import pb
+from stylewire.files import replacing
 from stylewire.tensors import Array, to_array, to_float_array
 
 if TYPE_CHECKING:
@@ -94,17 +95,19 @@ class Picture:
     def save(self, path: "str | os.PathLike[str]") -> Path:
         """Write the picture to a file of the format that its suffix names.
 
-        The server's own bytes are written when they are of that format; otherwise Pillow converts.
+        The server's own bytes are written when they are of that format; otherwise Pillow converts. The file is whole or
+        absent, whatever happens meanwhile.
 
         Raises:
             OSError: the file cannot be written.
             ValueError: the suffix is unknown.
         """
         target = Path(path)
-        if target.suffix.lower() in _SUFFIXES.get(self.mime_type, ()):
-            target.write_bytes(self.content)
-        else:
-            self.image.save(target)
+        with replacing(target) as draft:
+            if target.suffix.lower() in _SUFFIXES.get(self.mime_type, ()):
+                draft.write_bytes(self.content)
+            else:
+                self.image.save(draft)
         return target
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import PIL.Image
 from PIL.Image import Image, Resampling
 
+from stylewire.files import replacing
+
 SHEET_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 ANIMATION_SUFFIXES = frozenset({".gif", ".webp", ".png"})
 _PAPER = (255, 255, 255)
@@ -57,6 +59,12 @@ def enlarged(picture: Image, zoom: int) -> Image:
     return picture.resize((picture.width * zoom, picture.height * zoom), Resampling.NEAREST)
 
 
+def save_sheet(picture: Image, path: Path) -> None:
+    """Write a sheet in the format of the path's suffix."""
+    with replacing(path) as draft:
+        picture.save(draft)
+
+
 def save_animation(frames: Sequence[Image], path: Path, *, frames_per_second: float, zoom: int = 1) -> None:
     """Write an endless GIF, WebP or PNG animation, by the path's suffix.
 
@@ -69,7 +77,8 @@ def save_animation(frames: Sequence[Image], path: Path, *, frames_per_second: fl
         zoom: see ``sheet``.
     """
     first, *rest = [enlarged(frame, zoom) for frame in frames]
-    first.save(path, save_all=True, append_images=rest, duration=round(1000 / frames_per_second), loop=0)
+    with replacing(path) as draft:
+        first.save(draft, save_all=True, append_images=rest, duration=round(1000 / frames_per_second), loop=0)
 
 
 def _paste(paper: Image, picture: Image, place: tuple[int, int]) -> None:

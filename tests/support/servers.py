@@ -5,6 +5,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,16 +94,18 @@ class ServerProcess:
         if models:
             given += ["--models", str(models)]
         environment = {k: v for k, v in os.environ.items() if not k.startswith("STYLEWIRE_")}
+        # A file, not a pipe: the server would wait when the pipe is full.
+        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stylewire", "serve", *given],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=self._log,
             text=True,
             env=environment,
         )
         line = self.process.stdout.readline()
         if not line.startswith("stylewire: serving on "):
-            raise RuntimeError(f"the server did not start: {line}{self.process.communicate()[1]}")
+            raise RuntimeError(f"the server did not start: {line}{self.wait()[1]}")
         self.address = line.split()[3].rstrip(",")
         self.metrics_url = line.split()[-1]
 
@@ -113,8 +116,12 @@ class ServerProcess:
 
     def wait(self, timeout: float = 30) -> tuple[int, str]:
         """Wait for the end; returns the exit code and what the server logged."""
-        log = self.process.communicate(timeout=timeout)[1]
-        return self.process.returncode, log
+        self.process.communicate(timeout=timeout)
+        if self._log.closed:
+            return self.process.returncode, ""
+        with self._log:
+            self._log.seek(0)
+            return self.process.returncode, self._log.read()
 
     def resident_bytes(self) -> int:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
@@ -122,4 +129,4 @@ class ServerProcess:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.wait()

@@ -113,6 +113,22 @@ def test_grace_bounds_the_wait_for_a_slow_reader(started):
     assert "Traceback" not in log
 
 
+def test_watcher_does_not_hold_up_the_end(started):
+    """A stream of health that stays open is ended with UNAVAILABLE: the grace time is for work."""
+    server = started("--grace-seconds", LONG_SECONDS)
+    with grpc.insecure_channel(server.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            next(watch)
+        code, log = server.wait()
+
+    assert grpc.StatusCode.UNAVAILABLE == caught.value.code()
+    assert 0 == code, log
+
+
 def test_new_calls_are_refused_after_the_drain(started):
     """When the server has stopped accepting, a new connection finds nobody."""
     server = started()

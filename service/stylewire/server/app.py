@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -97,10 +98,14 @@ class App:
         await self._health.enter_graceful_shutdown()
         log.info("draining for %g s", drain_seconds)
         await asyncio.sleep(drain_seconds)
-        await self._close(self.settings.grace_seconds)
+        until = time.monotonic() + self.settings.grace_seconds
+        if drain_seconds:
+            await self._boundary.stop(self.settings.grace_seconds)
+        await self._close(max(0.0, until - time.monotonic()))
         log.info("stopped")
 
     async def _close(self, grace_seconds: float) -> None:
+        await self._health.close()  # its streams would last as long as the grace
         await self._server.stop(grace_seconds)
         try:
             await asyncio.wait_for(self.registry.close(), _CLOSE_SECONDS)
@@ -132,8 +137,8 @@ class App:
                     await self._health.set(name, status.NOT_SERVING if hung else status.SERVING)
 
     def _build(self) -> grpc.aio.Server:
-        boundary = Boundary(self.metrics, self._access, self._tracer)
-        server = listener.make_server(self.settings, boundary, shared=self._shared)
+        self._boundary = Boundary(self.metrics, self._access, self._tracer)
+        server = listener.make_server(self.settings, self._boundary, shared=self._shared)
         pipeline = Pipeline(self._executor, self.settings.look_ahead_frames)
         pb.add_StyleGanServiceServicer_to_server(
             StyleGanServicer(self.registry, pipeline, self.settings, self._executor), server

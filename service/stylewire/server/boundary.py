@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import grpc
@@ -24,10 +23,11 @@ from stylewire.errors import (
     to_status,
 )
 from stylewire.server.access import OPEN_SERVICES, Access
-from stylewire.server.logs import Fields
+from stylewire.server.call import Call
+from stylewire.server.gate import Gate
 from stylewire.server.messages import CountingContext, count_messages
 from stylewire.server.metrics import REJECTIONS, Method, MethodMetrics, Metrics
-from stylewire.server.tracing import CallTrace, Tracer
+from stylewire.server.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -42,24 +42,6 @@ _Handler: TypeAlias = Any
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
-@dataclass(slots=True)
-class _Call:
-    """One call under way."""
-
-    metrics: MethodMetrics
-    request_id: str
-    peer: str
-    started: float
-    client: str | None = None
-    """Its name once the call was let in; empty if nobody asked for it."""
-    trace: CallTrace | None = None
-    model: str = ""
-    queue_seconds: float = 0.0
-    inference_seconds: float = 0.0
-    encoding_seconds: float = 0.0
-    batch_size: int = 0
-
-
 class Boundary(grpc.aio.ServerInterceptor):
     """Wraps every method of the server.
 
@@ -72,6 +54,11 @@ class Boundary(grpc.aio.ServerInterceptor):
     def __init__(self, metrics: Metrics, access: Access, tracer: Tracer | None = None) -> None:
         self._metrics, self._access, self._tracer = metrics, access, tracer
         self._wrapped: dict[str, _Handler] = {}
+        self._gate = Gate()
+
+    async def stop(self, seconds: float) -> None:
+        """Refuse what comes, and let calls under way end, so long at most."""
+        await self._gate.close(seconds)
 
     async def intercept_service(
         self,
@@ -110,9 +97,10 @@ class Boundary(grpc.aio.ServerInterceptor):
         async def answer(content: bytes, context: _Context) -> Any:
             call = self._begin(metrics, context)
             try:
-                self._enter(call, context)
-                response = await handler.unary_unary(_read(handler, call, content), context)
-                _count_reply(call, response)
+                with self._gate.passed(metrics.method):
+                    self._enter(call, context)
+                    response = await handler.unary_unary(_read(handler, call, content), context)
+                call.count(response)
             except BaseException as err:
                 await self._fail(call, err, context)
                 raise
@@ -127,20 +115,21 @@ class Boundary(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: _Context) -> None:
             call = self._begin(metrics, context)
             try:
-                self._enter(call, context)
-                if handler.request_streaming:
-                    request = count_messages(request, metrics.received)
-                else:
-                    request = _read(handler, call, request)
-                messages: Any = stream(request, CountingContext(context, metrics.sent))
-                if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
-                    await messages
-                else:
-                    # Not yielded: grpc drops a generator whose client has left, and its end would never be counted.
-                    async with aclosing(messages):
-                        async for response in messages:
-                            _count_reply(call, response)
-                            await _write(context, response)
+                with self._gate.passed(metrics.method):
+                    self._enter(call, context)
+                    if handler.request_streaming:
+                        request = count_messages(request, metrics.received)
+                    else:
+                        request = _read(handler, call, request)
+                    messages: Any = stream(request, CountingContext(context, metrics.sent))
+                    if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
+                        await messages
+                    else:
+                        # Not yielded: grpc drops a generator whose client has left; its end would never be counted.
+                        async with aclosing(messages):
+                            async for response in messages:
+                                call.count(response)
+                                await _write(context, response)
             except BaseException as err:
                 await self._fail(call, err, context)
                 raise
@@ -152,13 +141,13 @@ class Boundary(grpc.aio.ServerInterceptor):
             )
         return grpc.unary_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
-    def _begin(self, metrics: MethodMetrics, context: _Context) -> _Call:
-        call = _Call(metrics, _request_id(context), context.peer(), time.monotonic())
+    def _begin(self, metrics: MethodMetrics, context: _Context) -> Call:
+        call = Call(metrics, _request_id(context), context.peer(), time.monotonic())
         metrics.started.inc()
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         return call
 
-    def _enter(self, call: _Call, context: _Context) -> None:
+    def _enter(self, call: Call, context: _Context) -> None:
         """Let a call in that has sent its request."""
         if call.metrics.method.service not in OPEN_SERVICES:
             call.client = self._access.enter(context)
@@ -166,7 +155,7 @@ class Boundary(grpc.aio.ServerInterceptor):
             method, metadata = call.metrics.method, context.invocation_metadata() or ()
             call.trace = self._tracer.begin(method.service, method.name, metadata, call.request_id)
 
-    async def _fail(self, call: _Call, err: BaseException, context: _Context) -> None:
+    async def _fail(self, call: Call, err: BaseException, context: _Context) -> None:
         """Count a call that ended with an exception, and tell the client; returns if nobody has to be told."""
         refusal: StylewireError | None = None
         match err:
@@ -190,7 +179,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         if refusal:  # counted first: whoever has the answer finds it in the metrics
             await _abort(context, refusal, call.request_id)
 
-    def _finish(self, call: _Call, code: grpc.StatusCode) -> None:
+    def _finish(self, call: Call, code: grpc.StatusCode) -> None:
         if call.client is not None:
             self._access.leave(call.client)
         if call.trace:
@@ -200,7 +189,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         call.metrics.handling.observe(seconds)
         level = logging.INFO if call.metrics.method.service.startswith("stylewire.") else logging.DEBUG
         if log.isEnabledFor(level):
-            log.log(level, _line(call, code, seconds))
+            log.log(level, call.line(code, seconds))
 
 
 def _request_id(context: _Context) -> str:
@@ -208,44 +197,6 @@ def _request_id(context: _Context) -> str:
         if key == REQUEST_ID and _SAFE_ID.fullmatch(str(value)):
             return str(value)
     return f"{_PROCESS_ID}{next(_numbers):016x}"
-
-
-def _count_reply(call: _Call, response: Any) -> None:
-    call.metrics.sent.inc()
-    if "timing" not in response.DESCRIPTOR.fields_by_name:
-        return
-    seconds = []
-    for phase, histogram in call.metrics.phases.items():
-        duration = getattr(response.timing, phase)
-        seconds.append(duration.seconds + duration.nanos / 1e9)
-        histogram.observe(seconds[-1])
-    call.queue_seconds += seconds[0]
-    call.inference_seconds += seconds[1]
-    call.encoding_seconds += seconds[2]
-    call.batch_size = max(call.batch_size, response.batch.size)
-
-
-def _line(call: _Call, code: grpc.StatusCode, seconds: float) -> Fields:
-    """Make the line of a call. Nothing of its content is in it, and no metadata."""
-    return Fields(
-        request_id=call.request_id,
-        peer=call.peer,
-        client=_printable(call.client) or "-",
-        method=call.metrics.method.name,
-        model=_printable(call.model) or "-",
-        code=code.name,
-        total_ms=round(seconds * 1e3, 1),
-        queue_ms=round(call.queue_seconds * 1e3, 1),
-        inference_ms=round(call.inference_seconds * 1e3, 1),
-        encoding_ms=round(call.encoding_seconds * 1e3, 1),
-        batch=call.batch_size,
-        **({"trace_id": call.trace.trace_id} if call.trace else {}),
-    )
-
-
-def _printable(text: str | None) -> str:
-    """Write what a caller named so that it cannot begin a line of its own."""
-    return (text or "")[:64].encode("unicode_escape").decode()
 
 
 def _method(handler: _Handler, path: str) -> Method:
@@ -259,7 +210,7 @@ def _service(path: str) -> str:
     return path.split("/", 2)[1]
 
 
-def _read(handler: _Handler, call: _Call, content: bytes) -> Any:
+def _read(handler: _Handler, call: Call, content: bytes) -> Any:
     """Parse a request here and not in grpc, which would answer UNKNOWN, count nothing and log a traceback."""
     call.metrics.received.inc()
     try:
@@ -284,7 +235,10 @@ async def _abort(context: _Context, err: StylewireError, request_id: str) -> Non
     if isinstance(err, OverloadedError) and err.retry_after_seconds is not None:
         # gRFC A6: a client with a retry policy waits exactly this long.
         metadata.append(("grpc-retry-pushback-ms", str(round(err.retry_after_seconds * 1e3))))
-    await context.abort(status.code, status.details, tuple(metadata))
+    try:
+        await context.abort(status.code, status.details, tuple(metadata))
+    except grpc.aio.InternalError as failure:  # the client has left: nobody is told
+        raise asyncio.CancelledError from failure
 
 
 def _set_code(context: _Context) -> grpc.StatusCode:

@@ -1,0 +1,55 @@
+"""What the interceptor does where no real client can be made to act at the right moment."""
+
+import asyncio
+from types import SimpleNamespace
+
+import grpc
+import pytest
+
+from stylewire import pb
+from stylewire.errors import DrainingError
+from stylewire.server.access import Access
+from stylewire.server.boundary import Boundary
+from stylewire.server.metrics import Metrics
+from stylewire.server.settings import Settings
+
+DETAILS = SimpleNamespace(method=f"/{pb.MODEL_SERVICE}/GetModel")
+
+
+class LeftContext:
+    """A call whose client has left, which the server is about to hear."""
+
+    def invocation_metadata(self):
+        return ()
+
+    def peer(self):
+        return "ipv4:127.0.0.1:1"
+
+    def set_trailing_metadata(self, metadata):
+        pass
+
+    async def abort(self, *_):
+        raise grpc.aio.InternalError("Failed execute_batch")
+
+
+async def refuse(request, context):
+    raise DrainingError("the server is stopping")
+
+
+async def find(details):
+    return grpc.unary_unary_rpc_method_handler(refuse, pb.GetModelRequest.FromString)
+
+
+def test_refusing_a_client_that_has_left_is_no_failure():
+    """The answer to nobody ends as a cancelled call does; grpc would log a traceback for anything else."""
+    metrics = Metrics()
+
+    async def story():
+        handler = await Boundary(metrics, Access.of(Settings())).intercept_service(find, DETAILS)
+        await handler.unary_unary(b"", LeftContext())
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(story())
+    labels = ("unary", pb.MODEL_SERVICE, "GetModel", "UNAVAILABLE")
+
+    assert 1 == metrics.handled.labels(*labels)._value.get()
