@@ -21,12 +21,14 @@ from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
 from stylewire.server import logs
 from stylewire.server.boundary import Boundary
+from stylewire.server.folder import Folder
 from stylewire.server.health import HealthServicer
+from stylewire.server.lifecycle import Lifecycle
 from stylewire.server.metrics import Method, Metrics
 from stylewire.server.pipeline import Pipeline
-from stylewire.server.registry import Registry
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
 from stylewire.server.settings import SettingError, Settings, metrics_port_taken, port_taken
+from stylewire.server.watcher import Watcher
 from stylewire.server.workers import Ports, Workers
 
 log = logging.getLogger(__name__)
@@ -56,11 +58,12 @@ class App:
     def __init__(self, settings: Settings, *, shared: bool = False) -> None:
         self.settings, self._shared = settings, shared
         self.metrics = Metrics()
-        self.registry = Registry.open(settings.models or MODELS, settings, self.metrics)
+        self.lifecycle = Lifecycle(Folder(settings.models or MODELS), settings, self.metrics)
+        self.registry = self.lifecycle.registry
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
         self._server = self._build()
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self._stop_metrics: Callable[[], None] = lambda: None
         self.port = self.metrics_port = 0
 
@@ -77,12 +80,15 @@ class App:
         try:
             self.port, self.metrics_port = self._listen()
             await self._server.start()
-            await self.registry.load()
+            await self.lifecycle.start()
         except BaseException:
             await self._close(0)
             raise
         await self._health.set(_READY, health_pb2.HealthCheckResponse.SERVING)
-        self._watch = asyncio.create_task(self._watch_progress())
+        self._watches.append(asyncio.create_task(self._watch_progress()))
+        if self.settings.watch_seconds:
+            watcher = Watcher(self.lifecycle, self.settings.watch_seconds)
+            self._watches.append(asyncio.create_task(watcher.run()))
 
     async def stop(self, drain_seconds: float) -> None:
         """Say NOT_SERVING, serve on while load balancers notice, let calls finish, free everything.
@@ -90,8 +96,8 @@ class App:
         Raises:
             BackendUnavailableError: a graph hangs; everything else has ended.
         """
-        if self._watch:
-            self._watch.cancel()
+        for watch in self._watches:
+            watch.cancel()
         await self._health.enter_graceful_shutdown()
         log.info("draining for %g s", drain_seconds)
         await asyncio.sleep(drain_seconds)
@@ -101,7 +107,7 @@ class App:
     async def _close(self, grace_seconds: float) -> None:
         await self._server.stop(grace_seconds)
         try:
-            await asyncio.wait_for(self.registry.close(), _CLOSE_SECONDS)
+            await asyncio.wait_for(self.lifecycle.close(), _CLOSE_SECONDS)
         except TimeoutError as err:
             raise BackendUnavailableError("stopped although a graph still runs") from err
         finally:
@@ -112,14 +118,16 @@ class App:
         """Say NOT_SERVING for as long as a batch hangs, so that the process is restarted (liveness) or passed over."""
         status, period = health_pb2.HealthCheckResponse, min(_WATCH_SECONDS, self.settings.hang_seconds / 2)
         known: list[str] = []
+        was_ready = True
         while True:
             await asyncio.sleep(period)
-            hung = self.registry.hung_graphs(self.settings.hang_seconds)
+            hung, ready = self.registry.hung_graphs(self.settings.hang_seconds), self.registry.ready
             if hung != known:
                 log.error("graphs that hang: %s", ", ".join(hung) or "none any more")
-                known = hung
-                for name in (_ALIVE, _READY):
-                    await self._health.set(name, status.NOT_SERVING if hung else status.SERVING)
+            if (hung, ready) != (known, was_ready):
+                known, was_ready = hung, ready
+                await self._health.set(_ALIVE, status.NOT_SERVING if hung else status.SERVING)
+                await self._health.set(_READY, status.SERVING if ready and not hung else status.NOT_SERVING)
 
     def _build(self) -> grpc.aio.Server:
         size = self.settings.max_message_bytes
@@ -140,7 +148,6 @@ class App:
         _add_reflection(server)
         for method in _methods():
             self.metrics.method(method)
-        self.metrics.watch_backlogs(self.registry.models.values())
         return server
 
     def _listen(self) -> tuple[int, int]:

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(30.0, ge=0, description="Time that calls in flight have to finish after that.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severity logged.")
 
+    model_versions: Positive = Field(1, description="Newest versions of a model that are served at once.")
+    watch_seconds: float = Field(
+        0.0, ge=0, description="Looks at the models folder so often and follows its changes; 0 does not look."
+    )
+
     @field_validator("threads", mode="after")
     @classmethod
     def _count_cores(cls, threads: int) -> int:

@@ -30,7 +30,7 @@ Ports = tuple[int, int]
 """Of gRPC and of /metrics."""
 Work = Callable[[Settings, Callable[[Ports], None]], int]
 """Serves until a signal comes; calls back with its ports when it is ready, and returns the exit code."""
-_ONE_FOR_ALL = ("stylewire_model_info", "stylewire_backlog_seconds")
+_ONE_FOR_ALL = ("stylewire_model_info", "stylewire_graph_info", "stylewire_model_state", "stylewire_backlog_seconds")
 """Gauges of which the largest counts; of everything else, the sum."""
 
 
