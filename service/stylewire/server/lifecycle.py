@@ -81,7 +81,9 @@ class Lifecycle:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         models = (*self.registry.table.models, *self.registry.retiring)
-        await asyncio.gather(*(model.close() for model in models))
+        await asyncio.gather(*(model.finish() for model in models))
+        for model in models:  # here and now: whoever limits the time of this means what still runs
+            model.free()
 
     async def alone(self, work: Coroutine[Any, Any, T]) -> T:
         """Do something to the end, even if whoever asked for it leaves, while nothing else is done to the models.
@@ -246,8 +248,10 @@ class Lifecycle:
 
     def _states(self) -> Iterator[tuple[str, str, str]]:
         """Name, version and state of everything that is loaded, or could not be."""
-        for model in (*self.registry.table.models, *self.registry.retiring):
+        for model in self.registry.table.models:
             yield model.name, model.version, model.state.value
+        for model in tuple(self.registry.retiring):  # until their memory is free
+            yield model.name, model.version, State.RETIRING.value
         if loading := self._loading:
             yield loading.name, loading.version, State.LOADING.value
         for entry in self.plan.failed:

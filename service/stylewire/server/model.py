@@ -200,22 +200,26 @@ class Model:
         """Open no further graph: nobody waits for it any more. What is being opened now is finished first."""
         self.state = State.CLOSED
 
-    async def close(self) -> None:
-        """Finish what waits, free the graphs, and leave the metrics; a second time does nothing."""
+    async def finish(self) -> None:
+        """Finish what waits, refuse what comes, and leave the metrics; a second time does nothing."""
         self.state = State.CLOSED
         self._metrics.forget_model(self)
         self._series.close()
         for runner in self._runners.values():
             await runner.close()
         self._runners.clear()  # each holds its graph
-        await asyncio.to_thread(self._free)
 
-    def _free(self) -> None:
-        """Free the graphs; gigabytes take their time."""
+    def free(self) -> None:
+        """Free the graphs of a model that has finished. Gigabytes take their time, so call it in a thread."""
         with contextlib.suppress(KeyError):  # when there are no more; a server that stops may be here twice
             while True:
                 self._opened.popitem()[1].backend.close()
         trim_memory()
+
+    async def close(self) -> None:
+        """Finish, then free."""
+        await self.finish()
+        await asyncio.to_thread(self.free)
 
     def _show(self) -> None:
         """Show in the metrics what runs."""
