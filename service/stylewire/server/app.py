@@ -19,12 +19,13 @@ from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
-from stylewire.server import logs
+from stylewire.server import admin, logs
 from stylewire.server.boundary import Boundary
 from stylewire.server.folder import Folder
 from stylewire.server.health import HealthServicer
 from stylewire.server.lifecycle import Lifecycle
 from stylewire.server.metrics import Method, Metrics
+from stylewire.server.operations import Operations
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
 from stylewire.server.settings import SettingError, Settings, metrics_port_taken, port_taken
@@ -53,6 +54,7 @@ class App:
     Attributes:
         port: the port of gRPC, once started.
         metrics_port: the port of /metrics, once started.
+        admin_address: where administrators reach it, once started; empty for nowhere.
     """
 
     def __init__(self, settings: Settings, *, shared: bool = False) -> None:
@@ -63,9 +65,11 @@ class App:
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
         self._server = self._build()
+        self._admin = self._build_admin()
         self._watches: list[asyncio.Task[None]] = []
         self._stop_metrics: Callable[[], None] = lambda: None
         self.port = self.metrics_port = 0
+        self.admin_address = ""
 
     async def start(self) -> None:
         """Listen, then load the models; ready afterwards.
@@ -79,8 +83,12 @@ class App:
         await self._health.set(_READY, health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             self.port, self.metrics_port = self._listen()
+            if self._admin:
+                self.admin_address = admin.listen(self._admin, self.settings.admin_address)
             await self._server.start()
             await self.lifecycle.start()
+            if self._admin:
+                await self._admin.start()
         except BaseException:
             await self._close(0)
             raise
@@ -105,6 +113,8 @@ class App:
         log.info("stopped")
 
     async def _close(self, grace_seconds: float) -> None:
+        if self._admin:
+            await self._admin.stop(0)
         await self._server.stop(grace_seconds)
         try:
             await asyncio.wait_for(self.lifecycle.close(), _CLOSE_SECONDS)
@@ -148,6 +158,15 @@ class App:
         _add_reflection(server)
         for method in _methods():
             self.metrics.method(method)
+        return server
+
+    def _build_admin(self) -> grpc.aio.Server | None:
+        if not self.settings.admin_address:
+            return None
+        options = [("grpc.so_reuseport", 0)]
+        server = grpc.aio.server(interceptors=[Boundary(self.metrics)], options=options)
+        servicer = admin.AdminServicer(Operations(self.lifecycle), self.registry)
+        pb.add_AdminServiceServicer_to_server(servicer, server)
         return server
 
     def _listen(self) -> tuple[int, int]:

@@ -102,6 +102,11 @@ class Settings(BaseSettings):
     watch_seconds: float = Field(
         0.0, ge=0, description="Looks at the models folder so often and follows its changes; 0 does not look."
     )
+    admin_address: str = Field(
+        "",
+        description="Where models are loaded and unloaded: unix:/run/stylewire/admin.sock (for its own user alone) or "
+        "127.0.0.1:8502. Never where callers reach it. Unset: nowhere.",
+    )
 
     @field_validator("threads", mode="after")
     @classmethod
