@@ -49,6 +49,14 @@ def small_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """Three contents of a model named ``faces``: random 32 px models, as ONNX."""
+    out = tmp_path_factory.mktemp("faces")
+    contents = [export_random_model(out / str(seed), "faces", seed=seed, formats=("onnx",)) for seed in (1, 2, 3)]
+    return contents[0], contents[1], contents[2]
+
+
+@pytest.fixture(scope="session")
 def small_server(small_models: Path) -> Iterator[RunningServer]:
     """A server of ``small_models``; the default is ``plain``."""
     with running_server(models=small_models, default_model="plain") as server:

@@ -37,6 +37,11 @@ class Server:
         samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
         return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
 
+    def resident_bytes(self) -> int:
+        """Memory that the process has."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
 
 @contextmanager
 def serving(

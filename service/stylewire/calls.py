@@ -165,6 +165,12 @@ def needs_model(styles: Sequence[Style]) -> bool:
     return any(isinstance(each.layers, Resolutions) for each in styles)
 
 
+def forget_replaced(described: dict[str, pb.Model], name: str, digest: str) -> None:
+    """Forget what was known of a model when an answer comes from another one: its layers may be others."""
+    if name in described and described[name].digest != digest:
+        del described[name]
+
+
 def mix_request(  # noqa: PLR0913 - the request's fields, keyword-only
     content: LatentLike,
     styles: Sequence[Style],

@@ -2,19 +2,17 @@
 
 import asyncio
 import importlib.metadata
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
-from google.protobuf.json_format import MessageToDict
-from rich.console import Console
 from typer.core import TyperGroup
 
+from stylewire import cli_admin
 from stylewire.calls import Easing, FileFormat, Method
-from stylewire.cli_output import error_text, models_table, print_written, progress, runtimes_table
+from stylewire.cli_output import error_text, print_written, progress
 from stylewire.cli_words import (
     AnimationPath,
     Choices,
@@ -57,6 +55,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Pictures from StyleGAN2-family models, over gRPC.",
 )
+
+app.add_typer(cli_admin.app, name="models")
 
 Address = Annotated[str, typer.Option(envvar="STYLEWIRE_ADDRESS", help="host:port of the server.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")]
@@ -202,23 +202,6 @@ def interpolate(
         for frame in made:
             frame.save(out / f"frame{frame.index:04d}.png")
     print_written(out)
-
-
-@app.command()
-def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
-) -> None:
-    """List the models of a server."""
-    with Client(address, timeout=timeout) as client:
-        found = client.models()
-    if as_json:
-        typer.echo(json.dumps([MessageToDict(each, preserving_proto_field_name=True) for each in found], indent=2))
-    else:
-        Console().print(models_table(found))
-        Console().print()
-        Console().print(runtimes_table(found))
 
 
 @app.command(

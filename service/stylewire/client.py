@@ -103,6 +103,7 @@ class Client:
         request = calls.mix_request(content, chosen, described, **options)
         with typed_errors(self.address):
             response = self._stylegan.MixStyles(request, timeout=self._deadline(timeout))
+        calls.forget_replaced(self._described, options.get("model", ""), response.model_digest)
         return results.read_mix(response)
 
     def interpolate(
@@ -154,7 +155,7 @@ class Client:
                 stream.cancel()
 
     def _describe(self, name: str) -> pb.Model:
-        # A model of one name keeps its layers for as long as the server runs, so one question is enough.
+        # A model of one name keeps its layers until it is replaced, which its digest tells, so one question is enough.
         if name not in self._described:
             self._described[name] = self.model(name)
         return self._described[name]
@@ -222,6 +223,7 @@ class AsyncClient:
         request = calls.mix_request(content, chosen, described, **options)
         with typed_errors(self.address):
             response = await self._stylegan.MixStyles(request, timeout=self._deadline(timeout))
+        calls.forget_replaced(self._described, options.get("model", ""), response.model_digest)
         return results.read_mix(response)
 
     def interpolate(

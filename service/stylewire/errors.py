@@ -4,7 +4,8 @@ StylewireError
 ├── InvalidFieldError         your request is wrong; every wrong field is named
 ├── ModelNotFoundError        no such model or encoder
 ├── UnsupportedError          this model cannot do what the request asks
-│   └── NoFaceError           alignment found no face
+│   ├── NoFaceError           alignment found no face
+│   └── ModelLoadError        a model directory cannot be loaded; what was served before still is
 ├── UnauthenticatedError      no valid credentials
 ├── PermissionDeniedError     valid credentials, not allowed
 ├── DeadlineError             the deadline cannot be met, or passed in the queue
@@ -111,6 +112,12 @@ class NoFaceError(UnsupportedError):
     reason = "NO_FACE"
 
 
+class ModelLoadError(UnsupportedError):
+    """A model directory cannot be loaded; what was served before still is."""
+
+    reason = "MODEL_LOAD_FAILED"
+
+
 class UnauthenticatedError(StylewireError):
     """The call carries no valid credentials."""
 
@@ -187,6 +194,7 @@ _TABLE: dict[str, type[StylewireError]] = {
         ModelNotFoundError,
         UnsupportedError,
         NoFaceError,
+        ModelLoadError,
         UnauthenticatedError,
         PermissionDeniedError,
         DeadlineError,

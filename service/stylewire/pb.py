@@ -2,6 +2,20 @@
 
 from google.protobuf.duration_pb2 import Duration
 
+from stylewire.v1.admin_service_pb2 import DESCRIPTOR as ADMIN_SERVICE_FILE
+from stylewire.v1.admin_service_pb2 import (
+    LoadModelRequest,
+    LoadModelResponse,
+    ReloadModelRequest,
+    ReloadModelResponse,
+    UnloadModelRequest,
+    UnloadModelResponse,
+)
+from stylewire.v1.admin_service_pb2_grpc import (
+    AdminServiceServicer,
+    AdminServiceStub,
+    add_AdminServiceServicer_to_server,
+)
 from stylewire.v1.model_service_pb2 import (
     CAPABILITY_GENERATE,
     CAPABILITY_INVERT,
@@ -66,10 +80,13 @@ from stylewire.v1.types_pb2 import (
     Truncation,
 )
 
+ADMIN_SERVICE = ADMIN_SERVICE_FILE.services_by_name["AdminService"].full_name
 STYLEGAN_SERVICE = STYLEGAN_SERVICE_FILE.services_by_name["StyleGanService"].full_name
 MODEL_SERVICE = MODEL_SERVICE_FILE.services_by_name["ModelService"].full_name
 
 __all__ = [
+    "ADMIN_SERVICE",
+    "ADMIN_SERVICE_FILE",
     "ALIGNMENT_FACE",
     "ALIGNMENT_NONE",
     "ALIGNMENT_UNSPECIFIED",
@@ -89,6 +106,8 @@ __all__ = [
     "MODEL_SERVICE_FILE",
     "STYLEGAN_SERVICE",
     "STYLEGAN_SERVICE_FILE",
+    "AdminServiceServicer",
+    "AdminServiceStub",
     "Alignment",
     "BatchInfo",
     "Capability",
@@ -110,6 +129,8 @@ __all__ = [
     "LayerRange",
     "ListModelsRequest",
     "ListModelsResponse",
+    "LoadModelRequest",
+    "LoadModelResponse",
     "MixStylesRequest",
     "MixStylesResponse",
     "Model",
@@ -118,12 +139,17 @@ __all__ = [
     "Noise",
     "OutputConfig",
     "Point",
+    "ReloadModelRequest",
+    "ReloadModelResponse",
     "StyleGanServiceServicer",
     "StyleGanServiceStub",
     "StyleSource",
     "Tensor",
     "Timing",
     "Truncation",
+    "UnloadModelRequest",
+    "UnloadModelResponse",
+    "add_AdminServiceServicer_to_server",
     "add_ModelServiceServicer_to_server",
     "add_StyleGanServiceServicer_to_server",
 ]

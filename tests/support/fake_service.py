@@ -50,6 +50,7 @@ class FakeServer(pb.StyleGanServiceServicer, pb.ModelServiceServicer):
         arrived: set when a call has arrived.
         cancelled: set when a caller leaves a stream.
         size_px: width and height of the pictures.
+        digest: of the model that GetModel describes.
     """
 
     def __init__(self):
@@ -61,6 +62,7 @@ class FakeServer(pb.StyleGanServiceServicer, pb.ModelServiceServicer):
         self.arrived = threading.Event()
         self.cancelled = threading.Event()
         self.size_px = SIZE_PX
+        self.digest = DIGEST
 
     def Generate(self, request, context):
         self._admit(request, context)
@@ -101,7 +103,7 @@ class FakeServer(pb.StyleGanServiceServicer, pb.ModelServiceServicer):
 
     def GetModel(self, request, context):
         self._admit(request, context)
-        return pb.GetModelResponse(model=model(request.name or "a"))
+        return pb.GetModelResponse(model=model(request.name or "a", digest=self.digest))
 
     def _admit(self, request, context):
         self.requests.append(request)

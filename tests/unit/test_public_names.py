@@ -13,6 +13,7 @@ PUBLIC = [
     "InternalError",
     "InvalidFieldError",
     "Inversion",
+    "ModelLoadError",
     "ModelNotFoundError",
     "ModelNotReadyError",
     "NoFaceError",

@@ -5,7 +5,7 @@ import pytest
 from stylewire.demo import MODELS
 from stylewire.manifest import Manifest
 from stylewire.server.metrics import Metrics
-from stylewire.server.registry import Model
+from stylewire.server.model import Model
 from stylewire.server.settings import Settings
 
 

@@ -81,6 +81,17 @@ def test_generate_without_options_asks_for_little(server, client):
     assert [pb.GenerateRequest(latents=[pb.Latent(seed=7)], noise=CONST, output_config=OUTPUT)] == server.requests
 
 
+def test_layers_are_looked_up_again_when_the_model_was_replaced(server, client):
+    """An answer of another digest than the described model's says that what is known of its layers is old."""
+    server.digest = "sha256:old"
+    for _ in range(2):
+        client.mix_styles(1, style(2, layers("fine")))
+        server.digest = DIGEST
+    client.mix_styles(1, style(2, layers("fine")))
+
+    assert 2 == sum(isinstance(request, pb.GetModelRequest) for request in server.requests)
+
+
 def test_mix_styles_looks_up_layers_once(server, client):
     """Named layers cost one GetModel a model, spans none."""
     client.mix_styles(1, style(2, (0, 4), weight=0.5), return_code=True)

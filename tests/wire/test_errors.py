@@ -19,6 +19,7 @@ ROWS = {
     "MODEL_NOT_FOUND": (grpc.StatusCode.NOT_FOUND, error_details_pb2.ResourceInfo),
     "UNSUPPORTED": (grpc.StatusCode.FAILED_PRECONDITION, error_details_pb2.PreconditionFailure),
     "NO_FACE": (grpc.StatusCode.FAILED_PRECONDITION, error_details_pb2.PreconditionFailure),
+    "MODEL_LOAD_FAILED": (grpc.StatusCode.FAILED_PRECONDITION, error_details_pb2.PreconditionFailure),
     "UNAUTHENTICATED": (grpc.StatusCode.UNAUTHENTICATED, None),
     "PERMISSION_DENIED": (grpc.StatusCode.PERMISSION_DENIED, None),
     "DEADLINE": (grpc.StatusCode.DEADLINE_EXCEEDED, None),

@@ -18,17 +18,20 @@ from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
-from stylewire.server import listener, logs, tracing
+from stylewire.server import admin, listener, logs, tracing
 from stylewire.server.access import Access
 from stylewire.server.boundary import Boundary
 from stylewire.server.devices import watch_device
+from stylewire.server.folder import Folder
 from stylewire.server.health import HealthServicer
+from stylewire.server.lifecycle import Lifecycle
 from stylewire.server.metrics import Metrics
+from stylewire.server.operations import Operations
 from stylewire.server.pipeline import Pipeline
-from stylewire.server.registry import Registry
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
 from stylewire.server.settings import SettingError, Settings, metrics_port_taken
 from stylewire.server.vitals import GraphHealth, Vitals, watch_process
+from stylewire.server.watcher import Watcher
 from stylewire.server.workers import Ports, Workers
 
 log = logging.getLogger(__name__)
@@ -51,21 +54,25 @@ class App:
     Attributes:
         port: the port of gRPC, once started.
         metrics_port: the port of /metrics, once started.
+        admin_address: where administrators reach it, once started; empty for nowhere.
     """
 
     def __init__(self, settings: Settings, *, shared: bool = False) -> None:
         self.settings, self._shared = settings, shared
         self.metrics = Metrics()
         self._access = Access.of(settings)
-        self.registry = Registry.open(settings.models or MODELS, settings, self.metrics)
+        self.lifecycle = Lifecycle(Folder(settings.models or MODELS), settings, self.metrics)
+        self.registry = self.lifecycle.registry
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
         self._hung: list[str] = []
         self._tracer = tracing.open_tracer(settings)
         self._server = self._build()
-        self._watch: asyncio.Task[None] | None = None
+        self._admin = self._build_admin()
+        self._watches: list[asyncio.Task[None]] = []
         self._stop_metrics: Callable[[], None] = lambda: None
         self.port = self.metrics_port = 0
+        self.admin_address = ""
 
     async def start(self) -> None:
         """Listen, then load the models; ready afterwards.
@@ -79,13 +86,20 @@ class App:
         await self._health.set(_READY, health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             self.port, self.metrics_port = self._listen()
+            if self._admin:
+                self.admin_address = admin.listen(self._admin, self.settings.admin_address)
             await self._server.start()
-            await self.registry.load()
+            await self.lifecycle.start()
+            if self._admin:
+                await self._admin.start()
         except BaseException:
             await self._close(0)
             raise
         await self._health.set(_READY, health_pb2.HealthCheckResponse.SERVING)
-        self._watch = asyncio.create_task(self._watch_progress())
+        self._watches.append(asyncio.create_task(self._watch_progress()))
+        if self.settings.watch_seconds:
+            watcher = Watcher(self.lifecycle, self.settings.watch_seconds)
+            self._watches.append(asyncio.create_task(watcher.run()))
 
     async def stop(self, drain_seconds: float) -> None:
         """Say NOT_SERVING, serve on while load balancers notice, let calls finish, free everything.
@@ -93,8 +107,8 @@ class App:
         Raises:
             BackendUnavailableError: a graph hangs; everything else has ended.
         """
-        if self._watch:
-            self._watch.cancel()
+        for watch in self._watches:
+            watch.cancel()
         await self._health.enter_graceful_shutdown()
         log.info("draining for %g s", drain_seconds)
         await asyncio.sleep(drain_seconds)
@@ -105,10 +119,12 @@ class App:
         log.info("stopped")
 
     async def _close(self, grace_seconds: float) -> None:
+        if self._admin:
+            await self._admin.stop(0)
         await self._health.close()  # its streams would last as long as the grace
         await self._server.stop(grace_seconds)
         try:
-            await asyncio.wait_for(self.registry.close(), _CLOSE_SECONDS)
+            await asyncio.wait_for(self.lifecycle.close(), _CLOSE_SECONDS)
         except TimeoutError as err:
             raise BackendUnavailableError("stopped although a graph still runs") from err
         finally:
@@ -123,18 +139,19 @@ class App:
         While one hangs health is NOT_SERVING, so that the process is restarted (liveness) or passed over.
         """
         status, period = health_pb2.HealthCheckResponse, min(_WATCH_SECONDS, self.settings.hang_seconds / 2)
-        clock = asyncio.get_running_loop().time
+        clock, was_ready = asyncio.get_running_loop().time, True
         while True:
             due = clock() + period
             await asyncio.sleep(period)
             self._access.refresh()
             self.metrics.loop_lag.observe(max(0.0, clock() - due))
-            hung = self.registry.hung_graphs(self.settings.hang_seconds)
+            hung, ready = self.registry.hung_graphs(self.settings.hang_seconds), self.registry.ready
             if hung != self._hung:
                 log.error("graphs that hang: %s", ", ".join(hung) or "none any more")
-                self._hung = hung
-                for name in (_ALIVE, _READY):
-                    await self._health.set(name, status.NOT_SERVING if hung else status.SERVING)
+            if (hung, ready) != (self._hung, was_ready):
+                self._hung, was_ready = hung, ready
+                await self._health.set(_ALIVE, status.NOT_SERVING if hung else status.SERVING)
+                await self._health.set(_READY, status.SERVING if ready and not hung else status.NOT_SERVING)
 
     def _build(self) -> grpc.aio.Server:
         self._boundary = Boundary(self.metrics, self._access, self._tracer)
@@ -149,8 +166,17 @@ class App:
             listener.add_reflection(server)
         for method in listener.methods():
             self.metrics.method(method)
-        self.metrics.watch_backlogs(self.registry.models.values())
         self._watch_itself()
+        return server
+
+    def _build_admin(self) -> grpc.aio.Server | None:
+        if not self.settings.admin_address:
+            return None
+        server = listener.make_server(self.settings, Boundary(self.metrics, Access.of_administrators()), shared=False)
+        servicer = admin.AdminServicer(Operations(self.lifecycle), self.registry)
+        pb.add_AdminServiceServicer_to_server(servicer, server)
+        for method in listener.admin_methods():
+            self.metrics.method(method)
         return server
 
     def _watch_itself(self) -> None:
@@ -163,11 +189,13 @@ class App:
         watch_device(metrics, self.settings.device)
 
     def _graph_health(self) -> list[GraphHealth]:
-        return [
-            GraphHealth(model.name, graph, f"{model.name}.{graph}" in self._hung)
-            for model in tuple(self.registry.models.values())  # asked from the thread of a scrape
-            for graph in model.graphs
-        ]
+        """Say which graphs hang; versions of a model count as one. Asked from the thread of a scrape."""
+        health: dict[tuple[str, str], bool] = {}
+        for model in self.registry.table.models:
+            for graph in model.graphs:
+                hung = f"{model.reference}.{graph}" in self._hung
+                health[model.name, graph] = health.get((model.name, graph), False) or hung
+        return [GraphHealth(name, graph, hung) for (name, graph), hung in health.items()]
 
     def _listen(self) -> tuple[int, int]:
         port = listener.listen(self._server, self.settings)

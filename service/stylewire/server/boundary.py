@@ -217,7 +217,7 @@ def _read(handler: _Handler, call: Call, content: bytes) -> Any:
         request = handler.request_deserializer(content)
     except DecodeError as err:
         raise InvalidFieldError.of([Violation("", f"the bytes are no request of {call.metrics.method.name}")]) from err
-    call.model = getattr(request, "model", "")
+    call.model = getattr(request, "model", "") or getattr(request, "name", "")
     return request
 
 

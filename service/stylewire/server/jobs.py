@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 from stylewire.images import ImageFormat
 from stylewire.keyframes import Easing
 from stylewire.latents import Array
-from stylewire.server.registry import Model
+from stylewire.server.model import Model
 
 OutputForm: TypeAlias = ImageFormat | Literal["tensor", "pixels"]
 

@@ -58,6 +58,12 @@ def add_reflection(server: grpc.aio.Server) -> None:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
 
 
+def admin_methods() -> list[Method]:
+    """List the methods of the server for administrators."""
+    service = pb.ADMIN_SERVICE_FILE.services_by_name["AdminService"]
+    return [Method("unary", service.full_name, method.name) for method in service.methods]
+
+
 def methods() -> list[Method]:
     """List all methods that a server may have."""
     kinds = {(False, False): "unary", (False, True): "server_stream", (True, True): "bidi_stream"}

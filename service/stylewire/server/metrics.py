@@ -3,6 +3,7 @@
 Labels come from closed sets only: registered methods, status codes, loaded models and their graphs.
 """
 
+import collections
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -17,6 +18,7 @@ from prometheus_client import (
 )
 
 from stylewire.server.batches import BatchResult, Dispatch
+from stylewire.server.series import Series, StateCollector, Uses
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 """From a mapping network of 0.1 ms to --hang-seconds; each about twice the one before, so quantiles are as exact."""
@@ -36,6 +38,7 @@ CODES = (
 
 _METHOD = ("grpc_type", "grpc_service", "grpc_method")
 _GRAPH = ("model", "graph")
+_VERSION = ("model", "version")
 
 
 class Method(NamedTuple):
@@ -74,6 +77,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a sixth of all series, and nobody reads them
+        self._uses: Uses = collections.Counter()
+        self._watched: dict[str, list[WatchedModel]] = {}
 
         def counter(name: str, text: str, labels: tuple[str, ...]) -> Counter:
             return Counter(name, text, labels, registry=self.registry)
@@ -107,11 +112,12 @@ class Metrics:
         self.backlog = gauge("stylewire_backlog_seconds", "Predicted time until a graph is idle.", _GRAPH)
         self.refused = counter("stylewire_refused_total", "Requests that got no rows, by reason.", (*_GRAPH, "reason"))
         self.model = gauge("stylewire_model_info", "Models that are ready.",
-                           ("model", "digest", "backend", "device", "precision"))
+                           (*_VERSION, "digest", "backend", "device", "precision"))
         self.graph = gauge("stylewire_graph_info", "What runs a graph.", (*_GRAPH, "backend", "device", "precision"))
-        self.resident = gauge("stylewire_model_resident_bytes", "Memory that loading a model took.", ("model",))
         self.loop_lag = histogram(
             "stylewire_event_loop_lag_seconds", "How late the event loop was, asked about once a second.", ())
+        self.resident = gauge("stylewire_model_resident_bytes", "Memory that loading a model took.", _VERSION)
+        self.loads = counter("stylewire_model_loads_total", "Models loaded, by result.", ("model", "result"))
         # fmt: on
         for reason in REJECTIONS:
             self.rejected.labels(reason)
@@ -120,12 +126,35 @@ class Metrics:
         """Show a method, at 0 before its first call so that rates are right from the first scrape."""
         return MethodMetrics(self, method)
 
-    def watch_backlogs(self, models: Iterable["WatchedModel"]) -> None:
+    def series(self) -> Series:
+        """Make the label sets of one model, which go with it."""
+        return Series(self._uses)
+
+    def watch_model(self, model: "WatchedModel", series: Series) -> None:
         """Compute the queue and the predicted backlog of every graph when they are asked for."""
-        for model in models:
-            for graph in model.graphs:
-                self.backlog.labels(model.name, graph).set_function(partial(model.backlog_seconds, graph))
-                self.waiting.labels(model.name, graph).set_function(partial(model.waiting_rows, graph))
+        self._watched.setdefault(model.name, []).append(model)
+        for graph in model.graphs:
+            labels = model.name, graph
+            series.labels(self.waiting, *labels).set_function(partial(self._waiting_rows, *labels))
+            series.labels(self.backlog, *labels).set_function(partial(self._backlog_seconds, *labels))
+
+    def forget_model(self, model: "WatchedModel") -> None:
+        """Ask a model no more."""
+        left = [each for each in self._watched.get(model.name, []) if each is not model]
+        self._watched[model.name] = left
+        if not left:
+            del self._watched[model.name]
+
+    def watch_states(self, states: Callable[[], Iterable[tuple[str, str, str]]], known: Iterable[str]) -> None:
+        """Show the states of models, told as name, version and state, when they are asked for."""
+        self.registry.register(StateCollector(states, known))
+
+    def _waiting_rows(self, name: str, graph: str) -> int:
+        return sum(model.waiting_rows(graph) for model in self._watched.get(name, ()))
+
+    def _backlog_seconds(self, name: str, graph: str) -> float:
+        """The longest: versions of a model have queues of their own and run side by side."""
+        return max((model.backlog_seconds(graph) for model in self._watched.get(name, ())), default=0.0)
 
     def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
         """Show the metrics over HTTP.
@@ -164,13 +193,14 @@ class MethodMetrics:
 class GraphMetrics:
     """What a batcher tells, with the labels bound once: a lookup a batch would cost more than the count."""
 
-    def __init__(self, metrics: Metrics, model: str, graph: str) -> None:
-        self._queue = metrics.queue.labels(model, graph)
-        self._run = metrics.run.labels(model, graph)
-        self._batch_size = metrics.batch_size.labels(model, graph)
-        self._entry_batch_size = metrics.entry_batch_size.labels(model, graph)
-        self._dispatched = {each: metrics.dispatched.labels(model, graph, each.value) for each in Dispatch}
-        self._refused = {reason: metrics.refused.labels(model, graph, reason) for reason in REFUSALS}
+    def __init__(self, metrics: Metrics, series: Series, model: str, graph: str) -> None:
+        labels = model, graph
+        self._queue = series.labels(metrics.queue, *labels)
+        self._run = series.labels(metrics.run, *labels)
+        self._batch_size = series.labels(metrics.batch_size, *labels)
+        self._entry_batch_size = series.labels(metrics.entry_batch_size, *labels)
+        self._dispatched = {each: series.labels(metrics.dispatched, *labels, each.value) for each in Dispatch}
+        self._refused = {reason: series.labels(metrics.refused, *labels, reason) for reason in REFUSALS}
 
     def batch(self, size: int, seconds: float, dispatch: Dispatch) -> None:
         """Count a batch that ran."""

@@ -11,8 +11,8 @@ from stylewire.latents import Array64
 from stylewire.manifest import EncoderInfo
 from stylewire.server import jobs
 from stylewire.server.alignment import align
+from stylewire.server.model import Model
 from stylewire.server.preprocessing import encoder_input
-from stylewire.server.registry import Model
 
 
 class LandmarkError(ValueError):

@@ -16,7 +16,7 @@ from stylewire.latents import Array
 from stylewire.server import jobs, pictures, tracing
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.backends import Arrays
-from stylewire.server.registry import Model
+from stylewire.server.model import Model
 from stylewire.server.walks import ZWalk
 
 P = ParamSpec("P")
@@ -130,9 +130,9 @@ class Pipeline:
         mapped, encoded = defaultdict(list), defaultdict(list)
         for index, source in enumerate(sources):
             if source.z is not None:
-                mapped[source.model.name].append(index)
+                mapped[source.model].append(index)
             elif source.photo is not None:
-                encoded[source.photo.model.name, source.photo.graph].append(index)
+                encoded[source.photo.model, source.photo.graph].append(index)
         for indices in mapped.values():
             found = await self._map([sources[index] for index in indices], run)
             for index, code in zip(indices, found, strict=True):

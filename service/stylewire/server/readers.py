@@ -14,7 +14,8 @@ from stylewire.images import ImageError, ImageFormat
 from stylewire.latents import Array
 from stylewire.server import jobs, photos
 from stylewire.server.findings import Findings
-from stylewire.server.registry import Model, Registry
+from stylewire.server.model import Model
+from stylewire.server.registry import Lease
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class Reader(Findings):
     """Reads one request.
 
     Args:
-        registry: the models that requests may name.
+        models: those that requests may name.
         limits: what is refused.
         model: the request's model; empty for the default.
 
@@ -67,10 +68,10 @@ class Reader(Findings):
         ModelNotFoundError: there is no such model. Raised by the methods too: without the model nothing can be checked.
     """
 
-    def __init__(self, registry: Registry, limits: Limits, model: str) -> None:
+    def __init__(self, models: Lease, limits: Limits, model: str) -> None:
         super().__init__()
-        self.model = registry.get(model)
-        self._registry, self._limits = registry, limits
+        self.model = models.get(model)
+        self._models, self._limits = models, limits
 
     def needs_picture(self) -> None:
         """Note that the job makes pictures."""
@@ -112,7 +113,7 @@ class Reader(Findings):
 
     def latent(self, path: str, message: pb.Latent) -> jobs.Latent:
         """Read one latent."""
-        model = self._registry.get(message.model) if message.model else self.model
+        model = self._models.get(message.model) if message.model else self.model
         if not _exchange_codes(model, self.model):
             self.refuse(
                 UnsupportedError(

@@ -6,7 +6,7 @@ from typing import TypeAlias
 from stylewire import pb
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.choice import fastest
-from stylewire.server.registry import Model, State
+from stylewire.server.model import Model, State
 from stylewire.tensors import fill_tensor
 
 _Reply: TypeAlias = pb.GenerateResponse | pb.InvertResponse | pb.MixStylesResponse | pb.InterpolateResponse
@@ -14,7 +14,9 @@ _Reply: TypeAlias = pb.GenerateResponse | pb.InvertResponse | pb.MixStylesRespon
 _STATES = {
     State.LOADING: pb.Model.STATE_LOADING,
     State.READY: pb.Model.STATE_READY,
-    State.CLOSED: pb.Model.STATE_LOADING,  # only for the moment in which the server stops
+    State.RETIRING: pb.Model.STATE_RETIRING,
+    State.CLOSED: pb.Model.STATE_RETIRING,
+    State.FAILED: pb.Model.STATE_FAILED,
 }
 
 
@@ -60,6 +62,7 @@ def model(found: Model, *, default: bool) -> pb.Model:
     manifest = found.manifest
     return pb.Model(
         name=found.name,
+        version=found.version,
         state=_STATES[found.state],
         default_model=default,
         capabilities=_capabilities(found),

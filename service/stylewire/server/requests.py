@@ -5,8 +5,9 @@ from typing import TypeAlias
 from stylewire import pb
 from stylewire.keyframes import Easing
 from stylewire.server import jobs
+from stylewire.server.model import Model
 from stylewire.server.readers import Limits, Reader
-from stylewire.server.registry import Model, Registry
+from stylewire.server.registry import Lease
 
 _METHODS: dict[int, jobs.Method] = {
     pb.InterpolateRequest.METHOD_UNSPECIFIED: jobs.Method.LERP,
@@ -42,14 +43,14 @@ def takes_long(request: Request) -> bool:
     return len(sources) > _MANY_LATENTS or any(map(_is_array_or_picture, sources))
 
 
-def demand(request: Request, registry: Registry) -> tuple[Model, str, int]:
+def demand(request: Request, models: Lease) -> tuple[Model, str, int]:
     """Find the graph that has most to do for a request, and for how many rows, before anything of it is checked.
 
     Raises:
         ModelNotFoundError: there is no such model or encoder.
         UnsupportedError: the model has no encoder.
     """
-    model = registry.get(request.model)
+    model = models.get(request.model)
     if isinstance(request, pb.InvertRequest):
         return model, model.encoder(request.image.encoder).graph, 1
     row_count = len(request.latents) if isinstance(request, pb.GenerateRequest) else 1
@@ -60,9 +61,9 @@ def _is_array_or_picture(latent: pb.Latent) -> bool:
     return latent.WhichOneof("source") != "seed" or latent.WhichOneof("condition") == "label"
 
 
-def parse_generate(request: pb.GenerateRequest, registry: Registry, limits: Limits) -> jobs.GenerateJob:
+def parse_generate(request: pb.GenerateRequest, models: Lease, limits: Limits) -> jobs.GenerateJob:
     """Check a Generate request; see ``readers`` for what it raises."""
-    reader = Reader(registry, limits, request.model)
+    reader = Reader(models, limits, request.model)
     sources = reader.latents("latents", request.latents, least=1)
     noise = reader.noise("noise", request.noise)
     output = reader.output("output_config", request.output_config, len(sources))
@@ -73,9 +74,9 @@ def parse_generate(request: pb.GenerateRequest, registry: Registry, limits: Limi
     return jobs.GenerateJob(model=reader.model, latents=sources, noise=noise, output=output)
 
 
-def parse_invert(request: pb.InvertRequest, registry: Registry, limits: Limits) -> jobs.InvertJob:
+def parse_invert(request: pb.InvertRequest, models: Lease, limits: Limits) -> jobs.InvertJob:
     """Check an Invert request."""
-    reader = Reader(registry, limits, request.model)
+    reader = Reader(models, limits, request.model)
     photo = reader.photo("image", request.image, reader.model)
     reader.needs_styles("encoder")
     if request.return_reconstruction:
@@ -88,9 +89,9 @@ def parse_invert(request: pb.InvertRequest, registry: Registry, limits: Limits) 
     )
 
 
-def parse_mix(request: pb.MixStylesRequest, registry: Registry, limits: Limits) -> jobs.MixJob:
+def parse_mix(request: pb.MixStylesRequest, models: Lease, limits: Limits) -> jobs.MixJob:
     """Check a MixStyles request."""
-    reader = Reader(registry, limits, request.model)
+    reader = Reader(models, limits, request.model)
     content = reader.latent("content", request.content)
     styles = reader.styles("styles", request.styles)
     noise, output = reader.noise("noise", request.noise), reader.output("output_config", request.output_config)
@@ -100,9 +101,9 @@ def parse_mix(request: pb.MixStylesRequest, registry: Registry, limits: Limits) 
     return jobs.MixJob(model=reader.model, content=content, styles=styles, noise=noise, output=output)
 
 
-def parse_interpolate(request: pb.InterpolateRequest, registry: Registry, limits: Limits) -> jobs.InterpolateJob:
+def parse_interpolate(request: pb.InterpolateRequest, models: Lease, limits: Limits) -> jobs.InterpolateJob:
     """Check an Interpolate request."""
-    reader = Reader(registry, limits, request.model)
+    reader = Reader(models, limits, request.model)
     keyframes = reader.latents("keyframes", request.keyframes, least=2)
     if not 1 <= request.frame_count <= limits.max_frames:
         reader.wrong("frame_count", f"is {request.frame_count}; required, 1 to {limits.max_frames}")

@@ -26,6 +26,12 @@ class Listening(BaseModel):
     reflection: bool = Field(
         True, description="Answer gRPC reflection, as grpcurl and gateways ask; --no-reflection hides what is here."
     )
+    admin_address: str = Field(
+        "",
+        pattern=r"^(unix:.+|(127\.[\d.]+|localhost|\[::1\]):\d+)?$",
+        description="Where models are loaded and unloaded: unix:/run/stylewire/admin.sock (for its own user alone) or "
+        "a port of this machine, 127.0.0.1:8502. Never where callers reach it. Unset: nowhere.",
+    )
     tls_certificate: Path | None = Field(
         None, description="PEM file, the server's certificate and its chain. Changes count without a restart."
     )
@@ -40,6 +46,10 @@ class Models(BaseModel):
 
     models: Path | None = Field(None, description="Folder of model directories. Unset: the demo models.")
     default_model: str = Field("", description="Model of requests that name none. Unset: the only or the first one.")
+    model_versions: Positive = Field(1, description="Newest versions of a model that are served at once.")
+    watch_seconds: Seconds = Field(
+        0, description="Looks at the models folder so often and follows its changes; 0 does not look."
+    )
 
 
 class Running(BaseModel):

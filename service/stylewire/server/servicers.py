@@ -13,9 +13,10 @@ from stylewire import pb
 from stylewire.errors import InvalidFieldError, ModelNotFoundError, UnsupportedError, Violation
 from stylewire.server import replies, requests, tracing
 from stylewire.server.answers import Answer, Run
+from stylewire.server.model import Model
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.readers import Limits
-from stylewire.server.registry import Registry
+from stylewire.server.registry import Lease, Registry, order
 
 R = TypeVar("R", bound=requests.Request)
 J = TypeVar("J")
@@ -34,35 +35,39 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
     async def Generate(self, request: pb.GenerateRequest, context: _Context) -> pb.GenerateResponse:  # noqa: N802
         """Make one picture from each latent."""
         run = _run(context)
-        job = await self._parse(requests.parse_generate, request, run)
-        answer = await self._pipeline.generate(job, run)
+        with self._registry.lease() as models:
+            job = await self._parse(requests.parse_generate, request, models, run)
+            answer = await self._pipeline.generate(job, run)
         self._check_size(answer)
         return replies.generate(answer, job.model.digest, return_codes=request.return_codes)
 
     async def Invert(self, request: pb.InvertRequest, context: _Context) -> pb.InvertResponse:  # noqa: N802
         """Find the code of a picture."""
         run = _run(context)
-        job = await self._parse(requests.parse_invert, request, run)
-        return replies.invert(await self._pipeline.invert(job, run), job.model.digest)
+        with self._registry.lease() as models:
+            job = await self._parse(requests.parse_invert, request, models, run)
+            answer = await self._pipeline.invert(job, run)
+        return replies.invert(answer, job.model.digest)
 
     async def MixStyles(self, request: pb.MixStylesRequest, context: _Context) -> pb.MixStylesResponse:  # noqa: N802
         """Replace layers of one latent's code by those of others."""
         run = _run(context)
-        job = await self._parse(requests.parse_mix, request, run)
-        answer = await self._pipeline.mix(job, run)
+        with self._registry.lease() as models:
+            job = await self._parse(requests.parse_mix, request, models, run)
+            answer = await self._pipeline.mix(job, run)
         return replies.mix(answer, job.model.digest, return_code=request.return_code)
 
     async def Interpolate(  # noqa: N802
         self, request: pb.InterpolateRequest, context: _Context
     ) -> AsyncIterator[pb.InterpolateResponse]:
         """Walk through keyframes."""
-        run = _run(context)
-        job = await self._parse(requests.parse_interpolate, request, run)
-        index = 0
-        async with contextlib.aclosing(self._pipeline.interpolate(job, run)) as answers:
-            async for answer in answers:
-                yield replies.frame(answer, index, job.model.digest, return_code=request.return_codes)
-                index += 1
+        run, index = _run(context), 0
+        with self._registry.lease() as models:
+            job = await self._parse(requests.parse_interpolate, request, models, run)
+            async with contextlib.aclosing(self._pipeline.interpolate(job, run)) as answers:
+                async for answer in answers:
+                    yield replies.frame(answer, index, job.model.digest, return_code=request.return_codes)
+                    index += 1
 
     def _check_size(self, answer: Answer) -> None:
         """Refuse what gRPC would drop; how large files become is known only now."""
@@ -71,16 +76,16 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
             found = f"the {len(answer.pictures)} pictures have {size} bytes; the limit of a reply is {limit}"
             raise InvalidFieldError.of([Violation("latents", f"{found}: ask for fewer, for JPEG or for smaller ones")])
 
-    async def _parse(self, parse: Callable[[R, Registry, Limits], J], request: R, run: Run) -> J:
+    async def _parse(self, parse: Callable[[R, Lease, Limits], J], request: R, models: Lease, run: Run) -> J:
         # Refused first, if it will be: work that is done for nothing is what overload is made of.
         with contextlib.suppress(UnsupportedError, ModelNotFoundError):  # parsing finds what else is wrong
-            model, graph, row_count = requests.demand(request, self._registry)
+            model, graph, row_count = requests.demand(request, models)
             model.runner(graph).check(min(row_count, self._limits.max_latents), run.deadline)
         if not requests.takes_long(request):
-            return parse(request, self._registry, self._limits)
+            return parse(request, models, self._limits)
         started = time.monotonic()
         loop = asyncio.get_running_loop()
-        job = await loop.run_in_executor(self._executor, parse, request, self._registry, self._limits)
+        job = await loop.run_in_executor(self._executor, parse, request, models, self._limits)
         ended = time.monotonic()
         run.encoding_seconds += ended - started
         tracing.phase("parse", started, ended)
@@ -94,22 +99,22 @@ class ModelServicer(pb.ModelServiceServicer):
         self._registry = registry
 
     async def ListModels(self, request: pb.ListModelsRequest, context: object) -> pb.ListModelsResponse:  # noqa: N802, ARG002
-        """List models by name; a page token is the name of the last model of the page before."""
+        """List models by name and version; a page token is what the last model of the page before is called."""
         if request.page_size < 0:
             raise InvalidFieldError.of([Violation("page_size", f"is {request.page_size}; expected 0 to 1000")])
-        size = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE)
-        names = [name for name in self._registry.models if name > request.page_token]
+        size, after = min(request.page_size or PAGE_SIZE, MAX_PAGE_SIZE), order(request.page_token)
+        models = [model for model in self._registry.table.models if order(model.reference) > after]
         return pb.ListModelsResponse(
-            models=[self._describe(name) for name in names[:size]],
-            next_page_token=names[size - 1] if len(names) > size else "",
+            models=[self._describe(model) for model in models[:size]],
+            next_page_token=models[size - 1].reference if len(models) > size else "",
         )
 
     async def GetModel(self, request: pb.GetModelRequest, context: object) -> pb.GetModelResponse:  # noqa: N802, ARG002
         """Describe one model."""
-        return pb.GetModelResponse(model=self._describe(self._registry.get(request.name).name))
+        return pb.GetModelResponse(model=self._describe(self._registry.get(request.name)))
 
-    def _describe(self, name: str) -> pb.Model:
-        return replies.model(self._registry.models[name], default=name == self._registry.default)
+    def _describe(self, model: Model) -> pb.Model:
+        return replies.model(model, default=model is self._registry.default)
 
 
 def _run(context: _Context) -> Run:

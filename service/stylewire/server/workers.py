@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from stylewire.server.settings import Settings, metrics_port_taken, port_taken
+from stylewire.server.settings import SettingError, Settings, metrics_port_taken, port_taken
 from stylewire.server.vitals import READY, READY_TEXT
 
 log = logging.getLogger(__name__)
@@ -57,9 +57,12 @@ class Workers:
         """Start all, wait until all have ended; returns the exit code, 0 only if all ended well after a signal.
 
         Raises:
-            SettingError: a port is taken.
+            SettingError: a port is taken, or a setting is for a single process only.
         """
         count = self._settings.workers
+        if self._settings.admin_address:
+            told = "an operation would reach one process only; let the processes follow the folder with --watch-seconds"
+            raise SettingError(f"--admin-address does not go with --workers {count}: {told}")
         with _reserve(self._settings) as reserved:
             port = reserved.getsockname()[1]
             registry = CollectorRegistry()

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n stylewire/v1/model_service.proto\x12\x0cstylewire.v1\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.stylewire.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.stylewire.v1.Model\"\xf1\x07\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.stylewire.v1.Model.State\x12\x14\n\x0cstate_reason\x18\x03 \x01(\t\x12\x15\n\rdefault_model\x18\x04 \x01(\x08\x12.\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x18.stylewire.v1.Capability\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x15\n\rresolution_px\x18\x07 \x01(\x05\x12\x16\n\x0eimage_channels\x18\x08 \x01(\x05\x12\r\n\x05z_dim\x18\t \x01(\x05\x12\r\n\x05w_dim\x18\n \x01(\x05\x12\x11\n\tlabel_dim\x18\x0b \x01(\x05\x12\x13\n\x0blayer_count\x18\x0c \x01(\x05\x12)\n\x06layers\x18\r \x03(\x0b\x32\x19.stylewire.v1.Model.Layer\x12\x14\n\x0clatent_space\x18\x0e \x01(\t\x12-\n\x08\x65ncoders\x18\x0f \x03(\x0b\x32\x1b.stylewire.v1.Model.Encoder\x12\x0f\n\x07\x62\x61\x63kend\x18\x10 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x11 \x01(\t\x12\x11\n\tprecision\x18\x12 \x01(\t\x12\x0e\n\x06\x64igest\x18\x13 \x01(\t\x12\x0f\n\x07license\x18\x14 \x01(\t\x12\x13\n\x0b\x61ttribution\x18\x15 \x01(\t\x12\x13\n\x0blabel_names\x18\x16 \x03(\t\x12-\n\x08runtimes\x18\x17 \x03(\x0b\x32\x1b.stylewire.v1.Model.Runtime\x12\x16\n\x0eresident_bytes\x18\x18 \x01(\x03\x1a,\n\x05Layer\x12\x15\n\rresolution_px\x18\x01 \x01(\x05\x12\x0c\n\x04role\x18\x02 \x01(\t\x1a\x95\x01\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\ninput_kind\x18\x03 \x01(\t\x12\x17\n\x0finput_height_px\x18\x04 \x01(\x05\x12\x16\n\x0einput_width_px\x18\x05 \x01(\x05\x12\x16\n\x0einput_channels\x18\x06 \x01(\x05\x12\x11\n\treduction\x18\x07 \x01(\x05\x1av\n\x07Runtime\x12\r\n\x05graph\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x0e\n\x06\x63hosen\x18\x04 \x01(\x08\x12\x17\n\x0frows_per_second\x18\x05 \x01(\x01\x12\x0f\n\x07problem\x18\x06 \x01(\t\"T\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03*s\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x01\x12\x19\n\x15\x43\x41PABILITY_SYNTHESIZE\x10\x02\x12\x15\n\x11\x43\x41PABILITY_INVERT\x10\x03\x32\xaa\x01\n\x0cModelService\x12O\n\nListModels\x12\x1f.stylewire.v1.ListModelsRequest\x1a .stylewire.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.stylewire.v1.GetModelRequest\x1a\x1e.stylewire.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n stylewire/v1/model_service.proto\x12\x0cstylewire.v1\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"R\n\x12ListModelsResponse\x12#\n\x06models\x18\x01 \x03(\x0b\x32\x13.stylewire.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1f\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"6\n\x10GetModelResponse\x12\"\n\x05model\x18\x01 \x01(\x0b\x32\x13.stylewire.v1.Model\"\x96\x08\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x05state\x18\x02 \x01(\x0e\x32\x19.stylewire.v1.Model.State\x12\x14\n\x0cstate_reason\x18\x03 \x01(\t\x12\x15\n\rdefault_model\x18\x04 \x01(\x08\x12.\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x18.stylewire.v1.Capability\x12\x14\n\x0c\x61rchitecture\x18\x06 \x01(\t\x12\x15\n\rresolution_px\x18\x07 \x01(\x05\x12\x16\n\x0eimage_channels\x18\x08 \x01(\x05\x12\r\n\x05z_dim\x18\t \x01(\x05\x12\r\n\x05w_dim\x18\n \x01(\x05\x12\x11\n\tlabel_dim\x18\x0b \x01(\x05\x12\x13\n\x0blayer_count\x18\x0c \x01(\x05\x12)\n\x06layers\x18\r \x03(\x0b\x32\x19.stylewire.v1.Model.Layer\x12\x14\n\x0clatent_space\x18\x0e \x01(\t\x12-\n\x08\x65ncoders\x18\x0f \x03(\x0b\x32\x1b.stylewire.v1.Model.Encoder\x12\x0f\n\x07\x62\x61\x63kend\x18\x10 \x01(\t\x12\x0e\n\x06\x64\x65vice\x18\x11 \x01(\t\x12\x11\n\tprecision\x18\x12 \x01(\t\x12\x0e\n\x06\x64igest\x18\x13 \x01(\t\x12\x0f\n\x07license\x18\x14 \x01(\t\x12\x13\n\x0b\x61ttribution\x18\x15 \x01(\t\x12\x13\n\x0blabel_names\x18\x16 \x03(\t\x12-\n\x08runtimes\x18\x17 \x03(\x0b\x32\x1b.stylewire.v1.Model.Runtime\x12\x16\n\x0eresident_bytes\x18\x18 \x01(\x03\x12\x0f\n\x07version\x18\x19 \x01(\t\x1a,\n\x05Layer\x12\x15\n\rresolution_px\x18\x01 \x01(\x05\x12\x0c\n\x04role\x18\x02 \x01(\t\x1a\x95\x01\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04task\x18\x02 \x01(\t\x12\x12\n\ninput_kind\x18\x03 \x01(\t\x12\x17\n\x0finput_height_px\x18\x04 \x01(\x05\x12\x16\n\x0einput_width_px\x18\x05 \x01(\x05\x12\x16\n\x0einput_channels\x18\x06 \x01(\x05\x12\x11\n\treduction\x18\x07 \x01(\x05\x1av\n\x07Runtime\x12\r\n\x05graph\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x11\n\tprecision\x18\x03 \x01(\t\x12\x0e\n\x06\x63hosen\x18\x04 \x01(\x08\x12\x17\n\x0frows_per_second\x18\x05 \x01(\x01\x12\x0f\n\x07problem\x18\x06 \x01(\t\"h\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_LOADING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x10\n\x0cSTATE_FAILED\x10\x03\x12\x12\n\x0eSTATE_RETIRING\x10\x04*s\n\nCapability\x12\x1a\n\x16\x43\x41PABILITY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43\x41PABILITY_GENERATE\x10\x01\x12\x19\n\x15\x43\x41PABILITY_SYNTHESIZE\x10\x02\x12\x15\n\x11\x43\x41PABILITY_INVERT\x10\x03\x32\xaa\x01\n\x0cModelService\x12O\n\nListModels\x12\x1f.stylewire.v1.ListModelsRequest\x1a .stylewire.v1.ListModelsResponse\x12I\n\x08GetModel\x12\x1d.stylewire.v1.GetModelRequest\x1a\x1e.stylewire.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stylewire.v1.model_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CAPABILITY']._serialized_start=1295
-  _globals['_CAPABILITY']._serialized_end=1410
+  _globals['_CAPABILITY']._serialized_start=1332
+  _globals['_CAPABILITY']._serialized_end=1447
   _globals['_LISTMODELSREQUEST']._serialized_start=50
   _globals['_LISTMODELSREQUEST']._serialized_end=108
   _globals['_LISTMODELSRESPONSE']._serialized_start=110
@@ -42,15 +42,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELRESPONSE']._serialized_start=227
   _globals['_GETMODELRESPONSE']._serialized_end=281
   _globals['_MODEL']._serialized_start=284
-  _globals['_MODEL']._serialized_end=1293
-  _globals['_MODEL_LAYER']._serialized_start=891
-  _globals['_MODEL_LAYER']._serialized_end=935
-  _globals['_MODEL_ENCODER']._serialized_start=938
-  _globals['_MODEL_ENCODER']._serialized_end=1087
-  _globals['_MODEL_RUNTIME']._serialized_start=1089
-  _globals['_MODEL_RUNTIME']._serialized_end=1207
-  _globals['_MODEL_STATE']._serialized_start=1209
-  _globals['_MODEL_STATE']._serialized_end=1293
-  _globals['_MODELSERVICE']._serialized_start=1413
-  _globals['_MODELSERVICE']._serialized_end=1583
+  _globals['_MODEL']._serialized_end=1330
+  _globals['_MODEL_LAYER']._serialized_start=908
+  _globals['_MODEL_LAYER']._serialized_end=952
+  _globals['_MODEL_ENCODER']._serialized_start=955
+  _globals['_MODEL_ENCODER']._serialized_end=1104
+  _globals['_MODEL_RUNTIME']._serialized_start=1106
+  _globals['_MODEL_RUNTIME']._serialized_end=1224
+  _globals['_MODEL_STATE']._serialized_start=1226
+  _globals['_MODEL_STATE']._serialized_end=1330
+  _globals['_MODELSERVICE']._serialized_start=1450
+  _globals['_MODELSERVICE']._serialized_end=1620
 # @@protoc_insertion_point(module_scope)

@@ -103,7 +103,9 @@ class GetModelRequest(google.protobuf.message.Message):
 
     NAME_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """*Optional.* The model's name. Unset means the server's default model."""
+    """*Optional.* The model's name, which means its newest version that is ready, or `name@version`. Unset means the
+    server's default model.
+    """
     def __init__(
         self,
         *,
@@ -159,6 +161,8 @@ class Model(google.protobuf.message.Message):
         """Answers calls."""
         STATE_FAILED: Model._State.ValueType  # 3
         """Could not be loaded or failed its self-check; see `state_reason`."""
+        STATE_RETIRING: Model._State.ValueType  # 4
+        """Replaced or unloaded: it finishes the calls that use it and gets no new ones."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """Whether it answers."""
@@ -171,6 +175,8 @@ class Model(google.protobuf.message.Message):
     """Answers calls."""
     STATE_FAILED: Model.State.ValueType  # 3
     """Could not be loaded or failed its self-check; see `state_reason`."""
+    STATE_RETIRING: Model.State.ValueType  # 4
+    """Replaced or unloaded: it finishes the calls that use it and gets no new ones."""
 
     @typing.final
     class Layer(google.protobuf.message.Message):
@@ -298,8 +304,9 @@ class Model(google.protobuf.message.Message):
     LABEL_NAMES_FIELD_NUMBER: builtins.int
     RUNTIMES_FIELD_NUMBER: builtins.int
     RESIDENT_BYTES_FIELD_NUMBER: builtins.int
+    VERSION_FIELD_NUMBER: builtins.int
     name: builtins.str
-    """Its name, the `model` of requests."""
+    """Its name, the `model` of requests; alone it means the newest version that is ready."""
     state: Global___Model.State.ValueType
     """Whether it answers."""
     state_reason: builtins.str
@@ -336,6 +343,10 @@ class Model(google.protobuf.message.Message):
     """Whom to credit."""
     resident_bytes: builtins.int
     """Memory that loading it took; 0 where that is not known."""
+    version: builtins.str
+    """Its version: requests name it as `name@version`. Versions sort as people sort them, 2 before 10. Empty where the
+    model has only one.
+    """
     @property
     def capabilities(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[Global___Capability.ValueType]:
         """What it can be asked for."""
@@ -383,8 +394,9 @@ class Model(google.protobuf.message.Message):
         label_names: collections.abc.Iterable[builtins.str] | None = ...,
         runtimes: collections.abc.Iterable[Global___Model.Runtime] | None = ...,
         resident_bytes: builtins.int = ...,
+        version: builtins.str = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["architecture", b"architecture", "attribution", b"attribution", "backend", b"backend", "capabilities", b"capabilities", "default_model", b"default_model", "device", b"device", "digest", b"digest", "encoders", b"encoders", "image_channels", b"image_channels", "label_dim", b"label_dim", "label_names", b"label_names", "latent_space", b"latent_space", "layer_count", b"layer_count", "layers", b"layers", "license", b"license", "name", b"name", "precision", b"precision", "resident_bytes", b"resident_bytes", "resolution_px", b"resolution_px", "runtimes", b"runtimes", "state", b"state", "state_reason", b"state_reason", "w_dim", b"w_dim", "z_dim", b"z_dim"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["architecture", b"architecture", "attribution", b"attribution", "backend", b"backend", "capabilities", b"capabilities", "default_model", b"default_model", "device", b"device", "digest", b"digest", "encoders", b"encoders", "image_channels", b"image_channels", "label_dim", b"label_dim", "label_names", b"label_names", "latent_space", b"latent_space", "layer_count", b"layer_count", "layers", b"layers", "license", b"license", "name", b"name", "precision", b"precision", "resident_bytes", b"resident_bytes", "resolution_px", b"resolution_px", "runtimes", b"runtimes", "state", b"state", "state_reason", b"state_reason", "version", b"version", "w_dim", b"w_dim", "z_dim", b"z_dim"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___Model: typing_extensions.TypeAlias = Model

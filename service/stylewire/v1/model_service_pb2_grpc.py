@@ -52,7 +52,7 @@ class ModelServiceServicer(object):
     """
 
     def ListModels(self, request, context):
-        """Lists the models in the order of their names.
+        """Lists the models that are loaded in the order of their names, the versions of one from the oldest to the newest.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -28,7 +28,7 @@ class ModelServiceStub:
     @typing.overload
     def __new__(cls, channel: grpc.aio.Channel) -> ModelServiceAsyncStub: ...
     ListModels: grpc.UnaryUnaryMultiCallable[stylewire.v1.model_service_pb2.ListModelsRequest, stylewire.v1.model_service_pb2.ListModelsResponse]
-    """Lists the models in the order of their names."""
+    """Lists the models that are loaded in the order of their names, the versions of one from the oldest to the newest."""
     GetModel: grpc.UnaryUnaryMultiCallable[stylewire.v1.model_service_pb2.GetModelRequest, stylewire.v1.model_service_pb2.GetModelResponse]
     """Describes one model."""
 
@@ -38,7 +38,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
 
     def __init__(self, channel: grpc.aio.Channel) -> None: ...
     ListModels: grpc.aio.UnaryUnaryMultiCallable[stylewire.v1.model_service_pb2.ListModelsRequest, stylewire.v1.model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists the models in the order of their names."""
+    """Lists the models that are loaded in the order of their names, the versions of one from the oldest to the newest."""
     GetModel: grpc.aio.UnaryUnaryMultiCallable[stylewire.v1.model_service_pb2.GetModelRequest, stylewire.v1.model_service_pb2.GetModelResponse]  # type: ignore[assignment]
     """Describes one model."""
 
@@ -51,7 +51,7 @@ class ModelServiceServicer(metaclass=abc.ABCMeta):
         request: stylewire.v1.model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> typing.Union[stylewire.v1.model_service_pb2.ListModelsResponse, collections.abc.Awaitable[stylewire.v1.model_service_pb2.ListModelsResponse]]:
-        """Lists the models in the order of their names."""
+        """Lists the models that are loaded in the order of their names, the versions of one from the oldest to the newest."""
 
     @abc.abstractmethod
     def GetModel(

@@ -32,7 +32,7 @@ class GenerateRequest(google.protobuf.message.Message):
     OUTPUT_CONFIG_FIELD_NUMBER: builtins.int
     RETURN_CODES_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """*Optional.* The model. Unset means the server's default model."""
+    """*Optional.* The model: `name`, or `name@version`. Unset means the server's default model."""
     return_codes: builtins.bool
     """*Optional.* Also returns the w+ codes."""
     @property
@@ -119,7 +119,7 @@ class InvertRequest(google.protobuf.message.Message):
     RETURN_RECONSTRUCTION_FIELD_NUMBER: builtins.int
     OUTPUT_CONFIG_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """*Optional.* The model whose encoder is used. Unset means the server's default model."""
+    """*Optional.* The model (`name`, or `name@version`) whose encoder is used. Unset means the server's default model."""
     return_reconstruction: builtins.bool
     """*Optional.* Also returns the picture that the generator makes of the code, and its distortion."""
     @property
@@ -254,7 +254,7 @@ class MixStylesRequest(google.protobuf.message.Message):
     OUTPUT_CONFIG_FIELD_NUMBER: builtins.int
     RETURN_CODE_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """*Optional.* The model. Unset means the server's default model."""
+    """*Optional.* The model: `name`, or `name@version`. Unset means the server's default model."""
     return_code: builtins.bool
     """*Optional.* Also returns the mixed w+ code."""
     @property
@@ -417,7 +417,7 @@ class InterpolateRequest(google.protobuf.message.Message):
     OUTPUT_CONFIG_FIELD_NUMBER: builtins.int
     RETURN_CODES_FIELD_NUMBER: builtins.int
     model: builtins.str
-    """*Optional.* The model. Unset means the server's default model."""
+    """*Optional.* The model: `name`, or `name@version`. Unset means the server's default model."""
     frame_count: builtins.int
     """*Required.* Frames in all, in [1, 3600] (the upper bound is a setting of the server). Not looped, the first frame
     is the first keyframe and the last frame the last one.

@@ -303,8 +303,8 @@ class Latent(google.protobuf.message.Message):
     class_index: builtins.int
     """A class in [0, label_dim)."""
     model: builtins.str
-    """*Optional.* The model whose mapping network, mean or encoder makes the code. Unset means the request's model. Both
-    must share their `latent_space`.
+    """*Optional.* The model (`name`, or `name@version`) whose mapping network, mean or encoder makes the code. Unset means
+    the request's model. Both must share their `latent_space`.
     """
     @property
     def z(self) -> Global___Tensor:

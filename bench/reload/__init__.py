@@ -1,0 +1,1 @@
+"""Whether memory returns when models are reloaded, and what callers notice of it."""

@@ -1,0 +1,91 @@
+"""The commands under ``stylewire models``: list, and for administrators load, unload and reload."""
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, NamedTuple
+
+import typer
+from google.protobuf.json_format import MessageToDict
+from rich.console import Console
+
+from stylewire import pb
+from stylewire.admin_client import DEFAULT_TIMEOUT_SECONDS as ADMIN_TIMEOUT_SECONDS
+from stylewire.admin_client import AdminClient
+from stylewire.cli_output import models_table, runtimes_table
+from stylewire.client import Client
+from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
+
+app = typer.Typer(help="List the models of a server; load, unload and reload them.")
+
+
+class Reference(NamedTuple):
+    """A model, and one version of it or any."""
+
+    name: str
+    version: str
+
+
+def parse_reference(text: str) -> Reference:
+    """Read ``faces`` or ``faces@2``."""
+    name, at, version = text.partition("@")
+    if not name or (at and not version):
+        raise typer.BadParameter(f"{text!r} is not a model such as faces, or faces@2 for its version 2")
+    return Reference(name, version)
+
+
+Named = Annotated[Reference, typer.Argument(parser=parse_reference, metavar="NAME[@VERSION]", help="The model.")]
+AdminAddress = Annotated[
+    str,
+    typer.Option(envvar="STYLEWIRE_ADMIN_ADDRESS", help="The server's --admin-address: unix:/path or host:port."),
+]
+AdminTimeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the end.")]
+
+
+@app.callback(invoke_without_command=True)
+def models(
+    ctx: typer.Context,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    address: Annotated[
+        str, typer.Option(envvar="STYLEWIRE_ADDRESS", help="host:port of the server.")
+    ] = DEFAULT_ADDRESS,
+    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")] = DEFAULT_TIMEOUT_SECONDS,
+) -> None:
+    """List the models of a server; load, unload and reload them."""
+    if ctx.invoked_subcommand:
+        return
+    with Client(address, timeout=timeout) as client:
+        found = client.models()
+    if as_json:
+        typer.echo(json.dumps([MessageToDict(each, preserving_proto_field_name=True) for each in found], indent=2))
+    else:
+        Console().print(models_table(found))
+        Console().print()
+        Console().print(runtimes_table(found))
+
+
+@app.command()
+def load(model: Named, *, admin_address: AdminAddress, timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS) -> None:
+    """Load a model of the server's folder that is not loaded: a version, or the newest."""
+    with AdminClient(admin_address, timeout=timeout) as client:
+        _print("loaded", [client.load(*model)])
+
+
+@app.command()
+def unload(model: Named, *, admin_address: AdminAddress, timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS) -> None:
+    """Unload a version of a model, or all of them; calls that use it are finished."""
+    with AdminClient(admin_address, timeout=timeout) as client:
+        _print("unloaded", client.unload(*model))
+
+
+@app.command()
+def reload(model: Named, *, admin_address: AdminAddress, timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS) -> None:
+    """Load a model once more, changed or not, and replace it without a gap."""
+    with AdminClient(admin_address, timeout=timeout) as client:
+        _print("reloaded", [client.reload(*model)])
+
+
+def _print(done: str, changed: Iterable[pb.Model]) -> None:
+    for each in changed:
+        reference = f"{each.name}@{each.version}" if each.version else each.name
+        typer.echo(f"{done} {reference} {each.digest.removeprefix('sha256:')[:12]}")
