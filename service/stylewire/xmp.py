@@ -1,0 +1,129 @@
+"""XMP packets inside picture files: where PNG, JPEG, WebP and GIF keep them. ``provenance.py`` knows what they say.
+
+Files are cut and joined, never decoded, so pixels stay as they are.
+Source: Adobe, XMP specification, part 3 (storage in files).
+"""
+
+import zlib
+
+from stylewire.image_headers import (
+    PART_LIMIT,
+    PNG_SIGNATURE,
+    ImageError,
+    jpeg_segments,
+    name_foreign,
+    png_chunks,
+    read_header,
+)
+
+MAX_PACKET_BYTES = 65502
+"""What one segment of a JPEG holds; also the largest packet that is read: an editor's history may be longer."""
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
+"""Of files that can carry a packet."""
+
+_PNG_KEYWORD = b"XML:com.adobe.xmp" + bytes(5)  # not compressed, no language, no translation
+_PNG_CHECKSUM = zlib.crc32(b"iTXt" + _PNG_KEYWORD)
+_PNG_HEADER_END = 33  # signature and IHDR
+_JPEG_APP0, _JPEG_APP1 = 0xE0, 0xE1
+_JPEG_NAME = b"http://ns.adobe.com/xap/1.0/\0"
+_WEBP_HAS_XMP, _WEBP_HAS_ALPHA = 0x04, 0x10
+_GIF_START = b"!\xff\x0bXMP DataXMP"
+_GIF_END = b"\x01" + bytes(range(255, -1, -1)) + b"\0"  # wherever readers of sub-blocks arrive, it leads them out
+_VP8L_ALPHA_BIT = 28
+
+
+def embed(content: bytes, packet: bytes) -> bytes:
+    """Put a packet into a file that has none.
+
+    Raises:
+        ImageError: the file is no PNG, JPEG, WebP or GIF, or the packet is too large.
+    """
+    if len(packet) > MAX_PACKET_BYTES:
+        raise ImageError(f"the XMP packet has {len(packet)} bytes, the limit is {MAX_PACKET_BYTES}; say less")
+    return _EMBEDDERS.get(content[:4], _refuse)(content, packet)
+
+
+def extract(content: bytes) -> bytes | None:
+    """Find the packet of a file; None when it has none. Compressed packets, which the specification forbids, are none.
+
+    Raises:
+        ImageError: the file is no PNG, JPEG, WebP or GIF, or ends before the packet was found.
+    """
+    if content.startswith(PNG_SIGNATURE):
+        bodies = (chunk[8:-4] for kind, chunk in png_chunks(content) if kind == b"iTXt")
+        return next((body[len(_PNG_KEYWORD) :] for body in bodies if body.startswith(_PNG_KEYWORD)), None)
+    if content.startswith(b"\xff\xd8\xff"):
+        bodies = (segment[4:] for marker, segment in jpeg_segments(content) if marker == _JPEG_APP1)
+        return next((body[len(_JPEG_NAME) :] for body in bodies if body.startswith(_JPEG_NAME)), None)
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return _from_webp(content)
+    if content.startswith(b"GIF8"):
+        start, end = content.find(_GIF_START), content.rfind(_GIF_END)
+        return content[start + len(_GIF_START) : end] if 0 <= start < end else None
+    raise ImageError(f"the content is {name_foreign(content)}; PNG, JPEG, WebP and GIF can be read")
+
+
+def _into_png(content: bytes, packet: bytes) -> bytes:
+    size, checksum = len(_PNG_KEYWORD) + len(packet), zlib.crc32(packet, _PNG_CHECKSUM)
+    head, rest = content[:_PNG_HEADER_END], content[_PNG_HEADER_END:]
+    return b"".join((head, size.to_bytes(4), b"iTXt", _PNG_KEYWORD, packet, checksum.to_bytes(4), rest))
+
+
+def _into_jpeg(content: bytes, packet: bytes) -> bytes:
+    # Behind JFIF's segment, which must be the first.
+    start = 4 + (content[4] << 8) + content[5] if content[3] == _JPEG_APP0 else 2
+    size = 2 + len(_JPEG_NAME) + len(packet)
+    return b"".join((content[:start], b"\xff\xe1", size.to_bytes(2), _JPEG_NAME, packet, content[start:]))
+
+
+def _into_webp(content: bytes, packet: bytes) -> bytes:
+    """Make an extended file of a simple one, and put the packet behind the picture."""
+    if content[8:12] != b"WEBP":
+        return _refuse(content, packet)
+    size = 8 + int.from_bytes(content[4:8], "little")
+    if content[12:16] == b"VP8X":
+        head = content[12:20] + bytes((content[20] | _WEBP_HAS_XMP,)) + content[21:30]
+        body = content[30:size]
+    else:
+        header = read_header(content)
+        head = b"VP8X\x0a\0\0\0" + bytes((_WEBP_HAS_XMP | _alpha_flag(content), 0, 0, 0))
+        head += (header.width_px - 1).to_bytes(3, "little") + (header.height_px - 1).to_bytes(3, "little")
+        body = content[12:size]
+    chunk = b"XMP " + len(packet).to_bytes(4, "little") + packet + bytes(len(packet) % 2)
+    total = 4 + len(head) + len(body) + len(chunk)
+    return b"".join((b"RIFF", total.to_bytes(4, "little"), b"WEBP", head, body, chunk))
+
+
+def _alpha_flag(content: bytes) -> int:
+    """Read whether a simple file has alpha: only a lossless one can."""
+    lossless = content[12:16] == b"VP8L"
+    return _WEBP_HAS_ALPHA if lossless and int.from_bytes(content[21:25], "little") >> _VP8L_ALPHA_BIT & 1 else 0
+
+
+def _into_gif(content: bytes, packet: bytes) -> bytes:
+    return b"".join((b"GIF89a", content[6:].removesuffix(b";"), _GIF_START, packet, _GIF_END, b";"))
+
+
+def _refuse(content: bytes, packet: bytes) -> bytes:  # noqa: ARG001 - stands for one that embeds
+    raise ImageError(f"the content is {name_foreign(content)}; PNG, JPEG, WebP and GIF can say where they come from")
+
+
+def _from_webp(content: bytes) -> bytes | None:
+    position = 12
+    for _ in range(PART_LIMIT):
+        if position >= len(content):
+            return None
+        size = int.from_bytes(content[position + 4 : position + 8], "little")
+        if content[position : position + 4] == b"XMP ":
+            return content[position + 8 : position + 8 + size]
+        position += 8 + size + size % 2
+    raise ImageError(f"the WebP has more than {PART_LIMIT} chunks; save it again")
+
+
+_EMBEDDERS = {
+    PNG_SIGNATURE[:4]: _into_png,
+    **{bytes((0xFF, 0xD8, 0xFF, marker)): _into_jpeg for marker in range(256)},
+    b"RIFF": _into_webp,
+    b"GIF8": _into_gif,
+}
+"""First four bytes -> what embeds; a table, since the smallest pictures are encoded in 40 microseconds."""
