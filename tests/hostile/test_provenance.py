@@ -27,8 +27,7 @@ def read_or_refuse(content):
     """Read; an ImageError is a fine answer, anything else is not."""
     try:
         found = read(content)
-    except ImageError as err:
-        assert str(err)
+    except ImageError:
         return None
     assert found is None or all(len(text) <= 1000 for text in (found.source_type, found.model, found.source))
     return found

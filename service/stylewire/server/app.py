@@ -131,7 +131,7 @@ class App:
             ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
         ]
         server = grpc.aio.server(interceptors=[Boundary(self.metrics)], options=options)
-        pipeline = Pipeline(self._executor, self.settings.look_ahead_frames)
+        pipeline = Pipeline(self._executor, self.settings.look_ahead_frames, provenance=self.settings.provenance)
         pb.add_StyleGanServiceServicer_to_server(
             StyleGanServicer(self.registry, pipeline, self.settings, self._executor), server
         )

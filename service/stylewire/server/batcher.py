@@ -267,7 +267,7 @@ class Batcher:
             return _Outcome(share, rows)
         started = self._clock()
         try:
-            converted: list[Any] | Exception = share.entry.convert(rows)
+            converted: list[Any] | Exception = share.entry.convert(rows, share.start)
         except Exception as err:  # noqa: BLE001 - goes to the caller
             converted = err
         return _Outcome(share, converted, (started, self._clock()))

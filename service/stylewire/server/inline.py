@@ -66,7 +66,7 @@ class Inline:
             self._observer.batch(min(size, row_count - start), seconds, Dispatch.IDLE)
             spent += seconds
         joined = join(parts)
-        result = BatchResult({} if convert else joined, convert(joined) if convert else [], 0.0, spent, 0.0, size)
+        result = BatchResult({} if convert else joined, convert(joined, 0) if convert else [], 0.0, spent, 0.0, size)
         self._observer.entry(result)
         return result
 

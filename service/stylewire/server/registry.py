@@ -13,6 +13,7 @@ import numpy as np
 from stylewire.errors import ModelNotFoundError, ModelNotReadyError, UnsupportedError
 from stylewire.latents import Array
 from stylewire.manifest import CHECK_FILE, W_MEAN_FILE, EncoderInfo, Manifest, ManifestError
+from stylewire.provenance import Packets
 from stylewire.server import inline
 from stylewire.server.backends import BackendOptions, graph_kind, graph_suffix
 from stylewire.server.batcher import Batcher
@@ -47,6 +48,7 @@ class Model:
     Attributes:
         manifest: what the directory says of itself.
         digest: of all its files.
+        packets: what the files of its pictures say about their origin.
         backend: what really runs its graphs; known once it is loaded.
         device: where they really run.
         precision: the arithmetic they really run in.
@@ -56,6 +58,7 @@ class Model:
     def __init__(self, directory: Path, settings: Settings, metrics: Metrics) -> None:
         self.manifest = Manifest.read(directory)
         self.digest = self.manifest.digest()
+        self.packets = Packets(self.manifest.name, self.digest)
         self.state = State.LOADING
         self.backend: str = settings.backend
         self.device: str = settings.device

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(30.0, ge=0, description="Time that calls in flight have to finish after that.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severity logged.")
 
+    provenance: bool = Field(
+        True,
+        description="Write into every picture file that it is synthetic, with the model and the seed or code digest. "
+        "false: where files must be small or nobody may learn the seed.",
+    )
+
     @field_validator("threads", mode="after")
     @classmethod
     def _count_cores(cls, threads: int) -> int:
