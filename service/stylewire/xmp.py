@@ -5,6 +5,7 @@ Source: Adobe, XMP specification, part 3 (storage in files).
 """
 
 import zlib
+from pathlib import Path
 
 from stylewire.image_headers import (
     PART_LIMIT,
@@ -18,9 +19,8 @@ from stylewire.image_headers import (
 
 MAX_PACKET_BYTES = 65502
 """What one segment of a JPEG holds; also the largest packet that is read: an editor's history may be longer."""
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
-"""Of files that can carry a packet."""
 
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".gif"})
 _PNG_KEYWORD = b"XML:com.adobe.xmp" + bytes(5)  # not compressed, no language, no translation
 _PNG_CHECKSUM = zlib.crc32(b"iTXt" + _PNG_KEYWORD)
 _PNG_HEADER_END = 33  # signature and IHDR
@@ -41,6 +41,12 @@ def embed(content: bytes, packet: bytes) -> bytes:
     if len(packet) > MAX_PACKET_BYTES:
         raise ImageError(f"the XMP packet has {len(packet)} bytes, the limit is {MAX_PACKET_BYTES}; say less")
     return _EMBEDDERS.get(content[:4], _refuse)(content, packet)
+
+
+def embed_in_file(path: Path, packet: bytes) -> None:
+    """Put a packet into a file on disk, by its suffix; formats that cannot carry one stay as they are."""
+    if path.suffix.lower() in _SUFFIXES:
+        path.write_bytes(embed(path.read_bytes(), packet))
 
 
 def extract(content: bytes) -> bytes | None:

@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from stylewire import images, latents, pb, xmp
+from stylewire import Client, images, latents, pb, xmp
+from stylewire.cli import app
 from stylewire.images import ImageFormat
-from stylewire.provenance import GENERATED, read
+from stylewire.provenance import COMPOSITE, GENERATED, read
+from stylewire.server.settings import Settings
 from stylewire.tensors import to_tensor
 from support.pictures import avatar, digest, pixels, sources
 from support.servers import running_server
@@ -30,6 +33,13 @@ def silent(silent_server):
     """A stub of ``silent_server``."""
     with silent_server.channel() as channel:
         yield pb.StyleGanServiceStub(channel)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def generate(stub, *given, **request):
@@ -187,3 +197,70 @@ def test_arrays_are_the_same_with_and_without(small, silent, form):
     marked, bare = (generate(stub, pb.Latent(seed=5), output_config=output).images for stub in (small, silent))
 
     assert list(bare) == list(marked)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "gif"])
+@pytest.mark.parametrize("image_format", ["png", "jpeg", "webp"])
+def test_saved_results_keep_what_the_server_wrote(demo_server, tmp_path, image_format, suffix):
+    """Whatever a result is converted to says the same as the server's file."""
+    with Client(demo_server.address) as client:
+        result = client.generate(7, psi=0.5, format=image_format)[0]
+    path = result.save(tmp_path / f"a.{suffix}")
+
+    assert "seed 7, psi 0.5" == result.provenance.source
+    assert result.provenance == read(path.read_bytes())
+
+
+def test_results_that_say_nothing_stay_silent(silent_server, tmp_path):
+    """The SDK adds nothing to the files of a server without provenance, or to arrays."""
+    with Client(silent_server.address) as client:
+        results = [client.generate(7, format=each)[0] for each in ("png", "pixels")]
+
+    assert [None, None] == [result.provenance for result in results]
+    assert [None, None] == [read(result.save(tmp_path / "a.webp").read_bytes()) for result in results]
+
+
+def test_saved_files_of_other_formats_are_as_before(demo_server, tmp_path):
+    """A format that cannot say it is still written."""
+    with Client(demo_server.address) as client:
+        path = client.generate(7)[0].save(tmp_path / "a.bmp")
+
+    assert b"BM" == path.read_bytes()[:2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "file", "source"),
+    [
+        ("generate --seeds 0-3 --psi 0.7 --grid a.png", "a.png", "seed 0, psi 0.7; seed 1, psi 0.7; "),
+        ("generate --seeds 4 --out d --format jpeg", "d/seed0004.jpeg", "seed 4"),
+        ("mix --rows 1 --cols 2 --styles coarse --out a.jpg", "a.jpg", "seed 1; seed 2; code sha256:"),
+        ("interpolate --seeds 1,2 --frames 3 --out a.gif", "a.gif", "code sha256:"),
+        ("interpolate --seeds 1,2 --frames 3 --out a.webp", "a.webp", "code sha256:"),
+        ("interpolate --seeds 1,2 --frames 3 --out a.png", "a.png", "code sha256:"),
+        ("interpolate --seeds 1,2 --frames 60 --out a.gif", "a.gif", "60 pictures"),
+    ],
+)
+def test_command_line_writes_synthetic_files(demo_server, folder, arguments, file, source):
+    """Sheets, animations and single files name the model and what they show."""
+    done = CliRunner().invoke(app, [*arguments.split(), "--address", demo_server.address], catch_exceptions=False)
+    found = read((folder / file).read_bytes())
+
+    assert 0 == done.exit_code
+    assert (GENERATED, "avatars") == (found.source_type, found.model)
+    assert found.source.startswith(source)
+
+
+def test_sheet_of_inversions_is_a_composite(demo_server, folder):
+    """Photos above reconstructions: a part of the sheet is synthetic; the reconstruction's own file is all of it."""
+    (folder / "me.png").write_bytes(avatar())
+    arguments = ["invert", "me.png", "--grid", "a.png", "--out", "d", "--address", demo_server.address]
+    CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+    assert COMPOSITE == read((folder / "a.png").read_bytes()).source_type
+    assert GENERATED == read((folder / "d" / "me.png").read_bytes()).source_type
+
+
+def test_setting_is_a_flag():
+    """On unless it is switched off."""
+    assert Settings.load([]).provenance
+    assert not Settings.load(["--provenance", "false"]).provenance
