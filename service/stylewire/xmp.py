@@ -4,6 +4,7 @@ Files are cut and joined, never decoded, so pixels stay as they are.
 Source: Adobe, XMP specification, part 3 (storage in files).
 """
 
+import struct
 import zlib
 from pathlib import Path
 
@@ -29,6 +30,8 @@ _JPEG_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 _WEBP_HAS_XMP, _WEBP_HAS_ALPHA = 0x04, 0x10
 _GIF_START = b"!\xff\x0bXMP DataXMP"
 _GIF_END = b"\x01" + bytes(range(255, -1, -1)) + b"\0"  # wherever readers of sub-blocks arrive, it leads them out
+_WEBP_HEAD = struct.Struct("<4sI4s4sIIHxHx")  # of an extended file with sides up to 65536 px
+_VP8_SIZE = struct.Struct("<HH")
 _VP8L_ALPHA_BIT = 28
 
 
@@ -71,39 +74,38 @@ def extract(content: bytes) -> bytes | None:
 
 def _into_png(content: bytes, packet: bytes) -> bytes:
     size, checksum = len(_PNG_KEYWORD) + len(packet), zlib.crc32(packet, _PNG_CHECKSUM)
-    head, rest = content[:_PNG_HEADER_END], content[_PNG_HEADER_END:]
+    view = memoryview(content)
+    head, rest = view[:_PNG_HEADER_END], view[_PNG_HEADER_END:]
     return b"".join((head, size.to_bytes(4), b"iTXt", _PNG_KEYWORD, packet, checksum.to_bytes(4), rest))
 
 
 def _into_jpeg(content: bytes, packet: bytes) -> bytes:
     # Behind JFIF's segment, which must be the first.
     start = 4 + (content[4] << 8) + content[5] if content[3] == _JPEG_APP0 else 2
-    size = 2 + len(_JPEG_NAME) + len(packet)
-    return b"".join((content[:start], b"\xff\xe1", size.to_bytes(2), _JPEG_NAME, packet, content[start:]))
+    size, view = 2 + len(_JPEG_NAME) + len(packet), memoryview(content)
+    return b"".join((view[:start], b"\xff\xe1", size.to_bytes(2), _JPEG_NAME, packet, view[start:]))
 
 
 def _into_webp(content: bytes, packet: bytes) -> bytes:
     """Make an extended file of a simple one, and put the packet behind the picture."""
-    if content[8:12] != b"WEBP":
-        return _refuse(content, packet)
-    size = 8 + int.from_bytes(content[4:8], "little")
-    if content[12:16] == b"VP8X":
-        head = content[12:20] + bytes((content[20] | _WEBP_HAS_XMP,)) + content[21:30]
-        body = content[30:size]
-    else:
-        header = read_header(content)
-        head = b"VP8X\x0a\0\0\0" + bytes((_WEBP_HAS_XMP | _alpha_flag(content), 0, 0, 0))
-        head += (header.width_px - 1).to_bytes(3, "little") + (header.height_px - 1).to_bytes(3, "little")
-        body = content[12:size]
-    chunk = b"XMP " + len(packet).to_bytes(4, "little") + packet + bytes(len(packet) % 2)
-    total = 4 + len(head) + len(body) + len(chunk)
-    return b"".join((b"RIFF", total.to_bytes(4, "little"), b"WEBP", head, body, chunk))
-
-
-def _alpha_flag(content: bytes) -> int:
-    """Read whether a simple file has alpha: only a lossless one can."""
-    lossless = content[12:16] == b"VP8L"
-    return _WEBP_HAS_ALPHA if lossless and int.from_bytes(content[21:25], "little") >> _VP8L_ALPHA_BIT & 1 else 0
+    body, flags = memoryview(content)[12 : 8 + int.from_bytes(content[4:8], "little")], _WEBP_HAS_XMP
+    match content[8:16]:
+        case b"WEBPVP8 ":
+            width_px, height_px = _VP8_SIZE.unpack_from(content, 26)
+            width_px, height_px = width_px & 0x3FFF, height_px & 0x3FFF  # beside them: how to scale
+        case b"WEBPVP8L":
+            _, width_px, height_px, _ = read_header(content)
+            if int.from_bytes(content[21:25], "little") >> _VP8L_ALPHA_BIT & 1:
+                flags |= _WEBP_HAS_ALPHA
+        case b"WEBPVP8X":
+            flags |= content[20]
+            width_px, height_px = (1 + int.from_bytes(content[start : start + 3], "little") for start in (24, 27))
+            body = body[18:]
+        case _:
+            return _refuse(content, packet)
+    size = _WEBP_HEAD.size - 8 + len(body) + 8 + len(packet) + len(packet) % 2
+    head = _WEBP_HEAD.pack(b"RIFF", size, b"WEBP", b"VP8X", 10, flags, width_px - 1, height_px - 1)
+    return b"".join((head, body, b"XMP ", len(packet).to_bytes(4, "little"), packet, bytes(len(packet) % 2)))
 
 
 def _into_gif(content: bytes, packet: bytes) -> bytes:

@@ -6,12 +6,15 @@ Enough to make a picture again, and no more: a photo's content is never told, on
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
 from stylewire.latents import Array
 from stylewire.server import jobs
 from stylewire.server.registry import Model
+
+_CONST = jobs.NoiseMode.CONST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,12 +36,18 @@ class Origins:
     def describe(self, row: int) -> str:
         """Say what a picture is made of, such as ``seed 7, psi 0.7``; called in threads, since it may take digests."""
         latent = self.latents[row] if self.latents else None
-        noise = _noise(self.noise, row)
-        if latent and latent.seed is not None and latent.model is self.model:
-            return f"seed {latent.seed}{_label(latent)}{_truncation(latent)}{noise}"
-        if latent and latent.z is not None and not self.codes:
-            return f"z {_digest(latent.z)}{_label(latent)}"
-        return f"code {_digest(self.codes[row])}{noise}"
+        if latent is not None and latent.seed is not None and latent.model is self.model:
+            words = f"seed {latent.seed}"
+            if latent.label is not None:
+                words += _label(latent.label)
+            if latent.psi is not None:
+                layers = latent.truncated_layers
+                words += _truncation(latent.psi, layers.start, layers.stop, latent.model.manifest.layer_count)
+        elif latent is not None and latent.z is not None and not self.codes:
+            words = f"z {_digest(latent.z)}" + ("" if latent.label is None else _label(latent.label))
+        else:
+            words = f"code {_digest(self.codes[row])}"
+        return words if self.noise is None else words + _noise(self.noise, row)
 
 
 def _digest(array: Array) -> str:
@@ -46,25 +55,21 @@ def _digest(array: Array) -> str:
     return "sha256:" + hashlib.sha256(np.ascontiguousarray(array, "<f4").data).hexdigest()
 
 
-def _label(latent: jobs.Latent) -> str:
-    if latent.label is None:
-        return ""
-    (classes,) = latent.label.nonzero()
-    if len(classes) == 1 and latent.label[classes[0]] == 1:
+def _label(label: Array) -> str:
+    (classes,) = label.nonzero()
+    if len(classes) == 1 and label[classes[0]] == 1:
         return f", class {classes[0]}"
-    return f", label {_digest(latent.label)}"
+    return f", label {_digest(label)}"
 
 
-def _truncation(latent: jobs.Latent) -> str:
-    if latent.psi is None:
-        return ""
-    count = latent.model.manifest.layer_count
-    start, stop, _ = latent.truncated_layers.indices(count)
-    return f", psi {latent.psi}" if stop - start == count else f", psi {latent.psi} on layers {start}-{stop - 1}"
+@lru_cache(maxsize=256)  # the same from request to request, and numbers take long to write
+def _truncation(psi: float, start: int | None, stop: int | None, count: int) -> str:
+    start, stop, _ = slice(start, stop).indices(count)
+    return f", psi {psi}" if stop - start == count else f", psi {psi} on layers {start}-{stop - 1}"
 
 
-def _noise(noise: jobs.Noise | None, row: int) -> str:
-    if noise is None or (noise.mode is jobs.NoiseMode.CONST and noise.strength == 1):
+def _noise(noise: jobs.Noise, row: int) -> str:
+    if noise.mode is _CONST and noise.strength == 1:
         return ""
     if noise.mode is jobs.NoiseMode.NONE:
         return ", no noise"
