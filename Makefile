@@ -8,10 +8,10 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload fidelity audit sbom clean
+.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload bench-provenance fidelity audit sbom clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-16s %s\n", $$1, $$2}'
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
 
@@ -81,6 +81,9 @@ bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each
 
 bench-reload: $(VENV)/.develop ## memory over 20 reloads under light load (BENCH="--backend openvino build/bench/seeded256")
 	PYTHONPATH=bench python -m reload $(BENCH)
+
+bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it comes from (BENCH="--sizes 64")
+	PYTHONPATH=bench python -m provenance $(BENCH)
 
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
 	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)

@@ -1,4 +1,4 @@
-"""The ``stylewire`` command: generate, invert, mix, interpolate, models, serve, version."""
+"""The ``stylewire`` command: generate, invert, mix, interpolate, inspect, models, serve, version."""
 
 import asyncio
 import importlib.metadata
@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from stylewire import cli_admin
 from stylewire.calls import Easing, FileFormat, Method
+from stylewire.cli_inspect import inspect
 from stylewire.cli_output import error_text, print_written, progress
 from stylewire.cli_words import (
     AnimationPath,
@@ -27,7 +28,8 @@ from stylewire.client import AsyncClient, Client
 from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
 from stylewire.errors import StylewireError
 from stylewire.files import replacing
-from stylewire.results import Inversion, Result
+from stylewire.provenance import Provenance, combine
+from stylewire.results import Inversion, Picture, Result
 from stylewire.sheets import in_rows, save_animation, save_sheet, sheet
 from stylewire.sources import LayerChoice, NoiseMode, seed, style
 
@@ -101,7 +103,8 @@ def generate(
         for number, result in zip(seeds, results, strict=True):
             print_written(result.save(out / f"seed{number:04d}.{image_format}"))
     if grid is not None:
-        save_sheet(sheet(in_rows([result.image for result in results], columns), zoom=zoom), grid)
+        cells = in_rows([result.image for result in results], columns)
+        save_sheet(sheet(cells, zoom=zoom), grid, _origin(results))
         print_written(grid)
 
 
@@ -136,7 +139,8 @@ def invert(
     if grid is not None:
         seen = [each.aligned.image if each.aligned else None for each in inversions]
         made = [each.reconstruction.image if each.reconstruction else None for each in inversions]
-        save_sheet(sheet([seen, made], zoom=zoom), grid)
+        shown = [picture for each in inversions for picture in (each.aligned, each.reconstruction)]
+        save_sheet(sheet([seen, made], zoom=zoom), grid, _origin(shown))
         print_written(grid)
 
 
@@ -166,7 +170,8 @@ def mix(
     own, mixtures = asyncio.run(ask())
     heads = [result.image for result in own]
     lines = [[head, *(m.image for m in line)] for head, line in zip(heads, mixtures, strict=False)]
-    save_sheet(sheet([[None, *heads[len(rows) :]], *lines], zoom=zoom), out)
+    origin = _origin([*own, *(mixture for line in mixtures for mixture in line)])
+    save_sheet(sheet([[None, *heads[len(rows) :]], *lines], zoom=zoom), out, origin)
     print_written(out)
 
 
@@ -196,12 +201,16 @@ def interpolate(
         )
         made = list(progress(stream, "interpolate", total=frames))
     if out.suffix:
-        save_animation([frame.image for frame in made], out, frames_per_second=fps, zoom=zoom)
+        images = [frame.image for frame in made]
+        save_animation(images, out, frames_per_second=fps, zoom=zoom, origin=_origin(made))
     else:
         out.mkdir(parents=True, exist_ok=True)
         for frame in made:
             frame.save(out / f"frame{frame.index:04d}.png")
     print_written(out)
+
+
+app.command()(inspect)
 
 
 @app.command(
@@ -242,6 +251,10 @@ async def _mixtures(
             return await client.mix_styles(row, [style(col, each) for each in choices], psi=psi, model=model)
 
     return [list(line) for line in await asyncio.gather(*(asyncio.gather(*(cell(r, c) for c in cols)) for r in rows))]
+
+
+def _origin(pictures: Sequence[Picture | None]) -> Provenance | None:
+    return combine([picture.provenance for picture in pictures if picture is not None])
 
 
 def _write_inversion(inversion: Inversion, stem: Path) -> None:

@@ -36,9 +36,9 @@ class Header(NamedTuple):
     essence: bytes
 
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_PART_LIMIT = 16384  # chunks or segments: libpng's 8 KiB chunks hold 128 MiB by then; empty parts only cost time
+PART_LIMIT = 16384  # chunks or segments: libpng's 8 KiB chunks hold 128 MiB by then; empty parts only cost time
 _JPEG_SCAN_LIMIT = 50  # about ten are usual; each of thousands of tiny scans costs a pass over all pixels
 _JPEG_SCAN = 0xDA
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF markers; the three are tables
@@ -54,16 +54,17 @@ def read_header(content: bytes) -> Header:
     Raises:
         ImageError: another format, a damaged or truncated header, an animation, or a kind of pixel that is not read.
     """
-    if content.startswith(_PNG_SIGNATURE):
+    if content.startswith(PNG_SIGNATURE):
         return _read_png(content)
     if content.startswith(b"\xff\xd8\xff"):
         return _read_jpeg(content)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return _read_webp(content)
-    raise ImageError(f"the content is {_name_foreign(content)}; send PNG, JPEG or WebP")
+    raise ImageError(f"the content is {name_foreign(content)}; send PNG, JPEG or WebP")
 
 
-def _name_foreign(content: bytes) -> str:
+def name_foreign(content: bytes) -> str:
+    """Name what is no PNG, JPEG or WebP, as far as its first bytes tell."""
     if not content:
         return "empty"
     if content[4:8] == b"ftyp":
@@ -74,8 +75,8 @@ def _name_foreign(content: bytes) -> str:
 
 def _read_png(content: bytes) -> Header:
     width_px = height_px = 0
-    kept = [_PNG_SIGNATURE]
-    for kind, chunk in _png_chunks(content):
+    kept = [PNG_SIGNATURE]
+    for kind, chunk in png_chunks(content):
         if kind == b"IHDR":
             width_px, height_px = int.from_bytes(chunk[8:12]), int.from_bytes(chunk[12:16])
             if chunk[16:18] == b"\x10\x00":
@@ -87,10 +88,10 @@ def _read_png(content: bytes) -> Header:
     return Header(ImageFormat.PNG, width_px, height_px, b"".join(kept))
 
 
-def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Walk the chunks: (type, the whole chunk with length and checksum)."""
-    position = len(_PNG_SIGNATURE)
-    for index in range(_PART_LIMIT):
+def png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Walk the chunks of a PNG: (type, the whole chunk with length and checksum)."""
+    position = len(PNG_SIGNATURE)
+    for index in range(PART_LIMIT):
         end = position + 12 + int.from_bytes(content[position : position + 4])
         chunk = content[position:end]
         if len(chunk) < 12 or end > len(content):
@@ -101,13 +102,13 @@ def _png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
         if chunk[4:8] == b"IEND":
             return
         position = end
-    raise ImageError(f"the PNG has more than {_PART_LIMIT} chunks; save it again")
+    raise ImageError(f"the PNG has more than {PART_LIMIT} chunks; save it again")
 
 
 def _read_jpeg(content: bytes) -> Header:
     width_px = height_px = scan_count = 0
     kept = [b"\xff\xd8"]
-    for marker, segment in _jpeg_segments(content):
+    for marker, segment in jpeg_segments(content):
         if marker in _JPEG_FRAMES:
             precision_bits, channel_count = segment[4], segment[9]
             height_px, width_px = int.from_bytes(segment[5:7]), int.from_bytes(segment[7:9])
@@ -124,13 +125,13 @@ def _read_jpeg(content: bytes) -> Header:
     return Header(ImageFormat.JPEG, width_px, height_px, b"".join(kept))
 
 
-def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Walk the segments: (marker, the whole segment); the last one is the first scan with all that follows it.
+def jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Walk the segments of a JPEG: (marker, the whole segment); the last one is the first scan and all that follows it.
 
     Nothing behind the end of the picture is yielded: phones append previews and videos there.
     """
     end = 2
-    for _ in range(_PART_LIMIT):
+    for _ in range(PART_LIMIT):
         fill = content.find(b"\xff", end)
         code = _JPEG_MARKER_CODE.search(content, fill) if fill >= 0 else None
         if code is None or code.start() + 3 > len(content):
@@ -145,7 +146,7 @@ def _jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
         if end > len(content) or (marker in _JPEG_FRAMES and len(segment) < 10):
             raise _truncated("JPEG")
         yield marker, segment
-    raise ImageError(f"the JPEG has more than {_PART_LIMIT} segments; save it again")
+    raise ImageError(f"the JPEG has more than {PART_LIMIT} segments; save it again")
 
 
 def _read_webp(content: bytes) -> Header:

@@ -6,7 +6,7 @@ safe in threads and do their heavy part without the GIL.
 
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from io import BytesIO
 
@@ -18,7 +18,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from stylewire.image_headers import Header, ImageError, ImageFormat, read_header
+from stylewire.image_headers import PNG_SIGNATURE, Header, ImageError, ImageFormat, read_header
 
 __all__ = [
     "DEFAULT_QUALITY",
@@ -94,19 +94,13 @@ def _check_size(header: Header, max_pixels: int) -> None:
         raise ImageError(f"{found}, the limit is {max_pixels} pixels in all; send a smaller one")
 
 
-def encode(
-    pixels: Pixels,
-    image_format: ImageFormat,
-    quality: int | None = None,
-    metadata: Mapping[str, str] | None = None,
-) -> bytes:
-    """Compress an image.
+def encode(pixels: Pixels, image_format: ImageFormat, quality: int | None = None) -> bytes:
+    """Compress an image. The file says nothing about itself: see ``provenance`` for that.
 
     Args:
         pixels: uint8[H, W, C]; C is 1 gray, 2 gray with alpha, 3 RGB, 4 RGBA.
         image_format: JPEG has no alpha; PNG is lossless.
         quality: 1 to 100, unset = ``DEFAULT_QUALITY``; means nothing to PNG.
-        metadata: written into a PNG as text, keyword (1 to 79 Latin-1 characters) -> text; other formats carry none.
 
     Raises:
         ImageError: the quality is out of range, or the format cannot hold the channels.
@@ -118,7 +112,7 @@ def encode(
         raise ImageError(f"pixels of shape {pixels.shape} are no image; [H, W, C] with 1 to 4 channels is")
     match image_format:
         case ImageFormat.PNG:
-            return _encode_png(pixels, metadata or {})
+            return _encode_png(pixels)
         case ImageFormat.JPEG if channel_count in (2, 4):
             raise ImageError(f"JPEG has no alpha and the image has {channel_count} channels; ask for PNG or WebP")
         case ImageFormat.JPEG:
@@ -160,7 +154,7 @@ def _save(image: Image.Image, image_format: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def _encode_png(pixels: Pixels, metadata: Mapping[str, str]) -> bytes:
+def _encode_png(pixels: Pixels) -> bytes:
     """Write a PNG with the Up filter: the one filter that numpy computes in a single pass.
 
     Source: PNG specification, third edition, sections 9 (filtering) and 11 (chunks).
@@ -172,14 +166,12 @@ def _encode_png(pixels: Pixels, metadata: Mapping[str, str]) -> bytes:
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])  # modulo 256, as the format wants
     color_type = {1: 0, 2: 4, 3: 2, 4: 6}[channel_count]
-    texts = (key.encode("latin-1") + bytes(5) + text.encode() for key, text in metadata.items())
     chunks = [
         (b"IHDR", struct.pack(">IIBBBBB", width_px, height_px, 8, color_type, 0, 0, 0)),
-        *((b"iTXt", text) for text in texts),
         (b"IDAT", _deflate(filtered)),
         (b"IEND", b""),
     ]
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
+    return PNG_SIGNATURE + b"".join(_chunk(kind, body) for kind, body in chunks)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple, Self, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from stylewire import pb
+from stylewire import pb, xmp
 from stylewire.files import replacing
+from stylewire.provenance import Provenance, read
 from stylewire.tensors import Array, to_array, to_float_array
 
 if TYPE_CHECKING:
@@ -92,11 +93,21 @@ class Picture:
             raise ValueError('format "tensor" has no pixels: read .tensor, or ask for "pixels" or "png"')
         return self.tensor.astype(np.uint8, copy=False)
 
+    @property
+    def provenance(self) -> Provenance | None:
+        """What the file says about its origin; None for arrays, for a caller's own photo and if the server is silent.
+
+        Raises:
+            ImageError: the file is damaged.
+        """
+        return read(self.content) if self.content else None
+
     def save(self, path: "str | os.PathLike[str]") -> Path:
         """Write the picture to a file of the format that its suffix names.
 
-        The server's own bytes are written when they are of that format; otherwise Pillow converts. The file is whole or
-        absent, whatever happens meanwhile.
+        The server's own bytes are written when they are of that format; otherwise Pillow converts, and what the
+        server's file says about its origin is written again where the format can carry it (PNG, JPEG, WebP, GIF).
+        The file is whole or absent, whatever happens meanwhile.
 
         Raises:
             OSError: the file cannot be written.
@@ -107,8 +118,16 @@ class Picture:
             if target.suffix.lower() in _SUFFIXES.get(self.mime_type, ()):
                 draft.write_bytes(self.content)
             else:
-                self.image.save(draft)
+                self._convert(draft)
         return target
+
+    def _convert(self, path: Path) -> None:
+        image = self.image
+        image.info.pop("xmp", None)  # some versions of Pillow would write it too
+        image.save(path)
+        packet = xmp.extract(self.content) if self.content else None
+        if packet is not None:
+            xmp.embed_in_file(path, packet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

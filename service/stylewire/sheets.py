@@ -6,7 +6,9 @@ from pathlib import Path
 import PIL.Image
 from PIL.Image import Image, Resampling
 
+from stylewire import xmp
 from stylewire.files import replacing
+from stylewire.provenance import Provenance, packet
 
 SHEET_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 ANIMATION_SUFFIXES = frozenset({".gif", ".webp", ".png"})
@@ -41,6 +43,13 @@ def sheet(rows: Sequence[Sequence[Image | None]], *, gap_px: int = 2, zoom: int 
     return enlarged(paper, zoom)
 
 
+def save_sheet(picture: Image, path: Path, origin: Provenance | None) -> None:
+    """Write a sheet, by the path's suffix; ``origin`` is what it says about the pictures on it."""
+    with replacing(path) as draft:
+        picture.save(draft)
+        _mark(draft, origin)
+
+
 def in_rows(pictures: Sequence[Image], column_count: int | None = None) -> list[Sequence[Image]]:
     """Break a list of pictures into rows.
 
@@ -59,13 +68,9 @@ def enlarged(picture: Image, zoom: int) -> Image:
     return picture.resize((picture.width * zoom, picture.height * zoom), Resampling.NEAREST)
 
 
-def save_sheet(picture: Image, path: Path) -> None:
-    """Write a sheet in the format of the path's suffix."""
-    with replacing(path) as draft:
-        picture.save(draft)
-
-
-def save_animation(frames: Sequence[Image], path: Path, *, frames_per_second: float, zoom: int = 1) -> None:
+def save_animation(
+    frames: Sequence[Image], path: Path, *, frames_per_second: float, zoom: int = 1, origin: Provenance | None = None
+) -> None:
     """Write an endless GIF, WebP or PNG animation, by the path's suffix.
 
     GIF knows 256 colors and hundredths of a second; both are rounded.
@@ -75,10 +80,17 @@ def save_animation(frames: Sequence[Image], path: Path, *, frames_per_second: fl
         path: the file.
         frames_per_second: speed.
         zoom: see ``sheet``.
+        origin: what the file says about the frames.
     """
     first, *rest = [enlarged(frame, zoom) for frame in frames]
     with replacing(path) as draft:
         first.save(draft, save_all=True, append_images=rest, duration=round(1000 / frames_per_second), loop=0)
+        _mark(draft, origin)
+
+
+def _mark(path: Path, origin: Provenance | None) -> None:
+    if origin is not None:
+        xmp.embed_in_file(path, packet(origin))
 
 
 def _paste(paper: Image, picture: Image, place: tuple[int, int]) -> None:

@@ -1,5 +1,6 @@
 """Pictures for requests, and pictures out of replies."""
 
+import hashlib
 import io
 from importlib import resources
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from stylewire import pb
+from stylewire.provenance import read
 from stylewire.tensors import to_array
 
 _SAMPLES = resources.files("stylewire") / "demo" / "samples"
@@ -23,6 +25,22 @@ def pixels(image: pb.Image) -> np.ndarray:
         return to_array(image.tensor)
     array = np.asarray(Image.open(io.BytesIO(image.content)))
     return array if array.ndim == 3 else array[..., np.newaxis]
+
+
+def shown(images) -> list[bytes]:
+    """The pixels of some pictures, to tell whether they are equal whatever their files say beside that."""
+    return [pixels(image).tobytes() for image in images]
+
+
+def digest(array) -> str:
+    """What a file says of a code, label or z, given as array or message."""
+    numbers = to_array(array) if isinstance(array, pb.Tensor) else array
+    return "sha256:" + hashlib.sha256(numbers.astype("<f4").tobytes()).hexdigest()
+
+
+def sources(pictures) -> list[str]:
+    """What pictures were made of, as their files say."""
+    return [read(picture.content).source for picture in pictures]
 
 
 def worst_difference(images, others) -> int:

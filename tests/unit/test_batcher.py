@@ -461,7 +461,7 @@ async def test_rows_are_converted_in_the_thread_that_has_them(bench):
     """Rows become something else in the thread that ran their batch, and come back in order."""
     threads = []
 
-    def convert(outputs):
+    def convert(outputs, start):
         threads.append(threading.current_thread().name)
         return [f"picture {value:g}" for value in outputs["y"][:, 0]]
 
@@ -477,7 +477,7 @@ async def test_rows_are_converted_in_the_thread_that_has_them(bench):
 async def test_error_of_a_conversion_belongs_to_its_request(bench):
     """A conversion that fails fails its caller with that very error; the others of its batch get their rows."""
 
-    def convert(outputs):
+    def convert(outputs, start):
         raise LookupError("no codec")
 
     first = await bench.occupy()
@@ -498,7 +498,7 @@ async def test_nothing_is_converted_for_a_caller_that_left(bench):
     """Whoever leaves while the batch runs has nothing converted."""
     bench.graph.close_gate()
     converted = []
-    task = bench.submit(1, convert=converted.append)
+    task = bench.submit(1, convert=lambda *given: converted.append(given))
     await bench.begun(1)
     task.cancel()
     await bench.settle()
@@ -656,7 +656,7 @@ class Crowd:
         if poisoned:
             mine[-1] = -1.0
         deadline = None if has is None else self.bench.clock.now + has
-        convert = (lambda outputs: outputs["y"][:, 0].tolist()) if converted else None
+        convert = (lambda outputs, start: outputs["y"][:, 0].tolist()) if converted else None
         task = self.bench.submit(*mine, deadline=deadline, convert=convert)
         self.asked.append((mine, converted, has is not None, task))
 

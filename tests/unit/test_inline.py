@@ -72,7 +72,7 @@ def test_large_request_runs_in_parts():
 
 def test_rows_are_converted():
     """Converted rows come instead of outputs."""
-    result = Desk().submit(1, 2, convert=lambda outputs: [f"{value:g}" for value in outputs["y"][:, 0]])
+    result = Desk().submit(1, 2, convert=lambda outputs, start: [f"{value:g}" for value in outputs["y"][:, 0]])
 
     assert ({}, ["2", "4"]) == (result.outputs, result.converted)
 

@@ -13,6 +13,7 @@ from stylewire.tensors import to_array, to_tensor
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints.config import DcganConfig
 from stylewire_export.dcgan import Dcgan
+from support.pictures import digest, sources
 from support.servers import running_server
 
 Z_DIM, LABELS = 6, ("cat", "dog")
@@ -157,3 +158,17 @@ def test_what_needs_styles_is_refused_by_name(stub, name):
     assert (grpc.StatusCode.FAILED_PRECONDITION, "UNSUPPORTED") == (caught.value.code(), info.reason)
     assert "'plain'" in caught.value.details()
     assert stub.Generate(pb.GenerateRequest(latents=[pb.Latent(seed=1)])).images
+
+
+def test_files_say_seed_and_class_or_the_digest_of_z(stub):
+    """Without codes, z is what tells a picture; labels belong to it."""
+    z, label = np.ones(Z_DIM, np.float32), np.array([0, 1], np.float32)
+    plain = stub.Generate(pb.GenerateRequest(latents=[pb.Latent(seed=3), pb.Latent(z=to_tensor(z))]))
+    given = [pb.Latent(seed=3, class_index=1), pb.Latent(z=to_tensor(z), label=to_tensor(label * 0.5))]
+    classes = stub.Generate(pb.GenerateRequest(model="classes", latents=given))
+    keyframes = [pb.Latent(seed=1), pb.Latent(seed=2)]
+    walk = stub.Interpolate(pb.InterpolateRequest(keyframes=keyframes, frame_count=3))
+
+    assert ["seed 3", f"z {digest(z)}"] == sources(plain.images)
+    assert ["seed 3, class 1", f"z {digest(z)}, label {digest(label * 0.5)}"] == sources(classes.images)
+    assert 3 == len({text for text in sources(reply.image for reply in walk) if text.startswith("z sha256:")})

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from stylewire.client import Client
 from stylewire.demo.show_page import Played, write_page
-from stylewire.demo.show_scenes import SCENES, Scene
+from stylewire.demo.show_scenes import SCENES, Scene, Shown
 from stylewire.demo.show_server import RunningServer, ServerProcessError, running_server
 from stylewire.errors import StylewireError
-from stylewire.sheets import enlarged, save_animation
+from stylewire.provenance import Provenance, combine
+from stylewire.results import Inversion
+from stylewire.sheets import enlarged, save_animation, save_sheet
 
 _ZOOM = 2
 _FRAMES_PER_SECOND = 20
@@ -64,16 +66,23 @@ def _play(scene: Scene, client: Client, out: Path) -> Played:
     started = time.perf_counter()
     shown = scene(client)
     seconds = time.perf_counter() - started
-    files = {}
+    files, origin = {}, combine(_origins(shown))
     if shown.frames:
         files["all frames"] = f"{scene.__name__}.gif"
         path = out / files["all frames"]
-        save_animation(shown.frames, path, frames_per_second=_FRAMES_PER_SECOND, zoom=2 * _ZOOM)
+        save_animation(shown.frames, path, frames_per_second=_FRAMES_PER_SECOND, zoom=2 * _ZOOM, origin=origin)
     for index, (caption, picture) in enumerate(shown.pictures.items()):
         files[caption] = f"{scene.__name__}{index or ''}.png"
-        enlarged(picture, _ZOOM).save(out / files[caption])
+        save_sheet(enlarged(picture, _ZOOM), out / files[caption], origin)
     _say(f"{scene.__name__}: {', '.join(files.values()) or 'text'} ({len(shown.answers)} answers in {seconds:.2f} s)")
     return Played(scene=scene, shown=shown, files=files, wall_seconds=seconds)
+
+
+def _origins(shown: Shown) -> list[Provenance | None]:
+    """Say where the pictures of a scene come from; samples say nothing."""
+    drawn = [answer.reconstruction if isinstance(answer, Inversion) else answer for answer in shown.answers]
+    origins = [picture.provenance for picture in drawn if picture is not None]
+    return [None, *origins] if shown.has_samples else origins
 
 
 def _read_metrics(url: str) -> str:

@@ -26,6 +26,7 @@ class Shown:
         pictures: caption -> sheet.
         frames: an animation; empty when nothing moves.
         text: something to read instead of a picture.
+        has_samples: whether pictures that no model made are on the sheets.
         answers: what the server returned, for its timings.
     """
 
@@ -33,6 +34,7 @@ class Shown:
     answers: Sequence[Answer] = ()
     frames: Sequence[Image] = ()
     text: str = ""
+    has_samples: bool = False
 
 
 Scene: TypeAlias = Callable[[Client], Shown]
@@ -82,7 +84,7 @@ def inversion(client: Client) -> Shown:
     drawn = [found.reconstruction.image for found in inversions if found.reconstruction]
     errors = [found.distortion for found in inversions if found.distortion is not None]
     caption = f"samples and reconstructions; mean squared error {sum(errors) / len(errors):.4f} on [-1, 1]"
-    return Shown(pictures={caption: sheet([_opened(samples), drawn])}, answers=inversions)
+    return Shown(pictures={caption: sheet([_opened(samples), drawn])}, answers=inversions, has_samples=True)
 
 
 def transfer(client: Client) -> Shown:
@@ -94,7 +96,7 @@ def transfer(client: Client) -> Shown:
         "samples, drawn by pixels": sheet([_opened(samples), _images(drawn)]),
         "seeds 40 to 49, drawn by avatars and by pixels": sheet([_images(results) for results in same]),
     }
-    return Shown(pictures=pictures, answers=[*drawn, *same[0], *same[1]])
+    return Shown(pictures=pictures, answers=[*drawn, *same[0], *same[1]], has_samples=True)
 
 
 def editing(client: Client) -> Shown:

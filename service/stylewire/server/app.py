@@ -156,7 +156,7 @@ class App:
     def _build(self) -> grpc.aio.Server:
         self._boundary = Boundary(self.metrics, self._access, self._tracer)
         server = listener.make_server(self.settings, self._boundary, shared=self._shared)
-        pipeline = Pipeline(self._executor, self.settings.look_ahead_frames)
+        pipeline = Pipeline(self._executor, self.settings.look_ahead_frames, provenance=self.settings.provenance)
         pb.add_StyleGanServiceServicer_to_server(
             StyleGanServicer(self.registry, pipeline, self.settings, self._executor), server
         )

@@ -278,7 +278,7 @@ class Batcher:
             return Outcome(share, rows)
         started = self._clock()
         try:
-            converted: list[Any] | Exception = share.entry.convert(rows)
+            converted: list[Any] | Exception = share.entry.convert(rows, share.start)
         except Exception as err:  # noqa: BLE001 - goes to the caller
             converted = err
         return Outcome(share, converted, (started, self._clock()))

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 from stylewire.server.backends import Arrays
 from stylewire.server.tracing import CallTrace
 
-Convert: TypeAlias = Callable[[Arrays], list[Any]]
-"""Makes one value of each row, such as a picture file; runs in the thread of the batch."""
+Convert: TypeAlias = Callable[[Arrays, int], list[Any]]
+"""Makes one value of each row, such as a picture file; is told which row of the request is the first of these.
+
+Runs in the thread of the batch.
+"""
 Span: TypeAlias = tuple[float, float]
 """From when until when, on the batcher's clock."""
 _Rows: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]

@@ -69,7 +69,7 @@ class Inline:
             parts.append(part)
             spent += seconds
         joined = join(parts)
-        result = BatchResult({} if convert else joined, convert(joined) if convert else [], 0.0, spent, 0.0, size)
+        result = BatchResult({} if convert else joined, convert(joined, 0) if convert else [], 0.0, spent, 0.0, size)
         self._observer.entry(result)
         return result
 

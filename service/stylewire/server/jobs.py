@@ -36,6 +36,7 @@ class Latent:
     Attributes:
         model: whose mapping network, mean or encoder makes the code.
         z: float32[Z].
+        seed: what z was drawn from, if it was.
         label: float32[label_dim], for z of a conditional model.
         code: float32[L, D].
         psi: truncation; None for none.
@@ -44,6 +45,7 @@ class Latent:
 
     model: Model
     z: Array | None = None
+    seed: int | None = None
     label: Array | None = None
     code: Array | None = None
     photo: Photo | None = None

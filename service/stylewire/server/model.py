@@ -13,6 +13,7 @@ import numpy as np
 from stylewire.errors import DrainingError, ModelNotFoundError, ModelNotReadyError, UnsupportedError
 from stylewire.latents import Array
 from stylewire.manifest import CHECK_FILE, W_MEAN_FILE, EncoderInfo, Manifest, ManifestError
+from stylewire.provenance import Packets
 from stylewire.server import inline
 from stylewire.server.backends import BackendOptions, graph_kind, graph_suffix
 from stylewire.server.batch_spans import BatchSpans
@@ -61,6 +62,7 @@ class Model:
         version: as above.
         usage: the calls that use it.
         digest: of all its files.
+        packets: what the files of its pictures say about their origin.
         backend: what really runs its graphs; known once it is loaded.
         device: where they really run.
         precision: the arithmetic they really run in.
@@ -72,6 +74,7 @@ class Model:
         self.version = version
         self.usage = Usage()
         self.digest = self.manifest.digest()
+        self.packets = Packets(self.manifest.name, self.digest)
         self.state = State.LOADING
         self.backend: str = settings.backend
         self.device: str = settings.device

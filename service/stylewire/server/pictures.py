@@ -1,18 +1,23 @@
 """Arrays from graphs -> pictures in the form that was asked for."""
 
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import replace
-from functools import partial
+from itertools import repeat
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stylewire import images, latents
+from stylewire import images, latents, xmp
 from stylewire.images import ImageFormat, Pixels
 from stylewire.latents import Array
 from stylewire.server import jobs
 from stylewire.server.answers import Picture
 from stylewire.server.backends import Arrays
+
+Mark: TypeAlias = Callable[[int], bytes]
+"""Row of a job -> the packet that its file carries; called in threads."""
 
 _LARGE_BYTES = 1 << 20
 """Pictures that are worth several threads: encoding them takes milliseconds."""
@@ -23,12 +28,16 @@ def graph_output(output: jobs.Output) -> str:
     return "image" if output.form == "tensor" else "pixels"
 
 
-def encode(array: NDArray[np.uint8] | NDArray[np.float32], output: jobs.Output) -> Picture:
+def encode(
+    array: NDArray[np.uint8] | NDArray[np.float32], output: jobs.Output, mark: Mark | None = None, row: int = 0
+) -> Picture:
     """Bring one picture into its form.
 
     Args:
         array: ``image`` float32[C, H, W] for the form tensor, else ``pixels`` uint8[H, W, C].
         output: the form.
+        mark: what a file says about its origin; None for nothing.
+        row: of the job.
     """
     if output.form == "tensor":
         return Picture(width_px=array.shape[2], height_px=array.shape[1], array=array)
@@ -39,15 +48,18 @@ def encode(array: NDArray[np.uint8] | NDArray[np.float32], output: jobs.Output) 
     if output.form == "pixels":
         return Picture(width_px=width_px, height_px=height_px, array=pixels)
     content = images.encode(pixels, ImageFormat(output.form), output.quality)
+    if mark:
+        content = xmp.embed(content, mark(row))
     return Picture(width_px=width_px, height_px=height_px, content=content, mime_type=f"image/{output.form}")
 
 
-def encode_rows(output: jobs.Output, executor: Executor, rows: Arrays) -> list[Picture]:
-    """Bring the pictures of a batch into their form, side by side where that is worth it."""
+def encode_rows(output: jobs.Output, executor: Executor, mark: Mark | None, rows: Arrays, start: int) -> list[Picture]:
+    """Bring the rows of a job from ``start`` on into their form, side by side where that is worth it."""
     arrays = rows[graph_output(output)]
+    numbers = range(start, start + len(arrays))
     if len(arrays) > 1 and arrays.nbytes > _LARGE_BYTES:
-        return list(executor.map(partial(encode, output=output), arrays))
-    return [encode(array, output) for array in arrays]
+        return list(executor.map(encode, arrays, repeat(output), repeat(mark), numbers))
+    return [encode(array, output, mark, row) for row, array in zip(numbers, arrays, strict=True)]
 
 
 def show_input(photo: jobs.Photo) -> Pixels | None:

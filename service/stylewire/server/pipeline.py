@@ -11,12 +11,14 @@ from typing import ParamSpec, TypeAlias, TypeVar
 import numpy as np
 
 from stylewire import latents
+from stylewire.images import ImageFormat
 from stylewire.keyframes import CubicPath, LinePath, frame_positions, segment
 from stylewire.latents import Array
 from stylewire.server import jobs, pictures, tracing
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.backends import Arrays
 from stylewire.server.model import Model
+from stylewire.server.origins import Origins
 from stylewire.server.walks import ZWalk
 
 P = ParamSpec("P")
@@ -32,18 +34,20 @@ class Pipeline:
     Args:
         executor: threads for what is neither a graph nor trivial: drawing noise, encoding pictures.
         look_ahead_frames: frames of an interpolation that are made before the reader has taken them.
+        provenance: whether picture files say that they are synthetic.
     """
 
-    def __init__(self, executor: Executor, look_ahead_frames: int) -> None:
+    def __init__(self, executor: Executor, look_ahead_frames: int, *, provenance: bool) -> None:
         self._executor = executor
         self._look_ahead_frames = look_ahead_frames
+        self._provenance = provenance
 
     async def generate(self, job: jobs.GenerateJob, run: Run) -> Answer:
         """Make one picture for each latent."""
         if not job.model.styled:
             return await self._answer_without_styles(job, job.latents, run)
         codes = await self._codes(job.latents, run)
-        return await self._answer(job, codes, run)
+        return await self._answer(job, codes, run, job.latents)
 
     async def mix(self, job: jobs.MixJob, run: Run) -> Answer:
         """Replace layers of a code, then make the picture."""
@@ -64,7 +68,8 @@ class Pipeline:
             inputs = await self._synthesis_inputs(job.model, [code], jobs.Noise(), run)
             arrays = await _run_graph(job.model, "synthesis", inputs, outputs, run)
             made = arrays[pictures.graph_output(job.output)][0]
-            reconstruction = await self._timed(run, pictures.encode, made, job.output)
+            mark = self._mark(job.output, Origins(model=job.model, codes=[code]))
+            reconstruction = await self._timed(run, pictures.encode, made, job.output, mark)
             if seen is not None:
                 pixels = np.asarray(arrays["pixels"][0], np.uint8)
                 distortion = await self._timed(run, pictures.distortion, pixels, seen)
@@ -153,21 +158,33 @@ class Pipeline:
         outputs = await _run_graph(given[0].model, given[0].graph, inputs, {"w_plus"}, run)
         return list(np.asarray(outputs["w_plus"], np.float32))
 
-    async def _answer(self, job: _PictureJob, codes: list[Array], run: Run) -> Answer:
+    async def _answer(
+        self, job: _PictureJob, codes: list[Array], run: Run, sources: Sequence[jobs.Latent] = ()
+    ) -> Answer:
+        """Make pictures of codes; ``sources`` are their latents, if each code is that of one latent."""
         inputs = await self._synthesis_inputs(job.model, codes, job.noise, run)
-        return Answer(await self._draw(job, "synthesis", inputs, run), codes, run)
+        origins = Origins(model=job.model, latents=sources, codes=codes, noise=job.noise)
+        return Answer(await self._draw(job.output, origins, inputs, run), codes, run)
 
     async def _answer_without_styles(self, job: _PictureJob, sources: Sequence[jobs.Latent], run: Run) -> Answer:
         """Make pictures in one graph, z -> image."""
-        return Answer(await self._draw(job, "generator", _mapping_inputs(sources), run), [], run)
+        origins = Origins(model=job.model, latents=sources)
+        return Answer(await self._draw(job.output, origins, _mapping_inputs(sources), run), [], run)
 
-    async def _draw(self, job: _PictureJob, graph: str, inputs: Arrays, run: Run) -> list[Picture]:
+    async def _draw(self, output: jobs.Output, origins: Origins, inputs: Arrays, run: Run) -> list[Picture]:
         """Run the graph that makes pictures; the thread that runs it also encodes them."""
-        encode = partial(pictures.encode_rows, job.output, self._executor)
-        outputs = (pictures.graph_output(job.output),)
-        result = await job.model.runner(graph).submit(inputs, outputs, run.deadline, encode)
+        encode = partial(pictures.encode_rows, output, self._executor, self._mark(output, origins))
+        runner = origins.model.runner(origins.model.picture_graph)
+        result = await runner.submit(inputs, (pictures.graph_output(output),), run.deadline, encode)
         run.add(result)
         return result.converted
+
+    def _mark(self, output: jobs.Output, origins: Origins) -> pictures.Mark | None:
+        """Find what files say about their origin; arrays say nothing."""
+        if not self._provenance or not isinstance(output.form, ImageFormat):
+            return None
+        packets = origins.model.packets
+        return lambda row: packets.packet(origins.describe(row))
 
     async def _synthesis_inputs(self, model: Model, codes: list[Array], noise: jobs.Noise, run: Run) -> Arrays:
         size = model.manifest.noise_size

@@ -131,6 +131,7 @@ class Reader(Findings):
         return jobs.Latent(
             model=model,
             z=z,
+            seed=message.seed if message.HasField("seed") else None,
             code=code,
             photo=photo,
             label=self._label(path, message, model),

@@ -107,6 +107,16 @@ class RequestLimits(BaseModel):
     look_ahead_frames: Positive = Field(8, description="Frames made before the reader of a stream has taken them.")
 
 
+class Pictures(BaseModel):
+    """Pictures."""
+
+    provenance: bool = Field(
+        True,
+        description="Write into every picture file that it is synthetic, with the model and the seed or code digest; "
+        "--no-provenance where files must be small or nobody may learn the seed.",
+    )
+
+
 class Clients(BaseModel):
     """Clients and their connections."""
 
@@ -182,4 +192,14 @@ class Traces(BaseModel):
     )
 
 
-SECTIONS: tuple[type[BaseModel], ...] = (Listening, Models, Running, RequestLimits, Clients, Stopping, Logs, Traces)
+SECTIONS: tuple[type[BaseModel], ...] = (
+    Listening,
+    Models,
+    Running,
+    RequestLimits,
+    Pictures,
+    Clients,
+    Stopping,
+    Logs,
+    Traces,
+)

@@ -23,6 +23,7 @@ from stylewire.server.sections import (
     Listening,
     Logs,
     Models,
+    Pictures,
     RequestLimits,
     Running,
     Stopping,
@@ -52,7 +53,7 @@ def metrics_port_taken(port: int, err: OSError) -> SettingError:
     return SettingError(f"cannot listen on --metrics-port {port}: {err.strerror}")
 
 
-class Settings(Traces, Logs, Stopping, Clients, RequestLimits, Running, Models, Listening):
+class Settings(Traces, Logs, Stopping, Clients, Pictures, RequestLimits, Running, Models, Listening):
     """What a server is told when it starts."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", validate_default=True)

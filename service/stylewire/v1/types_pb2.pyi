@@ -475,7 +475,10 @@ class Image(google.protobuf.message.Message):
     WIDTH_PX_FIELD_NUMBER: builtins.int
     HEIGHT_PX_FIELD_NUMBER: builtins.int
     content: builtins.bytes
-    """The bytes of a file."""
+    """The bytes of a file. That of a generated picture says in XMP that it is synthetic (IPTC DigitalSourceType), by
+    which model, and from which seed or code, unless the server was told to leave it out. `InvertResponse.aligned`
+    is the caller's own picture and says nothing.
+    """
     mime_type: builtins.str
     """The media type of `content`, such as `image/png`; empty beside a tensor."""
     width_px: builtins.int
