@@ -21,8 +21,8 @@ from stylewire.demo import MODELS, SAMPLES
 from stylewire.images import ImageFormat
 from stylewire.server import jobs, pictures
 from stylewire.server.metrics import Metrics
+from stylewire.server.model import Model
 from stylewire.server.origins import Origins
-from stylewire.server.registry import Model
 from stylewire.server.settings import Settings
 
 SIZES_PX = (64, 256, 1024)

@@ -61,7 +61,7 @@ class Provenance:
         source_type: URI of the IPTC vocabulary, such as ``GENERATED``.
         model: name of the model, or whatever other software names as the system that made the picture.
         model_digest: the same digest, source and software give the same picture.
-        source: what the model made it of: ``seed 7, psi 0.7`` or ``code sha256:...``, the digest of the w+ code as
+        source: what the model made it of: ``seed 7, psi 0.7`` or ``code xxh3:...``, the digest of the w+ code as
             little-endian float32[L, D].
         software: what wrote the file.
     """

@@ -233,10 +233,10 @@ def test_saved_files_of_other_formats_are_as_before(demo_server, tmp_path):
     [
         ("generate --seeds 0-3 --psi 0.7 --grid a.png", "a.png", "seed 0, psi 0.7; seed 1, psi 0.7; "),
         ("generate --seeds 4 --out d --format jpeg", "d/seed0004.jpeg", "seed 4"),
-        ("mix --rows 1 --cols 2 --styles coarse --out a.jpg", "a.jpg", "seed 1; seed 2; code sha256:"),
-        ("interpolate --seeds 1,2 --frames 3 --out a.gif", "a.gif", "code sha256:"),
-        ("interpolate --seeds 1,2 --frames 3 --out a.webp", "a.webp", "code sha256:"),
-        ("interpolate --seeds 1,2 --frames 3 --out a.png", "a.png", "code sha256:"),
+        ("mix --rows 1 --cols 2 --styles coarse --out a.jpg", "a.jpg", "seed 1; seed 2; code xxh3:"),
+        ("interpolate --seeds 1,2 --frames 3 --out a.gif", "a.gif", "code xxh3:"),
+        ("interpolate --seeds 1,2 --frames 3 --out a.webp", "a.webp", "code xxh3:"),
+        ("interpolate --seeds 1,2 --frames 3 --out a.png", "a.png", "code xxh3:"),
         ("interpolate --seeds 1,2 --frames 60 --out a.gif", "a.gif", "60 pictures"),
     ],
 )

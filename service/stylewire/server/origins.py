@@ -3,12 +3,12 @@
 Enough to make a picture again, and no more: a photo's content is never told, only the digest of its code.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import xxhash
 
 from stylewire.latents import Array
 from stylewire.server import jobs
@@ -51,8 +51,8 @@ class Origins:
 
 
 def _digest(array: Array) -> str:
-    """SHA-256 of the numbers as little-endian float32, row after row."""
-    return "sha256:" + hashlib.sha256(np.ascontiguousarray(array, "<f4").data).hexdigest()
+    """XXH3-128 of the numbers as little-endian float32, row after row; SHA-256 takes 12 times as long."""
+    return "xxh3:" + xxhash.xxh3_128_hexdigest(np.ascontiguousarray(array, "<f4").data)
 
 
 def _label(label: Array) -> str:
