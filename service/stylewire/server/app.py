@@ -134,6 +134,9 @@ class App:
             ("grpc.so_reuseport", int(self._shared)),  # a second server on the port must fail, not share it
             # The SDK pings every minute while a call waits; the default answers three such pings with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
+            # A connection that never becomes one holds a file descriptor so long; gRPC's own limits are 120 and 60 s.
+            ("grpc.server_handshake_timeout_ms", 10_000),
+            ("grpc.http2.settings_timeout", 10_000),
         ]
         self._boundary = Boundary(self.metrics)
         server = grpc.aio.server(interceptors=[self._boundary], options=options)
@@ -217,7 +220,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _announce(host: str, ports: Ports) -> None:
     """Print the line that whatever starts a server waits for."""
     port, metrics_port = ports
-    print(f"stylewire: serving on {host}:{port}, metrics on http://{host}:{metrics_port}/metrics", flush=True)  # noqa: T201
+    text = f"stylewire: serving on {host}:{port}, metrics on http://{host}:{metrics_port}/metrics"
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError as err:  # nobody reads it, or its disk is full
+        log.warning("%s (which could not be printed: %s)", text, err.strerror)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else what is left of the line spoils the exit code
 
 
 def _complain(err: Exception) -> int:
