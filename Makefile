@@ -8,7 +8,8 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload bench-provenance fidelity audit sbom clean
+.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload \
+  bench-provenance bench-fuzz bench-fuzz-guided fidelity audit sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -84,6 +85,13 @@ bench-reload: $(VENV)/.develop ## memory over 20 reloads under light load (BENCH
 
 bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it comes from (BENCH="--sizes 64")
 	PYTHONPATH=bench python -m provenance $(BENCH)
+
+bench-fuzz: $(VENV)/.develop ## 200,000 hostile requests in process and 4,000 over gRPC (BENCH="--count 20000 --seed 2")
+	PYTHONPATH=bench python -m fuzz $(BENCH)
+
+bench-fuzz-guided: $(VENV)/.develop ## the same, led by the coverage of the code, with atheris (BENCH="-runs=100000")
+	$(PIP) --group fuzz
+	PYTHONPATH=bench python -m fuzz.guided $(BENCH)
 
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
 	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)

@@ -3,18 +3,22 @@
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import grpc
 
 from stylewire.server.app import App
 from stylewire.server.settings import Settings
 
+_ANNOUNCEMENT = re.compile(r"stylewire: serving on (\S+), metrics on (\S+)")
 LARGE = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
 
 
@@ -89,25 +93,44 @@ class ServerProcess:
         metrics_url: where the metrics are.
     """
 
-    def __init__(self, *arguments: str, models: Path | None = None) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        models: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        log: IO[str] | None = None,
+        output: int = subprocess.PIPE,
+    ) -> None:
         given = ["--port", "0", "--metrics-port", "0", "--drain-seconds", "0", "--backend", "onnxruntime", *arguments]
         if models:
             given += ["--models", str(models)]
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("STYLEWIRE_")}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("STYLEWIRE_")}
         # A file, not a pipe: the server would wait when the pipe is full.
         self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
         self.process = subprocess.Popen(
             [sys.executable, "-m", "stylewire", "serve", *given],
-            stdout=subprocess.PIPE,
-            stderr=self._log,
+            stdout=output,
+            stderr=log or self._log,
             text=True,
-            env=environment,
+            env={**inherited, **(environment or {})},
         )
-        line = self.process.stdout.readline()
-        if not line.startswith("stylewire: serving on "):
+        line = self._announced_in_log() if self.process.stdout is None else self.process.stdout.readline()
+        found = _ANNOUNCEMENT.search(line)
+        if not found:
             raise RuntimeError(f"the server did not start: {line}{self.wait()[1]}")
-        self.address = line.split()[3].rstrip(",")
-        self.metrics_url = line.split()[-1]
+        self.address, self.metrics_url = found.groups()
+
+    def _announced_in_log(self) -> str:
+        while self.process.poll() is None:
+            text = self.log()
+            if _ANNOUNCEMENT.search(text):
+                return text
+            time.sleep(0.05)
+        return ""
+
+    def log(self) -> str:
+        """What the server has logged until now."""
+        return Path(f"/proc/self/fd/{self._log.fileno()}").read_text(encoding="utf-8")
 
     def stop(self, signal_number: int, timeout: float = 30) -> tuple[int, str]:
         """Send a signal; returns the exit code and what the server logged."""
@@ -120,8 +143,7 @@ class ServerProcess:
         if self._log.closed:
             return self.process.returncode, ""
         with self._log:
-            self._log.seek(0)
-            return self.process.returncode, self._log.read()
+            return self.process.returncode, self.log()
 
     def resident_bytes(self) -> int:
         pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]

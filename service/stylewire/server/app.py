@@ -262,7 +262,12 @@ def main(arguments: list[str] | None = None) -> int:
 def _announce(host: str, ports: Ports) -> None:
     """Print the line that whatever starts a server waits for."""
     port, metrics_port = ports
-    print(f"stylewire: serving on {host}:{port}, metrics on http://{host}:{metrics_port}/metrics", flush=True)  # noqa: T201
+    text = f"stylewire: serving on {host}:{port}, metrics on http://{host}:{metrics_port}/metrics"
+    try:
+        print(text, flush=True)  # noqa: T201
+    except OSError as err:  # nobody reads it, or its disk is full
+        log.warning("%s (which could not be printed: %s)", text, err.strerror)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else what is left of the line spoils the exit code
 
 
 def _complain(err: Exception) -> int:

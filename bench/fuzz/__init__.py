@@ -1,0 +1,1 @@
+"""Two hundred thousand requests that nobody should send: ``make bench-fuzz``."""
