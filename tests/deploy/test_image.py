@@ -116,3 +116,24 @@ def test_stop_signal_drains(image, tmp_path):
 
         assert 0 == code
         assert "stopped" in container.log.read_text(encoding="utf-8")
+
+
+def test_cuda_of_the_gpu_image_is_complete(tmp_path):
+    """The image's loader finds every library that onnxruntime's CUDA provider is linked to, CUDA 13 among them.
+
+    All but the driver's own, which the container runtime brings.
+    """
+    packages = "/opt/stylewire/lib/python3.11/site-packages"
+    provider = f"{packages}/onnxruntime/capi/libonnxruntime_providers_cuda.so"
+    folders = f"LD_LIBRARY_PATH={packages}/nvidia/cu13/lib:{packages}/nvidia/cudnn/lib"
+    with running_container(Image("gpu"), tmp_path, "--device", "cpu") as container:
+        linked = dict(re.findall(r"(\S+) => (.+)", container.run("env", folders, "ldd", provider).stdout))
+
+    assert {"libcudart.so.13", "libcublas.so.13"} <= set(linked)  # cuDNN 9 is opened by name when it is needed
+    assert {"libcuda.so.1"} >= {name for name, where in linked.items() if where == "not found"}
+
+
+def test_gpu_image_says_that_there_is_no_gpu(tmp_path):
+    """On a node without a GPU the image ends with a sentence about it instead of serving slowly from the CPU."""
+    with pytest.raises(RuntimeError, match="CUDA"), running_container(Image("gpu"), tmp_path):
+        pass
