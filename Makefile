@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload \
-  bench-provenance bench-fuzz bench-fuzz-guided fidelity audit sbom clean
+  bench-provenance bench-fuzz bench-fuzz-guided fidelity audit sbom lock image image-offline clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -54,6 +54,7 @@ lint: $(VENV)/.develop ## check everything that needs no run; each failing check
 	@buf format --diff --exit-code protos || { echo "-> make format"; exit 1; }
 	@.ci/check-protos
 	@.ci/update-readme --check
+	@hadolint deploy/Dockerfile
 
 # --- run -------------------------------------------------------------------------------------------------------------
 
@@ -96,6 +97,21 @@ bench-fuzz-guided: $(VENV)/.develop ## the same, led by the coverage of the code
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
 	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)
 
+# --- images ----------------------------------------------------------------------------------------------------------
+
+IMAGES ?= cpu gpu
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+
+image: ## build the images with Docker (IMAGES=cpu: one; BASE=python:...@sha256:...: pinned)
+	for target in $(IMAGES); do \
+	  docker build --file deploy/Dockerfile --target $$target --tag stylewire:$(VERSION)-$$target \
+	    --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(git log -1 --format=%cI) \
+	    $(if $(BASE),--build-arg BASE=$(BASE)) . || exit 1; \
+	done
+
+image-offline: ## build them without Docker or an image registry, for the tests; needs root, buildah, debootstrap
+	deploy/build-offline.sh $(IMAGES)
+
 # --- supply chain ----------------------------------------------------------------------------------------------------
 
 SUPPLY := build/supply/bin
@@ -115,6 +131,15 @@ sbom: $(SUPPLY)/pip-audit ## write build/sbom.json (CycloneDX) of what a server 
 	$(SUPPLY)/python -m pip --python build/shipped/bin/python install --quiet --disable-pip-version-check --constraint constraints.txt '.[$(SBOM_EXTRAS)]'
 	$(SUPPLY)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --validate -o build/sbom.json build/shipped/bin/python
 	@echo "build/sbom.json: $$(grep -c '"purl"' build/sbom.json) packages"
+
+LOCK = $(SUPPLY)/uv pip compile --quiet --no-config --python-version 3.11 --python-platform linux --generate-hashes \
+	--no-annotate --custom-compile-command 'make lock' --constraint constraints.txt $(LOCK_OPTIONS)
+
+lock: $(SUPPLY)/pip-audit ## pin with hashes what the images install (LOCK_OPTIONS=--upgrade: the newest)
+	$(LOCK) --group image --output-file deploy/lock/build.txt
+	$(LOCK) --extra server --extra cpu --extra openvino --extra ncnn --output-file deploy/lock/cpu.txt pyproject.toml
+	$(LOCK) --extra server --extra gpu --output-file deploy/lock/gpu.txt pyproject.toml
+	deploy/lock/update-cuda $(SUPPLY)/python -m pip
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,29 +5,33 @@
 ...     client.generate([7, 8], psi=0.7)[0].save("seed7.png")
 """
 
-from stylewire.client import AsyncClient, Client
-from stylewire.errors import (
-    BackendUnavailableError,
-    DeadlineError,
-    DrainingError,
-    InternalError,
-    InvalidFieldError,
-    ModelLoadError,
-    ModelNotFoundError,
-    ModelNotReadyError,
-    NoFaceError,
-    OverloadedError,
-    PermissionDeniedError,
-    RateLimitedError,
-    RetryableError,
-    StylewireError,
-    UnauthenticatedError,
-    UnreachableError,
-    UnsupportedError,
-    Violation,
-)
-from stylewire.results import Frame, Inversion, Picture, Result, Timing
-from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stylewire.client import AsyncClient, Client
+    from stylewire.errors import (
+        BackendUnavailableError,
+        DeadlineError,
+        DrainingError,
+        InternalError,
+        InvalidFieldError,
+        ModelLoadError,
+        ModelNotFoundError,
+        ModelNotReadyError,
+        NoFaceError,
+        OverloadedError,
+        PermissionDeniedError,
+        RateLimitedError,
+        RetryableError,
+        StylewireError,
+        UnauthenticatedError,
+        UnreachableError,
+        UnsupportedError,
+        Violation,
+    )
+    from stylewire.results import Frame, Inversion, Picture, Result, Timing
+    from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
 
 __all__ = [
     "AsyncClient",
@@ -65,3 +69,20 @@ __all__ = [
     "w_plus",
     "z",
 ]
+
+_HOMES = ("client", "errors", "results", "sources")
+
+
+def __getattr__(name: str) -> object:
+    """Import the public names when one is first asked for: a health probe asks for none, and numpy starts slowly."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for home in _HOMES:
+        found = vars(importlib.import_module(f"{__name__}.{home}"))
+        globals().update((each, found[each]) for each in __all__ if each in found)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    """List the public names before they are imported, for completion."""
+    return sorted({*globals(), *__all__})

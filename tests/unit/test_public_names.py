@@ -1,7 +1,9 @@
 import subprocess
 import sys
 
-import stylewire
+import pytest
+
+import stylewire.errors
 
 PUBLIC = [
     "AsyncClient",
@@ -61,3 +63,17 @@ def test_import_brings_no_command_line_no_pillow_no_server():
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert "[]" == done.stdout.strip()
+
+
+def test_names_are_listed_before_they_are_imported():
+    """Completion shows the public names though the package imports them only when they are used."""
+    script = "import sys, stylewire; print(set(stylewire.__all__) <= set(dir(stylewire)), 'numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "True False" == done.stdout.strip()
+
+
+def test_unknown_name_is_an_attribute_error():
+    """A name that the package does not have is refused as by any module."""
+    with pytest.raises(AttributeError, match="no attribute 'clients'"):
+        _ = stylewire.clients
