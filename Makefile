@@ -4,12 +4,14 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CHECKOV := build/checkov/bin/checkov
 PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload \
-  bench-provenance bench-fuzz bench-fuzz-guided fidelity audit sbom lock image image-offline clean
+  bench-provenance bench-fuzz bench-fuzz-guided fidelity audit sbom lock image image-offline manifests \
+  deploy-check deploy-schemas clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-16s %s\n", $$1, $$2}'
@@ -61,7 +63,7 @@ lint: $(VENV)/.develop ## check everything that needs no run; each failing check
 build/prometheus: # without it, the tests that need it are skipped and say so
 	@.ci/fetch-prometheus >/dev/null || true
 
-test: $(VENV)/.develop build/prometheus ## run all tests
+test: $(VENV)/.develop build/prometheus $(CHECKOV) ## run all tests
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --dist loadfile $(PYTEST)
 
 demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, write out/index.html
@@ -111,6 +113,22 @@ image: ## build the images with Docker (IMAGES=cpu: one; BASE=python:...@sha256:
 
 image-offline: ## build them without Docker or an image registry, for the tests; needs root, buildah, debootstrap
 	deploy/build-offline.sh $(IMAGES)
+
+# --- deploy ----------------------------------------------------------------------------------------------------------
+
+$(CHECKOV):
+	$(PYTHON) -m venv build/checkov
+	build/checkov/bin/python -m pip install --quiet --disable-pip-version-check "pip>=25.1" && \
+	build/checkov/bin/python -m pip install --quiet --disable-pip-version-check --group scan
+
+manifests: $(VENV)/.develop ## write the manifests that are made from other files
+	PYTHONPATH=deploy python -m check.rules
+
+deploy-check: $(VENV)/.develop $(CHECKOV) ## render every overlay and component, validate and scan them, follow every reference
+	PYTHONPATH=deploy python -m check
+
+deploy-schemas: $(VENV)/.develop ## write the schemas of custom resources anew
+	PYTHONPATH=deploy python -m check.vendor
 
 # --- supply chain ----------------------------------------------------------------------------------------------------
 
