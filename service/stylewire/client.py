@@ -5,7 +5,10 @@ the calls, once for threads and once for asyncio.
 """
 # ruff: noqa: ASYNC109 - a deadline travels to the server, which then refuses in time; asyncio.timeout stays here
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+import asyncio
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
+from contextlib import aclosing, closing
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -14,7 +17,15 @@ import grpc.aio
 
 from stylewire import calls, pb, results
 from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
-from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options, typed_errors
+from stylewire.connection import (
+    DEFAULT_ADDRESS,
+    DEFAULT_TIMEOUT_SECONDS,
+    STREAM_PAUSES,
+    channel_options,
+    may_retry,
+    typed_errors,
+)
+from stylewire.errors import RetryableError
 from stylewire.results import Frame, Inversion, Result
 from stylewire.sources import LatentLike, PhotoLike
 
@@ -146,6 +157,21 @@ class Client:
             return self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout)).model
 
     def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
+        until, begun = time.monotonic() + timeout, False
+        for pause in STREAM_PAUSES:
+            try:
+                with closing(self._stream(request, until - time.monotonic())) as frames:
+                    for frame in frames:
+                        begun = True
+                        yield frame
+            except RetryableError as error:
+                if begun or pause is None or not may_retry(error):
+                    raise
+                time.sleep(pause)
+            else:
+                return
+
+    def _stream(self, request: pb.InterpolateRequest, timeout: float) -> Generator[Frame, None, None]:
         with typed_errors(self.address):
             stream = self._stylegan.Interpolate(request, timeout=timeout)
             try:
@@ -257,6 +283,21 @@ class AsyncClient:
         return response.model
 
     async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
+        until, begun = time.monotonic() + timeout, False
+        for pause in STREAM_PAUSES:
+            try:
+                async with aclosing(self._stream(request, until - time.monotonic())) as frames:
+                    async for frame in frames:
+                        begun = True
+                        yield frame
+            except RetryableError as error:
+                if begun or pause is None or not may_retry(error):
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    async def _stream(self, request: pb.InterpolateRequest, timeout: float) -> AsyncGenerator[Frame]:
         with typed_errors(self.address):
             stream = self._stylegan.Interpolate(request, timeout=timeout)
             try:

@@ -20,7 +20,12 @@ _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
-            "name": [{"service": pb.STYLEGAN_SERVICE}, {"service": pb.MODEL_SERVICE}],
+            # No streams: with a policy, one whose server is killed before its first message hangs, beyond its deadline
+            # too (https://github.com/grpc/grpc/issues/41036; seen with 1.76 and 1.85). The clients retry them.
+            "name": [
+                *({"service": pb.STYLEGAN_SERVICE, "method": name} for name in ("Generate", "Invert", "MixStyles")),
+                {"service": pb.MODEL_SERVICE},
+            ],
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.2s",
@@ -31,6 +36,8 @@ _SERVICE_CONFIG = {
         }
     ],
 }
+STREAM_PAUSES: tuple[float | None, ...] = (0.2, 0.4, 0.8, None)
+"""Seconds after which a stream that brought nothing is asked for again, as for single replies; None gives up."""
 _LOCAL_PREFIXES = ("localhost:", "127.", "[::1]:", "unix:")
 
 
@@ -46,6 +53,11 @@ def channel_options(address: str) -> ChannelOptions:
         # A proxy of the environment cannot reach a server of this machine.
         ("grpc.enable_http_proxy", int(not address.startswith(_LOCAL_PREFIXES))),
     )
+
+
+def may_retry(error: StylewireError) -> bool:
+    """Whether the same call may be made again at once, as gRPC does by the service config."""
+    return error.code is grpc.StatusCode.UNAVAILABLE
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 import asyncio
 import inspect
+import json
 
 import numpy as np
 import PIL.Image
@@ -22,6 +23,7 @@ from stylewire import (
     seed,
     style,
 )
+from stylewire.connection import channel_options
 from support.fake_service import DIGEST, fake_server
 
 
@@ -315,6 +317,49 @@ def test_unavailable_is_tried_again(server, client):
 
     assert 1 == len(client.generate(1))
     assert 4 == len(server.requests)
+
+
+def test_stream_without_a_frame_is_tried_again(server, client):
+    """A stream that a draining server refuses is asked for again, up to 4 times, by both clients."""
+
+    async def walk(client):
+        return [frame.index async for frame in client.interpolate([1, 2], 3)]
+
+    server.failures += [DrainingError("draining")] * 3
+    frames = [frame.index for frame in client.interpolate([1, 2], 3)]
+    server.failures += [DrainingError("draining")] * 3
+
+    assert [0, 1, 2] == frames
+    assert [0, 1, 2] == asked(server, walk)
+    assert 8 == len(server.requests)
+
+
+def test_stream_is_not_tried_for_ever(server, client):
+    """The fourth refusal is the caller's; what makes no sense to repeat is not repeated."""
+    server.failures += [DrainingError("draining")] * 4
+    with pytest.raises(DrainingError):
+        list(client.interpolate([1, 2], 3))
+    server.failures += [OverloadedError("full", retry_after_seconds=9), DrainingError("not reached")]
+    with pytest.raises(OverloadedError):
+        list(client.interpolate([1, 2], 3))
+
+    assert 5 == len(server.requests)
+
+
+def test_retry_policy_of_grpc_leaves_streams_out():
+    """With one, a stream whose server is killed before its first frame hangs beyond its deadline (grpc issue 41036)."""
+    config = json.loads(dict(channel_options("localhost:1"))["grpc.service_config"])
+    (policy,) = config["methodConfig"]
+    streams = {
+        method.name
+        for method in pb.STYLEGAN_SERVICE_FILE.services_by_name["StyleGanService"].methods
+        if method.server_streaming
+    }
+
+    assert {"Interpolate"} == streams
+    assert not streams & {
+        each.get("method", "Interpolate") for each in policy["name"] if each["service"] == pb.STYLEGAN_SERVICE
+    }
 
 
 def test_unavailable_is_not_tried_for_ever(server, client):

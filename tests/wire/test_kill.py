@@ -80,10 +80,14 @@ COMMANDS = {
 def test_command_whose_server_is_killed_leaves_no_half_file(server, tmp_path, name):
     """The command ends with one sentence and exit code 1, and nothing is written."""
     command = [sys.executable, "-m", "stylewire", *COMMANDS[name], "--address", server.address]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    try:
         wait_for_calls(server, COMMANDS[name][0].capitalize())
         server.process.kill()
         said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+        process.communicate()
 
     assert 1 == process.returncode
     assert said.startswith(f"error: no server answers at {server.address}: "), said
