@@ -7,8 +7,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 
 class Server:
@@ -16,10 +18,12 @@ class Server:
 
     Attributes:
         port: of gRPC.
+        pid: of the process.
     """
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
+        self.pid = process.pid
         assert process.stdout is not None
         words = process.stdout.readline().split()
         self.port = int(words[3].rstrip(",").rpartition(":")[2])
@@ -27,20 +31,31 @@ class Server:
 
     def resident_bytes(self) -> int:
         """Memory of the process."""
-        pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
+        pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples with this name and these labels; 0 if there is none."""
+        return sum(each.value for each in self.metrics() if each.name == name and labels.items() <= each.labels.items())
+
+    def metrics(self) -> list[Sample]:
+        """All samples at one moment."""
         with urllib.request.urlopen(self._metrics_url, timeout=10) as reply:  # noqa: S310 - the server's own address
             text = reply.read().decode()
-        samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def stop(self) -> int:
+        """End the process with SIGTERM; gives its exit code."""
+        self._process.terminate()
+        return self._process.wait(60)
 
 
 @contextmanager
 def serving(
-    models: Path, *arguments: str, launcher: tuple[str, ...] = ("-m", "stylewire", "serve")
+    models: Path,
+    *arguments: str,
+    launcher: tuple[str, ...] = ("-m", "stylewire", "serve"),
+    log: int | IO[str] = subprocess.DEVNULL,
 ) -> Iterator[Server]:
     """Start a server and stop it; it runs onnxruntime, as the bare loop does.
 
@@ -48,13 +63,14 @@ def serving(
         models: model directory, or folder of them.
         arguments: further settings.
         launcher: what Python runs.
+        log: where its log goes.
     """
     command = [sys.executable, *launcher, "--models", str(models), "--port", "0", "--metrics-port", "0"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("STYLEWIRE_")}
     with subprocess.Popen(
         [*command, "--drain-seconds", "0", "--backend", "onnxruntime", *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         text=True,
         env=environment,
     ) as process:
