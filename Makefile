@@ -10,11 +10,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload \
-  bench-provenance bench-fuzz bench-fuzz-guided fidelity audit sbom lock image image-offline manifests \
+  bench-provenance bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline manifests \
   deploy-check deploy-schemas clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-17s %s\n", $$1, $$2}'
 
 # --- set-up ----------------------------------------------------------------------------------------------------------
 
@@ -95,6 +95,9 @@ bench-fuzz: $(VENV)/.develop ## 200,000 hostile requests in process and 4,000 ov
 bench-fuzz-guided: $(VENV)/.develop ## the same, led by the coverage of the code, with atheris (BENCH="-runs=100000")
 	$(PIP) --group fuzz
 	PYTHONPATH=bench python -m fuzz.guided $(BENCH)
+
+bench-soak: $(VENV)/.develop ## ten minutes of mixed load and bad clients; memory must stay flat (BENCH="--minutes 1")
+	PYTHONPATH=bench python -m soak $(BENCH)
 
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
 	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)

@@ -13,10 +13,12 @@ from fuzz.inputs import Input
 from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.server import jobs
+from stylewire.server.access import Access
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.boundary import Boundary
+from stylewire.server.folder import Folder
+from stylewire.server.lifecycle import Lifecycle
 from stylewire.server.metrics import Metrics
-from stylewire.server.registry import Registry
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
 from stylewire.server.settings import Settings
 
@@ -46,33 +48,34 @@ class Outcome(NamedTuple):
 class Target:
     """A server without sockets, whose networks answer black pictures. Make it by ``opened``, in a running loop."""
 
-    def __init__(self, handlers: dict[str, Any], registry: Registry) -> None:
-        self._handlers, self._registry = handlers, registry
+    def __init__(self, handlers: dict[str, Any], lifecycle: Lifecycle) -> None:
+        self._handlers, self._lifecycle = handlers, lifecycle
 
     @classmethod
     async def opened(cls) -> "Target":
         """Load the demo models and wrap the methods as the server does."""
         settings, metrics = Settings(backend="onnxruntime", threads=1), Metrics()
-        registry = Registry.open(MODELS, settings, metrics)
-        await registry.load()
+        lifecycle = Lifecycle(Folder(MODELS), settings, metrics)
+        await lifecycle.start()
+        registry = lifecycle.registry
         # Nothing runs, so nothing is ever late.
         servicer = StyleGanServicer(registry, _Networks(), settings, _InPlace())  # type: ignore[arg-type]
         found = _Registrar()
         pb.add_StyleGanServiceServicer_to_server(servicer, found)  # type: ignore[no-untyped-call]
         pb.add_ModelServiceServicer_to_server(ModelServicer(registry), found)  # type: ignore[no-untyped-call]
-        boundary, wrapped = Boundary(metrics), {}
+        boundary, wrapped = Boundary(metrics, Access.of(settings)), {}
         for path, handler in found.handlers.items():
 
             async def find(_: object, handler: Any = handler) -> Any:
                 return handler
 
             name = path.rpartition("/")[2]
-            wrapped[name] = await boundary.intercept_service(find, SimpleNamespace(method=path))
-        return cls(wrapped, registry)
+            wrapped[name] = await boundary.intercept_service(find, SimpleNamespace(method=path, invocation_metadata=()))
+        return cls(wrapped, lifecycle)
 
     async def close(self) -> None:
         """Free the models."""
-        await self._registry.close()
+        await self._lifecycle.close()
 
     async def run(self, given: Input) -> Outcome:
         """Send an input through."""

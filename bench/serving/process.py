@@ -7,8 +7,10 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 
 class Server:
@@ -16,10 +18,12 @@ class Server:
 
     Attributes:
         port: of gRPC.
+        pid: of the process.
     """
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
+        self.pid = process.pid
         assert process.stdout is not None
         words = process.stdout.readline().split()
         self.port = int(words[3].rstrip(",").rpartition(":")[2])
@@ -30,17 +34,25 @@ class Server:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def resident_bytes(self) -> int:
+        """Memory of the process."""
+        pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples with this name and these labels; 0 if there is none."""
+        return sum(each.value for each in self.metrics() if each.name == name and labels.items() <= each.labels.items())
+
+    def metrics(self) -> list[Sample]:
+        """All samples at one moment."""
         with urllib.request.urlopen(self._metrics_url, timeout=10) as reply:  # noqa: S310 - the server's own address
             text = reply.read().decode()
-        samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
-        return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
+        return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
-    def resident_bytes(self) -> int:
-        """Memory that the process has."""
-        pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+    def stop(self) -> int:
+        """End the process with SIGTERM; gives its exit code."""
+        self._process.terminate()
+        return self._process.wait(60)
 
 
 @contextmanager
@@ -49,6 +61,7 @@ def serving(
     *arguments: str,
     launcher: tuple[str, ...] = ("-m", "stylewire", "serve"),
     service: Path | None = None,
+    log: int | IO[str] = subprocess.DEVNULL,
 ) -> Iterator[Server]:
     """Start a server and stop it; it runs onnxruntime, as the bare loop does.
 
@@ -57,6 +70,7 @@ def serving(
         arguments: further settings.
         launcher: what Python runs.
         service: the ``service`` folder of another checkout, to run that.
+        log: where its log goes.
     """
     command = [sys.executable, *launcher, "--models", str(models), "--port", "0", "--metrics-port", "0"]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("STYLEWIRE_")}
@@ -65,7 +79,7 @@ def serving(
     with subprocess.Popen(
         [*command, "--drain-seconds", "0", "--backend", "onnxruntime", *arguments],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=log,
         text=True,
         env=environment,
     ) as process:

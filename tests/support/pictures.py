@@ -1,10 +1,10 @@
 """Pictures for requests, and pictures out of replies."""
 
-import hashlib
 import io
 from importlib import resources
 
 import numpy as np
+import xxhash
 from PIL import Image
 
 from stylewire import pb
@@ -35,7 +35,7 @@ def shown(images) -> list[bytes]:
 def digest(array) -> str:
     """What a file says of a code, label or z, given as array or message."""
     numbers = to_array(array) if isinstance(array, pb.Tensor) else array
-    return "sha256:" + hashlib.sha256(numbers.astype("<f4").tobytes()).hexdigest()
+    return "xxh3:" + xxhash.xxh3_128_hexdigest(numbers.astype("<f4").tobytes())
 
 
 def sources(pictures) -> list[str]:

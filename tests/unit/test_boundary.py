@@ -13,7 +13,7 @@ from stylewire.server.boundary import Boundary
 from stylewire.server.metrics import Metrics
 from stylewire.server.settings import Settings
 
-DETAILS = SimpleNamespace(method=f"/{pb.MODEL_SERVICE}/GetModel")
+DETAILS = SimpleNamespace(method=f"/{pb.MODEL_SERVICE}/GetModel", invocation_metadata=())
 
 
 class LeftContext:

@@ -78,7 +78,7 @@ class BrokenImage(PIL.Image.Image):
 
 SAVERS = {
     "picture": lambda image, path: _picture(image).save(path),
-    "sheet": save_sheet,
+    "sheet": lambda picture, path: save_sheet(picture, path, None),
     "animation": lambda image, path: save_animation([image], path, frames_per_second=25),
 }
 

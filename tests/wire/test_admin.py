@@ -193,7 +193,8 @@ def test_file_in_the_place_of_the_socket_is_refused(folder, address):
 
 
 @pytest.mark.parametrize(
-    "address", ["unix:/nowhere/at/all/admin.sock", "nobody.invalid:1", "127.0.0.1:99999", "8502", "localhost"]
+    "address",
+    ["unix:/nowhere/at/all/admin.sock", "nobody.invalid:1", "127.0.0.1:99999", "8502", "localhost", "0.0.0.0:0"],
 )
 def test_address_that_cannot_be_had_is_refused(folder, address):
     """An address that cannot be had is named, before any model is loaded."""

@@ -263,4 +263,4 @@ def test_sheet_of_inversions_is_a_composite(demo_server, folder):
 def test_setting_is_a_flag():
     """On unless it is switched off."""
     assert Settings.load([]).provenance
-    assert not Settings.load(["--provenance", "false"]).provenance
+    assert not Settings.load(["--no-provenance"]).provenance

@@ -171,4 +171,4 @@ def test_files_say_seed_and_class_or_the_digest_of_z(stub):
 
     assert ["seed 3", f"z {digest(z)}"] == sources(plain.images)
     assert ["seed 3, class 1", f"z {digest(z)}, label {digest(label * 0.5)}"] == sources(classes.images)
-    assert 3 == len({text for text in sources(reply.image for reply in walk) if text.startswith("z sha256:")})
+    assert 3 == len({text for text in sources(reply.image for reply in walk) if text.startswith("z xxh3:")})

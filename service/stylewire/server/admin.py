@@ -1,5 +1,6 @@
 """The RPCs of AdminService, and where they are reached: a port or socket of their own, never that of the callers."""
 
+import ipaddress
 import os
 import socket
 import stat
@@ -47,7 +48,7 @@ def listen(server: grpc.aio.Server, address: str) -> str:
 
     Args:
         server: of the admin RPCs alone.
-        address: ``host:port``, or ``unix:/path`` for a socket that only the own user may use.
+        address: ``host:port`` of this machine, or ``unix:/path`` for a socket that only the own user may use.
 
     Returns:
         The address, with the port that was taken.
@@ -58,7 +59,7 @@ def listen(server: grpc.aio.Server, address: str) -> str:
     host, _, port = address.rpartition(":")
     if address.startswith(_UNIX):
         _remove_stale(Path(address.removeprefix(_UNIX)))
-    elif not (host and port.isdecimal() and int(port) <= _LAST_PORT):  # gRPC would take another one
+    elif not (_is_here(host) and port.isdecimal() and int(port) <= _LAST_PORT):  # gRPC would take another one
         raise _not_to_be_had(address)
     mask = os.umask(0o177)  # of the socket: else others could connect before its mode is changed
     try:
@@ -70,8 +71,16 @@ def listen(server: grpc.aio.Server, address: str) -> str:
     return address if address.startswith(_UNIX) else f"{host}:{taken}"
 
 
+def _is_here(host: str) -> bool:
+    """Whether only this machine can reach an address: there are no tokens on it."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
 def _not_to_be_had(address: str) -> SettingError:
-    expected = "expected unix:/path in a folder that is there, or host:port with a free port"
+    expected = "expected unix:/path in a folder that is there, or a free port of this machine, 127.0.0.1:PORT"
     return SettingError(f"cannot listen on --admin-address {address}; {expected}")
 
 

@@ -82,6 +82,7 @@ class App:
             ManifestError: a model directory is damaged.
             BackendUnavailableError: the backend or device cannot be used here.
         """
+        self.metrics.watch_tasks(asyncio.get_running_loop())
         await self._health.set(_ALIVE, health_pb2.HealthCheckResponse.SERVING)
         await self._health.set(_READY, health_pb2.HealthCheckResponse.NOT_SERVING)
         try:

@@ -3,6 +3,7 @@
 Labels come from closed sets only: registered methods, status codes, loaded models and their graphs.
 """
 
+import asyncio
 import collections
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -119,8 +120,13 @@ class Metrics:
         self.resident = gauge("stylewire_model_resident_bytes", "Memory that loading a model took.", _VERSION)
         self.loads = counter("stylewire_model_loads_total", "Models loaded, by result.", ("model", "result"))
         # fmt: on
+        self._tasks = Gauge("stylewire_tasks", "Tasks of the event loop.", registry=self.registry)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
+
+    def watch_tasks(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Count the tasks of a loop when they are asked for: more and more of them are a leak."""
+        self._tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
 
     def method(self, method: Method) -> "MethodMetrics":
         """Show a method, at 0 before its first call so that rates are right from the first scrape."""

@@ -28,7 +28,6 @@ class Listening(BaseModel):
     )
     admin_address: str = Field(
         "",
-        pattern=r"^(unix:.+|(127\.[\d.]+|localhost|\[::1\]):\d+)?$",
         description="Where models are loaded and unloaded: unix:/run/stylewire/admin.sock (for its own user alone) or "
         "a port of this machine, 127.0.0.1:8502. Never where callers reach it. Unset: nowhere.",
     )

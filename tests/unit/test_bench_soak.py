@@ -1,0 +1,38 @@
+"""The soak bench sees what it is there for."""
+
+import pytest
+from soak import __main__ as soak
+from soak import crowd
+from soak.samples import Sample, slope
+
+
+def samples(grows=0, seconds=300, **levels):
+    """A sample a second; memory grows by so many bytes in each."""
+    held = {"descriptors": 30, "threads": 20, "tasks": 50, "in_flight": 10, **levels}
+    return [Sample(seconds=second, memory_bytes=10**8 + grows * second, **held) for second in range(seconds)]
+
+
+def test_slope_is_that_of_the_line():
+    """The fitted line of a quantity that grows evenly is that growth."""
+    assert 1000 == pytest.approx(slope(samples(1000), "memory_bytes"))
+
+
+@pytest.mark.parametrize(("grows", "found"), [(0, 0), (10_000, 0), (60_000, 1)])
+def test_growing_memory_is_found(grows, found):
+    """60 KB a second are a leak; 10 KB are within what allocators do."""
+    assert found == len(soak._growth(samples(grows)))
+
+
+@pytest.mark.parametrize("name", ["descriptors", "threads", "tasks", "in_flight"])
+def test_what_is_left_is_found(name):
+    """One of anything that is still held when everybody has gone is a leak."""
+    (before,), (after,) = samples(seconds=1), samples(seconds=1)
+    (left,) = samples(seconds=1, **{name: getattr(after, name) + 1})
+
+    assert [] == soak._rest(before, after)
+    assert [f"1 {name} are left when everybody has gone"] == soak._rest(before, left)
+
+
+def test_every_character_has_its_answers():
+    """No client of the crowd is without a list of what it may get."""
+    assert {each.__name__ for each in crowd._CHARACTERS} == set(crowd.EXPECTED)
