@@ -137,7 +137,8 @@ def test_clients_that_break_off_leave_nothing_behind(started):
 
     assert 1 == len(generate(server).images)
     scrape = wait_for(server.metrics_url, _all_calls_have_ended)
-    assert 2 < scrape.count("grpc_server_started_total", grpc_method="Generate")
+    # At least those of ``generate``; how many of the others reach us before they are reset is gRPC's matter.
+    assert 2 <= scrape.count("grpc_server_started_total", grpc_method="Generate")
     assert reaches(lambda: descriptors(server), before)
     code, log = server.stop(signal.SIGTERM)
     assert 0 == code, log
