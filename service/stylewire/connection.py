@@ -38,15 +38,22 @@ _SERVICE_CONFIG = {
 }
 STREAM_PAUSES: tuple[float | None, ...] = (0.2, 0.4, 0.8, None)
 """Seconds after which a stream that brought nothing is asked for again, as for single replies; None gives up."""
+_HEALTH = {"healthCheckConfig": {"serviceName": pb.STYLEGAN_SERVICE}}
+_SEVERAL_PREFIXES = ("dns:", "ipv4:", "ipv6:")
 _LOCAL_PREFIXES = ("localhost:", "127.", "[::1]:", "unix:")
 
 
 def channel_options(address: str) -> ChannelOptions:
     """List the options of a channel to an address."""
+    # Calls avoid servers that stop or hang. Not where there is one: its own words say more than "unhealthy", and gRPC
+    # prints an error when a proxy has no health service.
+    health = _HEALTH if address.startswith(_SEVERAL_PREFIXES) else {}
     return (
         ("grpc.max_send_message_length", _MESSAGE_BYTES),
         ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+        ("grpc.service_config", json.dumps(_SERVICE_CONFIG | health)),
+        # Asked again when a connection ends; gRPC's own 30 s are longer than a rollout of two servers may take.
+        ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.primary_user_agent", "stylewire-python"),

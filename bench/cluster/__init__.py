@@ -1,0 +1,1 @@
+"""What rollouts, kills, slow servers and new servers mean for callers."""
