@@ -163,7 +163,7 @@ lock: $(SUPPLY)/pip-audit ## pin with hashes what the images install (LOCK_OPTIO
 	$(LOCK) --group image --output-file deploy/lock/build.txt
 	$(LOCK) --extra server --extra cpu --extra openvino --extra ncnn --output-file deploy/lock/cpu.txt pyproject.toml
 	$(LOCK) --extra server --extra gpu --output-file deploy/lock/gpu.txt pyproject.toml
-	deploy/lock/update-cuda $(SUPPLY)/python -m pip
+	deploy/lock/update-cuda $(CURDIR)/$(SUPPLY)/python -m pip
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) out dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
