@@ -7,8 +7,7 @@ the calls, once for threads and once for asyncio.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
-from contextlib import aclosing, closing
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -20,12 +19,10 @@ from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, 
 from stylewire.connection import (
     DEFAULT_ADDRESS,
     DEFAULT_TIMEOUT_SECONDS,
-    STREAM_PAUSES,
+    StreamAttempts,
     channel_options,
-    may_retry,
     typed_errors,
 )
-from stylewire.errors import RetryableError
 from stylewire.results import Frame, Inversion, Result
 from stylewire.sources import LatentLike, PhotoLike
 
@@ -157,28 +154,22 @@ class Client:
             return self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout)).model
 
     def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
-        until, begun = time.monotonic() + timeout, False
-        for pause in STREAM_PAUSES:
-            try:
-                with closing(self._stream(request, until - time.monotonic())) as frames:
-                    for frame in frames:
-                        begun = True
-                        yield frame
-            except RetryableError as error:
-                if begun or pause is None or not may_retry(error):
-                    raise
-                time.sleep(pause)
-            else:
-                return
-
-    def _stream(self, request: pb.InterpolateRequest, timeout: float) -> Generator[Frame, None, None]:
+        attempts, begun = StreamAttempts(timeout), False
         with typed_errors(self.address):
-            stream = self._stylegan.Interpolate(request, timeout=timeout)
-            try:
-                for response in stream:
-                    yield results.read_frame(response)
-            finally:
-                stream.cancel()
+            while True:
+                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
+                try:
+                    for response in stream:
+                        begun = True
+                        yield results.read_frame(response)
+                except grpc.RpcError as error:
+                    if begun:
+                        raise
+                    time.sleep(attempts.pause(error))
+                else:
+                    return
+                finally:
+                    stream.cancel()
 
     def _describe(self, name: str) -> pb.Model:
         # A model of one name keeps its layers until it is replaced, which its digest tells, so one question is enough.
@@ -283,28 +274,22 @@ class AsyncClient:
         return response.model
 
     async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
-        until, begun = time.monotonic() + timeout, False
-        for pause in STREAM_PAUSES:
-            try:
-                async with aclosing(self._stream(request, until - time.monotonic())) as frames:
-                    async for frame in frames:
-                        begun = True
-                        yield frame
-            except RetryableError as error:
-                if begun or pause is None or not may_retry(error):
-                    raise
-                await asyncio.sleep(pause)
-            else:
-                return
-
-    async def _stream(self, request: pb.InterpolateRequest, timeout: float) -> AsyncGenerator[Frame]:
+        attempts, begun = StreamAttempts(timeout), False
         with typed_errors(self.address):
-            stream = self._stylegan.Interpolate(request, timeout=timeout)
-            try:
-                async for response in stream:
-                    yield results.read_frame(response)
-            finally:
-                stream.cancel()
+            while True:
+                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
+                try:
+                    async for response in stream:
+                        begun = True
+                        yield results.read_frame(response)
+                except grpc.RpcError as error:
+                    if begun:
+                        raise
+                    await asyncio.sleep(attempts.pause(error))
+                else:
+                    return
+                finally:
+                    stream.cancel()
 
     async def _describe(self, name: str) -> pb.Model:
         if name not in self._described:

@@ -1,6 +1,8 @@
 """How a client reaches a server: channel options, retries, and grpc's errors turned into ours."""
 
 import json
+import random
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeAlias
@@ -16,6 +18,8 @@ ChannelOptions: TypeAlias = Sequence[tuple[str, str | int]]
 
 _MESSAGE_BYTES = 64 * 2**20
 """A raw float32 picture of 1024 px has 12.6 MB; gRPC's own limit is 4 MB."""
+_ATTEMPTS = 4
+_PAUSES_SECONDS = (0.2, 0.4, 0.8)
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -27,7 +31,7 @@ _SERVICE_CONFIG = {
                 {"service": pb.MODEL_SERVICE},
             ],
             "retryPolicy": {
-                "maxAttempts": 4,
+                "maxAttempts": _ATTEMPTS,
                 "initialBackoff": "0.2s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
@@ -36,8 +40,6 @@ _SERVICE_CONFIG = {
         }
     ],
 }
-STREAM_PAUSES: tuple[float | None, ...] = (0.2, 0.4, 0.8, None)
-"""Seconds after which a stream that brought nothing is asked for again, as for single replies; None gives up."""
 _HEALTH = {"healthCheckConfig": {"serviceName": pb.STYLEGAN_SERVICE}}
 _SEVERAL_PREFIXES = ("dns:", "ipv4:", "ipv6:")
 _LOCAL_PREFIXES = ("localhost:", "127.", "[::1]:", "unix:")
@@ -62,9 +64,28 @@ def channel_options(address: str) -> ChannelOptions:
     )
 
 
-def may_retry(error: StylewireError) -> bool:
-    """Whether the same call may be made again at once, as gRPC does by the service config."""
-    return error.code is grpc.StatusCode.UNAVAILABLE
+class StreamAttempts:
+    """When a stream that has given nothing is asked for again: as gRPC does it for calls of one answer.
+
+    Args:
+        timeout: of all attempts together, in seconds.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._until = time.monotonic() + timeout
+        self._pauses = iter(_PAUSES_SECONDS)
+
+    @property
+    def timeout(self) -> float:
+        """What is left for the next attempt."""
+        return max(0.0, self._until - time.monotonic())
+
+    def pause(self, error: grpc.RpcError) -> float:
+        """Say how long to wait before the next attempt; raises the error if there is none."""
+        pause = next(self._pauses, None)
+        if pause is None or error.code() is not grpc.StatusCode.UNAVAILABLE or pause > self.timeout:
+            raise error
+        return pause * random.uniform(0.8, 1.2)  # noqa: S311 - so that clients do not come back all at once
 
 
 @contextmanager
