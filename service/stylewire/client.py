@@ -5,6 +5,8 @@ the calls, once for threads and once for asyncio.
 """
 # ruff: noqa: ASYNC109 - a deadline travels to the server, which then refuses in time; asyncio.timeout stays here
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Self, Unpack
@@ -14,7 +16,7 @@ import grpc.aio
 
 from stylewire import calls, pb, results
 from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
-from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, channel_options, typed_errors
+from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, StreamAttempts, channel_options, typed_errors
 from stylewire.results import Frame, Inversion, Result
 from stylewire.sources import LatentLike, PhotoLike
 
@@ -145,13 +147,22 @@ class Client:
             return self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout)).model
 
     def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
+        attempts, begun = StreamAttempts(timeout), False
         with typed_errors(self.address):
-            stream = self._stylegan.Interpolate(request, timeout=timeout)
-            try:
-                for response in stream:
-                    yield results.read_frame(response)
-            finally:
-                stream.cancel()
+            while True:
+                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
+                try:
+                    for response in stream:
+                        begun = True
+                        yield results.read_frame(response)
+                except grpc.RpcError as error:
+                    if begun:
+                        raise
+                    time.sleep(attempts.pause(error))
+                else:
+                    return
+                finally:
+                    stream.cancel()
 
     def _describe(self, name: str) -> pb.Model:
         # A model of one name keeps its layers for as long as the server runs, so one question is enough.
@@ -255,13 +266,22 @@ class AsyncClient:
         return response.model
 
     async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
+        attempts, begun = StreamAttempts(timeout), False
         with typed_errors(self.address):
-            stream = self._stylegan.Interpolate(request, timeout=timeout)
-            try:
-                async for response in stream:
-                    yield results.read_frame(response)
-            finally:
-                stream.cancel()
+            while True:
+                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
+                try:
+                    async for response in stream:
+                        begun = True
+                        yield results.read_frame(response)
+                except grpc.RpcError as error:
+                    if begun:
+                        raise
+                    await asyncio.sleep(attempts.pause(error))
+                else:
+                    return
+                finally:
+                    stream.cancel()
 
     async def _describe(self, name: str) -> pb.Model:
         if name not in self._described:

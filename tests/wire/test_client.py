@@ -298,21 +298,52 @@ def test_stream_errors_are_typed(server, client):
         list(client.interpolate([1, 2], 3))
 
 
-def test_unavailable_is_tried_again(server, client):
+ASKING = {
+    "one answer": lambda client: client.generate(1),
+    "stream": lambda client: list(client.interpolate([1, 2], 1)),
+}
+
+
+@pytest.mark.parametrize("asking", ASKING)
+def test_unavailable_is_tried_again(server, client, asking):
     """A server that drains is asked again, up to 4 times, and the caller notices nothing."""
     server.failures += [DrainingError("draining")] * 3
 
-    assert 1 == len(client.generate(1))
+    assert 1 == len(ASKING[asking](client))
     assert 4 == len(server.requests)
 
 
-def test_unavailable_is_not_tried_for_ever(server, client):
+@pytest.mark.parametrize("asking", ASKING)
+def test_unavailable_is_not_tried_for_ever(server, client, asking):
     """After 4 attempts the error is the caller's."""
     server.failures += [DrainingError("draining")] * 9
     with pytest.raises(DrainingError):
-        client.generate(1)
+        ASKING[asking](client)
 
     assert 4 == len(server.requests)
+
+
+def test_async_stream_is_tried_again(server):
+    """AsyncClient asks for a stream again, and not for ever."""
+
+    async def walk(client):
+        return [frame async for frame in client.interpolate([1, 2], 1)]
+
+    server.failures += [DrainingError("draining")] * 7
+
+    with pytest.raises(DrainingError):
+        asked(server, walk)
+    assert 1 == len(asked(server, walk))
+    assert 8 == len(server.requests)
+
+
+def test_stream_that_would_be_too_late_is_not_tried_again(server, client):
+    """The deadline holds for all attempts together."""
+    server.failures += [DrainingError("draining")] * 9
+    with pytest.raises(DrainingError):
+        list(client.interpolate([1, 2], 1, timeout=0.3))
+
+    assert len(server.requests) < 4
 
 
 def test_overload_is_not_tried_again(server, client):

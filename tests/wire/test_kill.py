@@ -1,11 +1,16 @@
 """A server that is killed: its clients get an error that says to try again, and no file is half written."""
 
 import asyncio
+import contextlib
+import queue
+import socket
 import subprocess
 import sys
+import threading
 
 import grpc
 import pytest
+from serving import frames
 
 from stylewire import AsyncClient, Client, UnreachableError
 from stylewire.demo import MODELS
@@ -106,3 +111,43 @@ class CancelledByPeer(grpc.RpcError):
 def test_call_that_a_closing_server_dropped_may_be_tried_again():
     """CANCELLED that this side did not ask for is retryable, not a bug of the server."""
     assert isinstance(from_rpc_error(CancelledByPeer()), RetryableError)
+
+
+@contextlib.contextmanager
+def server_that_dies():
+    """Take one connection, read what comes until a call has come, and be gone, as a process that is killed is."""
+
+    def serve(listener):
+        connection, _ = listener.accept()
+        listener.close()
+        with connection:
+            connection.settimeout(0.3)
+            connection.sendall(
+                frames.frame(frames.SETTINGS, 0, 0, b"") + frames.frame(frames.SETTINGS, frames.ACK, 0, b"")
+            )
+            with contextlib.suppress(TimeoutError):
+                while connection.recv(1 << 16):
+                    pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+def test_stream_whose_server_dies_before_the_first_frame_ends():
+    """The reader hears of it; gRPC's own retries would lose the end of the last attempt, and it would wait for ever."""
+    ended = queue.SimpleQueue()
+
+    def read(address):
+        with Client(address) as client:
+            try:
+                ended.put(list(client.interpolate([1, 2], 3600, timeout=30)))
+            except UnreachableError as err:
+                ended.put(err)
+
+    with server_that_dies() as address:
+        threading.Thread(target=read, args=(address,), daemon=True).start()
+
+        assert isinstance(ended.get(timeout=60), UnreachableError)
