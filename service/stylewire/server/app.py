@@ -136,8 +136,8 @@ class App:
             # The SDK pings every minute while a call waits; the default answers three such pings with GOAWAY.
             ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
             # A connection that never becomes one holds a file descriptor so long; gRPC's own limits are 120 and 60 s.
-            ("grpc.server_handshake_timeout_ms", 10_000),
-            ("grpc.http2.settings_timeout", 10_000),
+            ("grpc.server_handshake_timeout_ms", 5_000),
+            ("grpc.http2.settings_timeout", 5_000),
         ]
         self._boundary = Boundary(self.metrics)
         server = grpc.aio.server(interceptors=[self._boundary], options=options)
