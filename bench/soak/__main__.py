@@ -26,7 +26,7 @@ _NOISE = {"memory_bytes": 16 << 20, "descriptors": 8, "threads": 2, "tasks": 15,
 _CLIENT_LEFT = "ExecuteBatchError raised in core"
 """What grpc logs as an error of its own when a client leaves in the moment in which its answer is sent."""
 _IDLE_SECONDS = 30.0
-"""How long the server has to come down to what it held before; the greeting of a connection may take 10 s."""
+"""How long the server has to come down to what it held before; the greeting of a connection may take 5 s."""
 
 
 def main() -> int:

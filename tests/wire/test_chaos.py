@@ -130,15 +130,16 @@ def test_clients_that_break_off_leave_nothing_behind(started):
     server = started()
     generate(server)
     before = descriptors(server)
+    with bad_clients.connect(server.address) as connection:  # these calls are calls, if they have the time
+        connection.sendall(bad_clients.BEGINNINGS["a call whose answer nobody takes"])
+        wait_for(server.metrics_url, lambda s: s.count("grpc_server_started_total", grpc_method="Generate") == 2)
     beginnings = itertools.cycle(bad_clients.BEGINNINGS.values())
     for number, beginning in zip(range(CONNECTIONS), beginnings, strict=False):
         bad_clients.break_off(server.address, beginning, rudely=number % 2 == 0)
     bad_clients.open_and_reset(server.address, RESETS)
 
     assert 1 == len(generate(server).images)
-    scrape = wait_for(server.metrics_url, _all_calls_have_ended)
-    # At least those of ``generate``; how many of the others reach us before they are reset is gRPC's matter.
-    assert 2 <= scrape.count("grpc_server_started_total", grpc_method="Generate")
+    wait_for(server.metrics_url, _all_calls_have_ended)
     assert reaches(lambda: descriptors(server), before)
     code, log = server.stop(signal.SIGTERM)
     assert 0 == code, log
@@ -184,14 +185,10 @@ def test_server_whose_log_disk_is_full_serves_on(started):
         assert 0 == server.process.wait(30)
 
 
-@pytest.mark.parametrize("target", ["/dev/full", "closed pipe"])
-def test_server_that_cannot_announce_itself_serves_on(started, target):
+def test_server_that_cannot_announce_itself_serves_on(started):
     """The line that says where it serves is for people and scripts: without it the log has the address."""
-    if target == "closed pipe":
-        reader, writer = os.pipe()
-        os.close(reader)
-    else:
-        writer = os.open(target, os.O_WRONLY)
+    reader, writer = os.pipe()
+    os.close(reader)
     server = started(output=writer)
     os.close(writer)
     answer = generate(server)

@@ -33,69 +33,63 @@ def wait_for_calls(server, method, count=1):
     wait_for(server.metrics_url, lambda scrape: scrape.count("grpc_server_started_total", grpc_method=method) >= count)
 
 
-def test_killed_server_gives_waiting_calls_a_retryable_error(server):
-    """Calls without an answer raise UnreachableError, each of them."""
+def test_killed_server_gives_every_caller_a_retryable_error(server):
+    """Calls that wait and streams that have begun raise UnreachableError, of both clients; frames that came count."""
+
+    async def walk(client):
+        async for _ in client.interpolate([1, 2], 3600, format="tensor"):
+            pass
 
     async def story():
         async with AsyncClient(server.address) as client:
             calls = [asyncio.create_task(client.generate(MANY)) for _ in range(50)]
-            await asyncio.to_thread(wait_for_calls, server, "Generate", len(calls))
+            calls += [asyncio.create_task(walk(client)) for _ in range(5)]
+            await asyncio.to_thread(wait_for_calls, server, "Generate", 50)
             server.process.kill()
             return await asyncio.gather(*calls, return_exceptions=True)
 
-    ended = asyncio.run(story())
-    lost = [type(each) for each in ended if isinstance(each, Exception)]
-
-    assert [UnreachableError] * len(lost) == lost
-    assert lost
-
-
-def test_killed_server_gives_streams_a_retryable_error(server):
-    """A stream that has begun gives the frames that came, then raises UnreachableError."""
     with Client(server.address) as client:
         stream = client.interpolate([1, 2], 3600, format="tensor")
-        frames = [next(stream) for _ in range(2)]
-        server.process.kill()
+        came = [next(stream) for _ in range(2)]
+        ended = asyncio.run(story())
         with pytest.raises(UnreachableError) as caught:
-            frames.extend(stream)
+            came.extend(stream)
+    lost = [type(each) for each in ended if not isinstance(each, list)]
 
-    assert list(range(len(frames))) == [frame.index for frame in frames]
+    assert [UnreachableError] * len(lost) == lost
+    assert len(lost) > 5
+    assert list(range(len(came))) == [frame.index for frame in came]
     assert server.address in caught.value.message
 
 
-def test_killed_server_gives_async_streams_a_retryable_error(server):
-    """The same for asyncio."""
-
-    async def story():
-        async with AsyncClient(server.address) as client:
-            async for _ in client.interpolate([1, 2], 3600, format="tensor"):
-                server.process.kill()
-
-    with pytest.raises(UnreachableError):
-        asyncio.run(story())
+COMMANDS = [
+    ["interpolate", "--seeds", "1,2", "--frames", "3600", "--out", "walk.gif"],
+    ["generate", "--seeds", "0-20000", "--out", "faces", "--grid", "sheet.png"],
+]
 
 
-COMMANDS = {
-    "animation": ["interpolate", "--seeds", "1,2", "--frames", "3600", "--out", "walk.gif"],
-    "files and sheet": ["generate", "--seeds", "0-20000", "--out", "faces", "--grid", "sheet.png"],
-}
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_command_whose_server_is_killed_leaves_no_half_file(server, tmp_path, name):
-    """The command ends with one sentence and exit code 1, and nothing is written."""
-    command = [sys.executable, "-m", "stylewire", *COMMANDS[name], "--address", server.address]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+def test_command_whose_server_is_killed_leaves_no_half_file(server, tmp_path):
+    """Commands end with one sentence and exit code 1, and nothing is written."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "stylewire", *command, "--address", server.address],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command in COMMANDS
+    ]
+    for method in ("Interpolate", "Generate"):
+        wait_for_calls(server, method)
+    server.process.kill()
     try:
-        wait_for_calls(server, COMMANDS[name][0].capitalize())
-        server.process.kill()
-        said = process.communicate(timeout=60)[1]
+        said = [each.communicate(timeout=60)[1] for each in started]
     finally:
-        process.kill()
-        process.communicate()
+        for each in started:
+            each.kill()
 
-    assert 1 == process.returncode
-    assert said.startswith(f"error: no server answers at {server.address}: "), said
+    assert [1, 1] == [each.returncode for each in started]
+    assert all(text.startswith(f"error: no server answers at {server.address}: ") for text in said), said
     assert [] == [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

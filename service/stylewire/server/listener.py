@@ -83,8 +83,8 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
         "grpc.max_send_message_length": size,
         "grpc.so_reuseport": int(shared),  # a second server on the port must fail, not share it
         # A connection that never becomes one holds a file descriptor so long; gRPC's own limits are 120 and 60 s.
-        "grpc.server_handshake_timeout_ms": 10_000,
-        "grpc.http2.settings_timeout": 10_000,
+        "grpc.server_handshake_timeout_ms": 5_000,
+        "grpc.http2.settings_timeout": 5_000,
         "grpc.keepalive_time_ms": _milliseconds(settings.keepalive_seconds),
         "grpc.keepalive_timeout_ms": _milliseconds(settings.keepalive_timeout_seconds),
         # The SDK pings every minute while a call waits; gRPC's own least interval of 5 minutes ends in GOAWAY.
