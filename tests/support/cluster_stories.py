@@ -26,7 +26,8 @@ class Outcome:
         under_way: calls without an answer when a server was killed; it had begun some of them.
         refused: calls that a server sent away, since it was stopping.
         retried: calls that Envoy sent once more; None where it was not there.
-        doubled: pictures that were made, and are in no answer; one that was killed has logged some that nobody got.
+        doubled: pictures that were made, and are in no answer: one that was killed has logged some that nobody got.
+            Below 0 if its log lacks the last ones.
         longest_seconds: the slowest call.
     """
 
