@@ -36,7 +36,7 @@ def test_slow_server_gets_as_many_calls_by_round_robin():
     """The SDK alone knows nothing of speed; deploy/README.md says so."""
     slow, fast = slow_server(SDK)
 
-    assert abs(slow - fast) <= CALLERS
+    assert abs(slow - fast) <= 2 * CALLERS
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -26,10 +26,11 @@ class Replica:
 
     Attributes:
         host: its address.
+        rows_at_kill: pictures that it had made just before it was killed.
     """
 
     def __init__(self, host: str, port: int, settings: tuple[str, ...]) -> None:
-        self.host = host
+        self.host, self.rows_at_kill = host, 0
         usual = ["--host", host, "--port", str(port), "--drain-seconds", str(DRAIN_SECONDS)]
         self.server = ServerProcess(*usual, *settings, models=MODELS / "pixels")
 
@@ -37,9 +38,14 @@ class Replica:
         """Pictures that it has made; it has to run."""
         return int(Scrape(self.server.metrics_url).count("stylewire_batch_size_sum", graph="synthesis"))
 
-    def logged_rows(self) -> int:
-        """Pictures of the calls of ``Load`` that it has answered, by its log, which outlives it."""
-        return sum(_PICTURES[method] for method in _ANSWERED.findall(self.server.log()))
+    def kill(self) -> None:
+        """End it by kill -9."""
+        self.rows_at_kill = self.rows()
+        self.server.process.kill()
+
+    def last_rows(self) -> int:
+        """Pictures that it had made for ``Load`` when it ended, by its log, where a killed one lacks lines."""
+        return max(self.rows_at_kill, sum(_PICTURES[method] for method in _ANSWERED.findall(self.server.log())))
 
     def refused(self) -> int:
         """Calls that it has sent away, by its log."""

@@ -73,10 +73,11 @@ class RunningEnvoy:
 
     def _listener(self) -> str:
         until = time.monotonic() + START_SECONDS
-        while not (found := re.search(r"^grpc::(\S+)$", self.ask("listeners"), re.MULTILINE)):
+        # It has the port before that, and refuses connections until the servers' health is known.
+        while "workers_started: 1" not in self.ask("stats"):
             assert time.monotonic() < until, self._log.read_text(encoding="utf-8")
             time.sleep(0.02)
-        return found[1]
+        return re.search(r"^grpc::(\S+)$", self.ask("listeners"), re.MULTILINE)[1]
 
     def ask(self, path: str) -> str:
         """Ask its administration, such as ``clusters``."""
