@@ -1,4 +1,4 @@
-"""The ``stylewire`` command: generate, invert, mix, interpolate, models, serve, version."""
+"""The ``stylewire`` command: generate, invert, mix, interpolate, models, serve, bench, version."""
 
 import asyncio
 import importlib.metadata
@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from stylewire.calls import Easing, FileFormat, Method
+from stylewire.cli_bench import bench
 from stylewire.cli_output import error_text, models_table, print_written, progress, runtimes_table
 from stylewire.cli_words import (
     AnimationPath,
@@ -234,6 +235,9 @@ def serve(ctx: typer.Context) -> None:
         typer.echo(f"the server needs {error.name}: pip install 'stylewire[server,cpu]'", err=True)
         raise typer.Exit(1) from error
     raise typer.Exit(serve_main(ctx.args))
+
+
+app.command()(bench)
 
 
 @app.command()
