@@ -8,7 +8,7 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers fidelity audit sbom clean
+.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-scale fidelity audit sbom clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-13s %s\n", $$1, $$2}'
@@ -78,6 +78,10 @@ bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each
 	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
 	bench/peers/setup.sh
 	PYTHONPATH=bench python -m peers $(BENCH)
+
+bench-scale: $(VENV)/.develop ## simulate 10 to 10,000 replicas (BENCH="reality": the simulation against the server)
+	@$(PIP) --group bench
+	PYTHONPATH=bench python -m scale $(BENCH)
 
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
 	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)

@@ -16,6 +16,7 @@ class Server:
 
     Attributes:
         port: of gRPC.
+        metrics_url: where the metrics are.
     """
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -23,11 +24,16 @@ class Server:
         assert process.stdout is not None
         words = process.stdout.readline().split()
         self.port = int(words[3].rstrip(",").rpartition(":")[2])
-        self._metrics_url = words[-1]
+        self.metrics_url = words[-1]
+
+    def resident_bytes(self) -> int:
+        """Memory that the process has."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples with this name and these labels; 0 if there is none."""
-        with urllib.request.urlopen(self._metrics_url, timeout=10) as reply:  # noqa: S310 - the server's own address
+        with urllib.request.urlopen(self.metrics_url, timeout=10) as reply:  # noqa: S310 - the server's own address
             text = reply.read().decode()
         samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
         return sum(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())

@@ -125,12 +125,18 @@ def _step_facts(step: Step) -> dict[str, Any]:
         "seconds": step.seconds,
         "images_per_second": step.images_per_second,
         "latency_ms": {f"p{rank}": _number(step.percentile(rank) * 1e3) for rank in (50, 90, 99, 100)},
+        "latency_mean_ms": _number(step.mean_seconds * 1e3),
         "batch_size": _number(spent.batch_size),
         "queue_ms": _number(spent.queue_seconds * 1e3),
         "inference_ms": _number(spent.inference_seconds * 1e3),
         "encoding_ms": _number(spent.encoding_seconds * 1e3),
         "batches": [
-            {"size": size, "answers": cost.answers, "inference_ms": cost.inference_seconds * 1e3}
+            {
+                "size": size,
+                "answers": cost.answers,
+                "inference_ms": cost.inference_seconds * 1e3,
+                "deviation_ms": cost.deviation_seconds * 1e3,
+            }
             for size, cost in spent.batches.items()
         ],
         "codes": dict(step.codes),

@@ -1,6 +1,7 @@
 """What became of calls, and what a step of a load gave."""
 
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,10 +60,12 @@ class BatchCost(NamedTuple):
     Attributes:
         answers: how many.
         inference_seconds: their mean.
+        deviation_seconds: their standard deviation.
     """
 
     answers: int
     inference_seconds: float
+    deviation_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,7 @@ class Spent:
             queue_seconds=_mean([each.queue_seconds for each in answers]),
             inference_seconds=_mean([each.inference_seconds for each in answers]),
             encoding_seconds=_mean([each.encoding_seconds for each in answers]),
-            batches={size: BatchCost(len(seconds), _mean(seconds)) for size, seconds in sorted(by_size.items())},
+            batches={size: _batch_cost(seconds) for size, seconds in sorted(by_size.items())},
         )
 
 
@@ -134,6 +137,11 @@ class Step:
         return self.images / self.seconds
 
     @property
+    def mean_seconds(self) -> float:
+        """The mean latency; NaN without answers."""
+        return _mean(self.latencies)
+
+    @property
     def failures(self) -> dict[str, int]:
         """Status -> calls, without those that were answered OK."""
         return {code: count for code, count in self.codes.items() if code != OK}
@@ -146,6 +154,10 @@ class Step:
 def percentile(ordered: Sequence[float], rank: float) -> float:
     """The smallest of sorted values that ``rank`` percent of them do not exceed; NaN of none."""
     return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)] if ordered else math.nan
+
+
+def _batch_cost(seconds: Sequence[float]) -> BatchCost:
+    return BatchCost(len(seconds), _mean(seconds), statistics.pstdev(seconds))
 
 
 def _mean(values: Sequence[float]) -> float:
