@@ -58,8 +58,8 @@ def main() -> None:
 
 def _reality(seconds: float) -> list[reality.Compared]:
     return [
-        *reality.sleeping(row_ms=40, fixed_ms=0, batch=1, seconds=seconds),
-        *reality.sleeping(row_ms=10, fixed_ms=20, batch=8, seconds=seconds),
+        *reality.sleeping(row_ms=60, fixed_ms=0, batch=1, seconds=seconds),
+        *reality.sleeping(row_ms=30, fixed_ms=60, batch=8, seconds=seconds),
         *reality.network(models.demo(), seconds),
     ]
 

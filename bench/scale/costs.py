@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -64,6 +64,7 @@ class Cost:
         steps = [step for step in report["steps"] if step["callers"] and step["batches"] and step["complete"]]
         if not steps:
             raise ValueError("the report has no step of a closed loop; run stylewire bench without --open")
+        saturated = report["saturated_at_callers"] is not None
         slots = max(1, round(_batches_at_once(steps[-1])))
         busy = [step for step in steps if step["callers"] >= slots]
         batches = [batch for step in busy for batch in step["batches"]]
@@ -71,7 +72,7 @@ class Cost:
         first = steps[0]
         alone = first["inference_ms"] / 1e3 if first["callers"] == 1 and slots > 1 else None
         model = report["model"]
-        return cls(
+        cost = cls(
             name=f"{model['name']} {model['resolution_px']} px, {model['backend']} {model['device']}",
             origin="measured by stylewire bench",
             fixed_seconds=fixed,
@@ -82,6 +83,12 @@ class Cost:
             overhead_seconds=max(0.0, first["latency_mean_ms"] - first["queue_ms"] - first["inference_ms"]) / 1e3,
             deviation=_deviation(batches),
         )
+        return cost.slowed_to(max(step["images_per_second"] for step in steps)) if saturated else cost
+
+    def slowed_to(self, images_per_second: float) -> Self:
+        """Count what lies between batches as their time: a saturated replica did not make more than that."""
+        factor = max(1.0, self.images_per_second / images_per_second)
+        return replace(self, fixed_seconds=factor * self.fixed_seconds, row_seconds=factor * self.row_seconds)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -17,6 +17,8 @@ from scale.study import Day
 
 _STYLES = {"pick_first": "tab:red", "round_robin": "tab:blue", "least_request": "tab:green"}
 _RULES = {"shipped": "tab:orange", "percent": "tab:purple"}
+_CROWD_REPLICAS = 1_000
+"""The largest service of no more than these is drawn in its crowd."""
 _LINES = ("-", "--", "-.", ":")
 
 
@@ -45,7 +47,8 @@ def _draw_latency(axes: Axes, cost: Cost, points: Sequence[Point]) -> None:
                 label=f"{policy}, {size:,}",
             )
     axes.set(xlabel="utilization", ylabel="p99 over the run of a batch", yscale="log", title="Latency by balancing")
-    axes.legend(fontsize=7, ncols=3)
+    axes.set_ylim(bottom=1)
+    axes.legend(fontsize=7, ncols=3, loc="lower right")
     axes.grid(alpha=0.3)
 
 
@@ -58,7 +61,7 @@ def _draw_price(axes: Axes, days: Sequence[Day]) -> None:
             missed = [100 * each.account.missed for each in row]
             axes.plot(hours, missed, line, marker="o", markersize=3, color=color, label=f"{rules}, {size:,}")
             for each, x, y in zip(row, hours, missed, strict=True):
-                if size == sizes[0]:
+                if (rules, size) == ("percent", sizes[0]):
                     axes.annotate(f"{each.target_seconds:g} s", (x, y), fontsize=7)
     axes.axvline(1, color="gray", linewidth=0.8)
     axes.set(
@@ -72,7 +75,7 @@ def _draw_price(axes: Axes, days: Sequence[Day]) -> None:
 
 
 def _draw_crowd(axes: Axes, cost: Cost, days: Sequence[Day]) -> None:
-    size = max(each.static for each in days)
+    *_, size = (each.static for each in days if each.static <= _CROWD_REPLICAS)
     start, stop = 13 * 3600 + 1800, 16 * 3600
     hours = [second / 3600 for second in range(start, stop)]
     some = [each for each in days if each.static == size and each.target_seconds in {0.2, 2.0}]

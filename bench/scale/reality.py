@@ -22,7 +22,7 @@ from stylewire.load.loops import Window
 from stylewire.load.steps import Step
 from stylewire.load.sweep import Course, Sweep
 
-_CALLERS = (1, 2, 4, 8, 16)
+_CALLERS = (1, 2, 4, 8, 16, 32)
 _KIND = Kind(image_format="jpeg")
 _UTILIZATIONS = (0.3, 0.5, 0.7, 0.85)
 _STRETCHES, _WARM_UP_SECONDS = 100, 1.0

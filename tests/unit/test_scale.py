@@ -212,6 +212,7 @@ def report(callers_and_batches, saturated=None):
             "inference_ms": batches[-1]["inference_ms"],
             "queue_ms": 1.0,
             "latency_mean_ms": batches[-1]["inference_ms"] + 4.0,
+            "images_per_second": sum(each["answers"] for each in batches) / 10.0,
         }
         for callers, batches in callers_and_batches
     ]
@@ -242,6 +243,15 @@ def test_cost_counts_slots():
 def test_cost_bounds_batches_as_the_server_does():
     """A batch runs for a quarter of a second at most, by default."""
     assert 1 == Cost.from_report(report([(1, [batch(1, 50, 194)])])).max_batch_size
+
+
+def test_cost_is_no_faster_than_what_was_measured():
+    """A saturated replica that made less than its batches promise spent the rest between them."""
+    steps = [(1, [batch(1, 300, 30)]), (8, [batch(4, 20, 60), batch(8, 640, 100)])]
+    cost = Cost.from_report(report(steps, saturated=8))
+
+    assert pytest.approx(66) == cost.images_per_second
+    assert pytest.approx(2) == cost.fixed_seconds / cost.row_seconds
 
 
 def test_cost_needs_a_closed_loop():
