@@ -10,8 +10,8 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload \
-  bench-provenance bench-cluster bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline manifests \
-  deploy-check deploy-schemas clean
+  bench-provenance bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
+  manifests deploy-check deploy-schemas clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -101,6 +101,10 @@ bench-fuzz-guided: $(VENV)/.develop ## the same, led by the coverage of the code
 
 bench-soak: $(VENV)/.develop ## ten minutes of mixed load and bad clients; memory must stay flat (BENCH="--minutes 1")
 	PYTHONPATH=bench python -m soak $(BENCH)
+
+bench-scale: $(VENV)/.develop ## simulate 10 to 10,000 replicas (BENCH="reality": the simulation against the server)
+	@$(PIP) --group bench
+	PYTHONPATH=bench python -m scale $(BENCH)
 
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
 	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)

@@ -19,6 +19,7 @@ class Server:
     Attributes:
         port: of gRPC.
         pid: of the process.
+        metrics_url: where the metrics are.
     """
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
@@ -27,17 +28,17 @@ class Server:
         assert process.stdout is not None
         words = process.stdout.readline().split()
         self.port = int(words[3].rstrip(",").rpartition(":")[2])
-        self._metrics_url = words[-1]
+        self.metrics_url = words[-1]
+
+    def resident_bytes(self) -> int:
+        """Memory that the process has."""
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="ascii").split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def processor_seconds(self) -> float:
         """Time that its threads have had a core for."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def resident_bytes(self) -> int:
-        """Memory of the process."""
-        pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples with this name and these labels; 0 if there is none."""
@@ -45,7 +46,7 @@ class Server:
 
     def metrics(self) -> list[Sample]:
         """All samples at one moment."""
-        with urllib.request.urlopen(self._metrics_url, timeout=10) as reply:  # noqa: S310 - the server's own address
+        with urllib.request.urlopen(self.metrics_url, timeout=10) as reply:  # noqa: S310 - the server's own address
             text = reply.read().decode()
         return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 

@@ -1,4 +1,4 @@
-"""The ``stylewire`` command: generate, invert, mix, interpolate, inspect, models, serve, health, version."""
+"""The ``stylewire`` command: generate, invert, mix, interpolate, inspect, models, serve, health, bench, version."""
 
 import asyncio
 import importlib.metadata
@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from stylewire import cli_admin
 from stylewire.calls import Easing, FileFormat, Method
+from stylewire.cli_bench import bench
 from stylewire.cli_inspect import inspect
 from stylewire.cli_output import error_text, print_written, progress
 from stylewire.cli_words import (
@@ -237,6 +238,9 @@ def serve(ctx: typer.Context) -> None:
 def health(ctx: typer.Context) -> None:
     """Ask a server for its health, for probes; `stylewire-health` is the same and starts faster."""
     raise typer.Exit(health_main(ctx.args))
+
+
+app.command()(bench)
 
 
 @app.command()

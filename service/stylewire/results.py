@@ -229,6 +229,11 @@ def read_frame(response: pb.InterpolateResponse) -> Frame:
     return Frame(index=response.frame_index, code=code, **picture, **call)
 
 
+def read_timing(spent: pb.Timing) -> Timing:
+    """Read where the time of a call went."""
+    return Timing(*(part.ToTimedelta().total_seconds() for part in (spent.queue, spent.inference, spent.encoding)))
+
+
 def _code(tensor: pb.Tensor) -> Array:
     return to_float_array(tensor, tuple(tensor.shape))
 
@@ -246,6 +251,6 @@ def _picture_fields(image: pb.Image) -> _PictureFields:
 def _call_fields(
     response: pb.GenerateResponse | pb.InvertResponse | pb.MixStylesResponse | pb.InterpolateResponse,
 ) -> _CallFields:
-    spent = response.timing
-    seconds = [part.ToTimedelta().total_seconds() for part in (spent.queue, spent.inference, spent.encoding)]
-    return _CallFields(timing=Timing(*seconds), batch_size=response.batch.size, model_digest=response.model_digest)
+    return _CallFields(
+        timing=read_timing(response.timing), batch_size=response.batch.size, model_digest=response.model_digest
+    )
