@@ -16,6 +16,7 @@ from stylewire.cli import app
 from stylewire.server.settings import SettingError
 from support.folders import damage, put
 from support.refusals import failure
+from support.scrape import wait_for
 from support.servers import RunningServer, ServerProcess, running_server
 
 
@@ -226,6 +227,7 @@ def test_server_process_is_administrated(folder, tmp_path):
             client.reload("faces")
             with pytest.raises(ModelNotFoundError):
                 client.unload("cats")
+        wait_for(server.metrics_url, lambda scrape: not scrape.count("stylewire_model_state", state="retiring"))
         code, log = server.stop(signal.SIGTERM)
     finally:
         server.kill()
