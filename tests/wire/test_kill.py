@@ -41,7 +41,7 @@ def test_killed_server_gives_every_caller_a_retryable_error(server):
             pass
 
     async def story():
-        async with AsyncClient(server.address) as client:
+        async with AsyncClient(server.address, timeout=600) as client:  # else the server refuses the last of them
             calls = [asyncio.create_task(client.generate(MANY)) for _ in range(50)]
             calls += [asyncio.create_task(walk(client)) for _ in range(5)]
             await asyncio.to_thread(wait_for_calls, server, "Generate", 50)
