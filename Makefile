@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CHECKOV := build/checkov/bin/checkov
 PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
+OIP := protos/inference/grpc_service.proto
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -34,10 +35,13 @@ install: $(VENV)/.develop ## set up .venv with everything that developing needs
 
 # --- work ------------------------------------------------------------------------------------------------------------
 
-protos: $(VENV)/.develop ## generate service/stylewire/v1 from protos/
+protos: $(VENV)/.develop ## generate service/stylewire/v1 and service/stylewire/inference from protos/
 	rm -f service/stylewire/v1/*_pb2*
 	python -m grpc_tools.protoc -Iprotos --python_out=service --mypy_out=quiet:service $(PROTO_FILES)
 	python -m grpc_tools.protoc -Iprotos --grpc_python_out=service --mypy_grpc_out=quiet:service $(filter %_service.proto,$(PROTO_FILES))
+	mkdir -p build/oip
+	python -m grpc_tools.protoc -Iprotos --descriptor_set_out=service/stylewire/inference/grpc_service.binpb --mypy_out=quiet:build/oip $(OIP)
+	cp build/oip/inference/grpc_service_pb2.pyi service/stylewire/inference/
 
 format: $(VENV)/.develop ## rewrite the code in the house's format
 	ruff format .
