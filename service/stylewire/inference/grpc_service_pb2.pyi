@@ -327,11 +327,11 @@ class ModelMetadataResponse(google.protobuf.message.Message):
 
     @property
     def inputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelMetadataResponse.TensorMetadata]:
-        """The inputs that a request needs. ModelConfig also names those that it may have instead or besides."""
+        """The inputs that a request needs. Parameters of ModelConfig name those that it may have instead or besides."""
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelMetadataResponse.TensorMetadata]:
-        """The outputs."""
+        """The outputs that a request gets unless it asks for others, which parameters of ModelConfig name."""
 
     @property
     def properties(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
@@ -493,7 +493,7 @@ class ModelInferRequest(google.protobuf.message.Message):
         PARAMETERS_FIELD_NUMBER: builtins.int
         CONTENTS_FIELD_NUMBER: builtins.int
         name: builtins.str
-        """*Required.* Its name, as ModelMetadata or ModelConfig lists it."""
+        """*Required.* Its name, as ModelMetadata or a parameter of ModelConfig lists it."""
         datatype: builtins.str
         """*Required.* Its datatype, as listed."""
         @property
@@ -551,7 +551,7 @@ class ModelInferRequest(google.protobuf.message.Message):
         NAME_FIELD_NUMBER: builtins.int
         PARAMETERS_FIELD_NUMBER: builtins.int
         name: builtins.str
-        """*Required.* Its name, as ModelMetadata lists it."""
+        """*Required.* Its name, as ModelMetadata or a parameter of ModelConfig lists it."""
         @property
         def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___InferParameter]:
             """*Optional.* Ignored, but for those of shared memory and `classification`, which are INVALID_ARGUMENT."""
@@ -610,7 +610,7 @@ class ModelInferRequest(google.protobuf.message.Message):
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelInferRequest.InferRequestedOutputTensor]:
-        """*Optional.* The outputs that are wanted; none means those that ModelMetadata lists, but for `image` of pictures."""
+        """*Optional.* The outputs that are wanted; none means those that ModelMetadata lists."""
 
     @property
     def raw_input_contents(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.bytes]:
@@ -767,16 +767,13 @@ class ModelInput(google.protobuf.message.Message):
     NAME_FIELD_NUMBER: builtins.int
     DATA_TYPE_FIELD_NUMBER: builtins.int
     DIMS_FIELD_NUMBER: builtins.int
-    OPTIONAL_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name."""
     data_type: Global___DataType.ValueType
     """Its datatype."""
-    optional: builtins.bool
-    """Whether a request may leave it out."""
     @property
     def dims(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.int]:
-        """Its shape without the axis of the batch; -1 is any length."""
+        """Its shape without the axis of the batch."""
 
     def __init__(
         self,
@@ -784,9 +781,8 @@ class ModelInput(google.protobuf.message.Message):
         name: builtins.str = ...,
         data_type: Global___DataType.ValueType = ...,
         dims: collections.abc.Iterable[builtins.int] | None = ...,
-        optional: builtins.bool = ...,
     ) -> None: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["data_type", b"data_type", "dims", b"dims", "name", b"name", "optional", b"optional"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["data_type", b"data_type", "dims", b"dims", "name", b"name"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___ModelInput: typing_extensions.TypeAlias = ModelInput
@@ -846,10 +842,49 @@ class ModelDynamicBatching(google.protobuf.message.Message):
 Global___ModelDynamicBatching: typing_extensions.TypeAlias = ModelDynamicBatching
 
 @typing.final
+class ModelParameter(google.protobuf.message.Message):
+    """A parameter of a model."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    STRING_VALUE_FIELD_NUMBER: builtins.int
+    string_value: builtins.str
+    """Its value."""
+    def __init__(
+        self,
+        *,
+        string_value: builtins.str = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["string_value", b"string_value"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ModelParameter: typing_extensions.TypeAlias = ModelParameter
+
+@typing.final
 class ModelConfig(google.protobuf.message.Message):
     """How a model runs: the fields of Triton's message of this name that mean something here."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class ParametersEntry(google.protobuf.message.Message):
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @property
+        def value(self) -> Global___ModelParameter: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: Global___ModelParameter | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["value", b"value"]
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["key", b"key", "value", b"value"]
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
     NAME_FIELD_NUMBER: builtins.int
     PLATFORM_FIELD_NUMBER: builtins.int
@@ -857,6 +892,7 @@ class ModelConfig(google.protobuf.message.Message):
     INPUT_FIELD_NUMBER: builtins.int
     OUTPUT_FIELD_NUMBER: builtins.int
     DYNAMIC_BATCHING_FIELD_NUMBER: builtins.int
+    PARAMETERS_FIELD_NUMBER: builtins.int
     BACKEND_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name."""
@@ -868,15 +904,21 @@ class ModelConfig(google.protobuf.message.Message):
     """The runtime of the graph, such as `onnxruntime`."""
     @property
     def input(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelInput]:
-        """The inputs, those that may be left out too."""
+        """The inputs that ModelMetadata lists, since perf_analyzer refuses a model with others here."""
 
     @property
     def output(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[Global___ModelOutput]:
-        """The outputs."""
+        """The outputs that ModelMetadata lists."""
 
     @property
     def dynamic_batching(self) -> Global___ModelDynamicBatching:
         """Always this one."""
+
+    @property
+    def parameters(self) -> google.protobuf.internal.containers.MessageMap[builtins.str, Global___ModelParameter]:
+        """What else a request may have: `more_inputs` and `more_outputs`, each as name, datatype and shape, separated by
+        semicolons.
+        """
 
     def __init__(
         self,
@@ -887,11 +929,12 @@ class ModelConfig(google.protobuf.message.Message):
         input: collections.abc.Iterable[Global___ModelInput] | None = ...,
         output: collections.abc.Iterable[Global___ModelOutput] | None = ...,
         dynamic_batching: Global___ModelDynamicBatching | None = ...,
+        parameters: collections.abc.Mapping[builtins.str, Global___ModelParameter] | None = ...,
         backend: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["dynamic_batching", b"dynamic_batching", "scheduling_choice", b"scheduling_choice"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["backend", b"backend", "dynamic_batching", b"dynamic_batching", "input", b"input", "max_batch_size", b"max_batch_size", "name", b"name", "output", b"output", "platform", b"platform", "scheduling_choice", b"scheduling_choice"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["backend", b"backend", "dynamic_batching", b"dynamic_batching", "input", b"input", "max_batch_size", b"max_batch_size", "name", b"name", "output", b"output", "parameters", b"parameters", "platform", b"platform", "scheduling_choice", b"scheduling_choice"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_scheduling_choice: typing_extensions.TypeAlias = typing.Literal["dynamic_batching"]
     _WhichOneofArgType_scheduling_choice: typing_extensions.TypeAlias = typing.Literal["scheduling_choice", b"scheduling_choice"]

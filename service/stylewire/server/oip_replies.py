@@ -8,7 +8,7 @@ from stylewire import oip_pb
 from stylewire.server.backends import Arrays
 from stylewire.server.inference import InferJob
 from stylewire.server.model import Model, State
-from stylewire.server.oip_requests import DTYPES, version_of
+from stylewire.server.oip_requests import DTYPES, described, version_of
 from stylewire.server.signatures import WHOLE, Spec, names, signature
 from stylewire.server.statistics import Statistics, Total
 
@@ -25,8 +25,7 @@ _CONFIG_TYPES = {
 def infer(request: oip_pb.ModelInferRequest, job: InferJob, outputs: Arrays) -> bytes:
     """Build the reply of ModelInfer, as bytes: protobuf would copy each output three times."""
     reply = oip_pb.ModelInferResponse(model_name=request.model_name, model_version=version_of(job.model), id=request.id)
-    expected = signature(job.model, job.graph)
-    specs = {spec.name: spec for spec in (*expected.outputs, *expected.more_outputs)}
+    specs = signature(job.model, job.graph).all_outputs
     contents: list[bytes | memoryview] = []
     for name, found in outputs.items():
         array = np.ascontiguousarray(found, DTYPES[specs[name].datatype])
@@ -40,8 +39,7 @@ def metadata(model: Model, graph: str, versions: Iterable[str]) -> oip_pb.ModelM
     reply = oip_pb.ModelMetadataResponse(name=called(model, graph), versions=versions, platform=_platform(model, graph))
     expected = signature(model, graph)
     for spec in expected.inputs:
-        if not spec.optional:
-            reply.inputs.add(name=spec.name, datatype=spec.datatype, shape=(-1, *spec.dims))
+        reply.inputs.add(name=spec.name, datatype=spec.datatype, shape=(-1, *spec.dims))
     for spec in expected.outputs:
         reply.outputs.add(name=spec.name, datatype=spec.datatype, shape=(-1, *spec.dims))
     reply.properties.update({"digest": model.digest, "device": model.device, "precision": model.precision})
@@ -56,9 +54,12 @@ def config(model: Model, graph: str, max_row_count: int) -> oip_pb.ModelConfigRe
     found.max_batch_size = max_row_count
     found.dynamic_batching.SetInParent()
     for spec in expected.inputs:
-        found.input.add(name=spec.name, data_type=_type(spec), dims=spec.dims, optional=spec.optional)
-    for spec in (*expected.outputs, *expected.more_outputs):
+        found.input.add(name=spec.name, data_type=_type(spec), dims=spec.dims)
+    for spec in expected.outputs:
         found.output.add(name=spec.name, data_type=_type(spec), dims=spec.dims)
+    for name, specs in (("more_inputs", expected.more_inputs), ("more_outputs", expected.more_outputs)):
+        if specs:
+            found.parameters[name].string_value = "; ".join(f"{spec.name} {described(spec)}" for spec in specs)
     return reply
 
 

@@ -113,7 +113,7 @@ class _Reader(Findings):
 
     def inputs(self) -> dict[str, NDArray[Any]]:
         """Read all inputs."""
-        request, known = self._request, {spec.name: spec for spec in self._expected.inputs}
+        request, known = self._request, self._expected.all_inputs
         raws = list(request.raw_input_contents)
         if raws and len(raws) != len(request.inputs):
             told = f"has {len(raws)} elements for {len(request.inputs)} inputs; send all of them raw, or none"
@@ -129,13 +129,13 @@ class _Reader(Findings):
             else:
                 read[name] = self._input(path, message, known[name], raws[index] if raws else None)
         for spec in self._expected.inputs:
-            if not spec.optional and spec.name not in read and spec.name != "seed":
-                self.wrong("inputs", f"{spec.name} is missing: {_described(spec)}")
+            if spec.name not in read and spec.name != "seed":  # z may be there instead
+                self.wrong("inputs", f"{spec.name} is missing: {described(spec)}")
         return read
 
     def outputs(self) -> tuple[str, ...]:
         """Read which outputs are wanted, which must fit into one reply."""
-        known = {spec.name: spec for spec in (*self._expected.outputs, *self._expected.more_outputs)}
+        known = self._expected.all_outputs
         wanted = []
         for index, message in enumerate(self._request.outputs):
             if message.name not in known:
@@ -189,7 +189,7 @@ class _Reader(Findings):
     def _check_shape(self, path: str, shape: tuple[int, ...], spec: Spec) -> bool:
         most = self._limits.max_latents
         if shape[1:] != spec.dims and not (spec.single and len(shape) == 1):
-            self.wrong(path, f"is {list(shape)[:8]}; expected {_described(spec)}")
+            self.wrong(path, f"is {list(shape)[:8]}; expected {described(spec)}")
         elif not 1 <= shape[0] <= most:
             self.wrong(path, f"has {shape[0]} rows; expected 1 to {most}")
         elif self._row_count not in (None, shape[0]):
@@ -240,7 +240,8 @@ def _find_version(models: _Models, name: str, version: str) -> Model:
         return model
 
 
-def _described(spec: Spec) -> str:
+def described(spec: Spec) -> str:
+    """Write a tensor for people, such as ``FP32 [N, 128]``."""
     return f"{spec.datatype} [N, {', '.join(map(str, spec.dims))}]"
 
 

@@ -21,14 +21,12 @@ class Spec(NamedTuple):
         name: of the graph's input or output.
         datatype: as the Open Inference Protocol writes it.
         dims: its shape without the axis of the batch.
-        optional: whether a request may leave it out.
         single: whether it is one number a row, so that its axis of 1 may be left out.
     """
 
     name: str
     datatype: str
     dims: tuple[int, ...]
-    optional: bool = False
     single: bool = False
 
     @property
@@ -42,14 +40,26 @@ class Signature:
     """What goes in and what comes out.
 
     Attributes:
-        inputs: all that a request may have.
+        inputs: what a request needs.
+        more_inputs: what it may have besides, or, as z for the seed, instead.
         outputs: what it gets unless it asks for others.
         more_outputs: what it gets only if it asks.
     """
 
     inputs: tuple[Spec, ...]
     outputs: tuple[Spec, ...]
+    more_inputs: tuple[Spec, ...] = ()
     more_outputs: tuple[Spec, ...] = ()
+
+    @property
+    def all_inputs(self) -> dict[str, Spec]:
+        """All that a request may have, by name."""
+        return {spec.name: spec for spec in (*self.inputs, *self.more_inputs)}
+
+    @property
+    def all_outputs(self) -> dict[str, Spec]:
+        """All that it may ask for, by name."""
+        return {spec.name: spec for spec in (*self.outputs, *self.more_outputs)}
 
 
 def names(model: Model) -> list[str]:
@@ -68,20 +78,27 @@ def signature(model: Model, graph: str) -> Signature:
         asked = f"{model.name}.{graph[:80]}" if graph else model.name
         raise ModelNotFoundError(f"no model {asked!r}; there is {known}", resource=("inference.Model", asked))
     manifest = model.manifest
+    code = Spec("w_plus", "FP32", (manifest.layer_count, manifest.w_dim))
+    inputs: tuple[Spec, ...]
+    more_inputs: tuple[Spec, ...] = ()
     match graph_kind(graph):
         case "mapping":
             return Signature(_latent(manifest), (Spec("w", "FP32", (manifest.w_dim,)),))
-        case "synthesis":
-            return Signature(_code(manifest), *_picture(manifest))
-        case "generator":
-            return Signature(_latent(manifest), *_picture(manifest))
         case "encoder":
             info = next(each for each in manifest.encoders if each.graph == graph)
             shape = info.input_channels, info.input_height_px, info.input_width_px
-            code = Spec("w_plus", "FP32", (manifest.layer_count, manifest.w_dim))
             return Signature((Spec("image", "FP32", shape),), (code,))
+        case "synthesis":
+            inputs, more_inputs = (code,), _noise(manifest)
+        case "generator":
+            inputs = _latent(manifest)
         case _:
-            return Signature(_whole(model), *_picture(manifest))
+            z, *label = _latent(manifest)
+            inputs = Spec("seed", SEED_TYPES[0], (1,), single=True), *label
+            more_inputs = (z, Spec("psi", "FP32", (1,), single=True)) if model.styled else (z,)
+    side, channels = manifest.resolution_px, manifest.image_channels
+    pixels, image = Spec("pixels", "UINT8", (side, side, channels)), Spec("image", "FP32", (channels, side, side))
+    return Signature(inputs, (pixels,), more_inputs, (image,))
 
 
 def _latent(manifest: Manifest) -> tuple[Spec, ...]:
@@ -89,21 +106,7 @@ def _latent(manifest: Manifest) -> tuple[Spec, ...]:
     return (z, Spec("label", "FP32", (manifest.label_dim,))) if manifest.label_dim else (z,)
 
 
-def _code(manifest: Manifest) -> tuple[Spec, ...]:
-    code = Spec("w_plus", "FP32", (manifest.layer_count, manifest.w_dim))
+def _noise(manifest: Manifest) -> tuple[Spec, ...]:
     if not manifest.noise_size:
-        return (code,)
-    strength = Spec("noise_strength", "FP32", (1,), optional=True, single=True)
-    return code, strength, Spec("noise", "FP32", (manifest.noise_size,), optional=True)
-
-
-def _picture(manifest: Manifest) -> tuple[tuple[Spec, ...], tuple[Spec, ...]]:
-    side, channels = manifest.resolution_px, manifest.image_channels
-    pixels = Spec("pixels", "UINT8", (side, side, channels))
-    return (pixels,), (Spec("image", "FP32", (channels, side, side)),)
-
-
-def _whole(model: Model) -> tuple[Spec, ...]:
-    z, *label = _latent(model.manifest)
-    psi = [Spec("psi", "FP32", (1,), optional=True, single=True)] if model.styled else []
-    return Spec("seed", SEED_TYPES[0], (1,), single=True), *label, z._replace(optional=True), *psi
+        return ()
+    return Spec("noise_strength", "FP32", (1,), single=True), Spec("noise", "FP32", (manifest.noise_size,))
