@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from stylewire.errors import ModelNotFoundError
 from stylewire.manifest import Manifest
@@ -62,9 +63,14 @@ class Signature:
         return {spec.name: spec for spec in (*self.outputs, *self.more_outputs)}
 
 
+_made: "WeakKeyDictionary[Model, dict[str, Signature]]" = WeakKeyDictionary()
+"""Of the models that there are: making one again for each request would cost more than reading the request."""
+
+
 def names(model: Model) -> list[str]:
     """List what can be asked for of a model: ``WHOLE`` where it has what that takes, then its graphs."""
-    return [*([WHOLE] if "mapping" in model.graphs or not model.styled else []), *model.graphs]
+    whole = not model.styled or {"mapping", "synthesis"} <= set(model.graphs)
+    return [*([WHOLE] if whole else []), *model.graphs]
 
 
 def signature(model: Model, graph: str) -> Signature:
@@ -73,6 +79,13 @@ def signature(model: Model, graph: str) -> Signature:
     Raises:
         ModelNotFoundError: the model has no such graph, or lacks a part of the whole.
     """
+    made = _made.setdefault(model, {})
+    if graph not in made:
+        made[graph] = _make(model, graph)
+    return made[graph]
+
+
+def _make(model: Model, graph: str) -> Signature:
     if graph not in names(model):
         known = ", ".join(f"{model.name}.{each}" if each else model.name for each in names(model))
         asked = f"{model.name}.{graph[:80]}" if graph else model.name
