@@ -63,7 +63,10 @@ lint: $(VENV)/.develop ## check everything that needs no run; each failing check
 build/prometheus: # without it, the tests that need it are skipped and say so
 	@.ci/fetch-prometheus >/dev/null || true
 
-test: $(VENV)/.develop build/prometheus $(CHECKOV) ## run all tests
+build/triton: | $(VENV)/.develop # the same
+	@.ci/fetch-triton >/dev/null || true
+
+test: $(VENV)/.develop build/prometheus build/triton $(CHECKOV) ## run all tests
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, write out/index.html
