@@ -1,8 +1,10 @@
 """The Open Inference Protocol, spoken to by unmodified clients of Triton."""
 
 import asyncio
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -500,3 +502,18 @@ def test_call_under_way_is_answered_at_the_end():
 
     assert "DRAINING" == late.reason
     assert 64 * 64 * 3 == len(reply.raw_output_contents[0])
+
+
+# --- what is written about it ----------------------------------------------------------------------------------------
+
+
+def test_snippet_of_the_page_runs(demo_server):
+    """What docs/oip.md shows works as it stands, but for the address of the server."""
+    text = (Path(__file__).parents[2] / "docs" / "oip.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(code.replace("localhost:8500", demo_server.address), names)
+    names["client"].close()
+
+    assert ((4, 64, 64, 3), np.uint8) == (names["pixels"].shape, names["pixels"].dtype)
+    assert ((1, 3, 64, 64), np.float32) == (names["image"].shape, names["image"].dtype)
