@@ -6,10 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CHECKOV := build/checkov/bin/checkov
 PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
+OIP := protos/inference/grpc_service.proto
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format docs lint test demo bench bench-serving bench-models bench-peers bench-reload \
+.PHONY: help install protos format docs lint test demo bench bench-serving bench-models bench-peers bench-oip bench-reload \
   bench-provenance bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
   manifests deploy-check deploy-schemas clean
 
@@ -34,10 +35,13 @@ install: $(VENV)/.develop ## set up .venv with everything that developing needs
 
 # --- work ------------------------------------------------------------------------------------------------------------
 
-protos: $(VENV)/.develop ## generate service/stylewire/v1 from protos/
+protos: $(VENV)/.develop ## generate service/stylewire/v1 and service/stylewire/inference from protos/
 	rm -f service/stylewire/v1/*_pb2*
 	python -m grpc_tools.protoc -Iprotos --python_out=service --mypy_out=quiet:service $(PROTO_FILES)
 	python -m grpc_tools.protoc -Iprotos --grpc_python_out=service --mypy_grpc_out=quiet:service $(filter %_service.proto,$(PROTO_FILES))
+	mkdir -p build/oip
+	python -m grpc_tools.protoc -Iprotos --descriptor_set_out=service/stylewire/inference/grpc_service.binpb --mypy_out=quiet:build/oip $(OIP)
+	cp build/oip/inference/grpc_service_pb2.pyi service/stylewire/inference/
 
 format: $(VENV)/.develop ## rewrite the code in the house's format
 	ruff format .
@@ -63,7 +67,13 @@ lint: $(VENV)/.develop ## check everything that needs no run; each failing check
 build/prometheus: # without it, the tests that need it are skipped and say so
 	@.ci/fetch-prometheus >/dev/null || true
 
-test: $(VENV)/.develop build/prometheus $(CHECKOV) ## run all tests
+build/perf-analyzer: | $(VENV)/.develop # likewise
+	@.ci/fetch-perf-analyzer >/dev/null || true
+
+build/triton: | $(VENV)/.develop # the same
+	@.ci/fetch-triton >/dev/null || true
+
+test: $(VENV)/.develop build/prometheus build/perf-analyzer build/triton $(CHECKOV) ## run all tests
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, write out/index.html
@@ -82,6 +92,9 @@ bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each
 	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
 	bench/peers/setup.sh
 	PYTHONPATH=bench python -m peers $(BENCH)
+
+bench-oip: $(VENV)/.develop build/perf-analyzer build/triton ## perf_analyzer against this server and against Triton's Python backend
+	PYTHONPATH=bench:tests python -m oip $(BENCH)
 
 bench-reload: $(VENV)/.develop ## memory over 20 reloads under light load (BENCH="--backend openvino build/bench/seeded256")
 	PYTHONPATH=bench python -m reload $(BENCH)

@@ -3,12 +3,12 @@
 import contextlib
 import re
 import signal
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from stylewire.demo import MODELS
+from support.children import free_port
 from support.dns import NameServer
 from support.load import WALK_FRAMES
 from support.scrape import Scrape
@@ -89,7 +89,7 @@ class Cluster:
 
     def __init__(self, count: int, *settings: str) -> None:
         self.names = NameServer()
-        self.port = _free_port()
+        self.port = free_port("")
         self.replicas: list[Replica] = []
         self.ended: list[Replica] = []
         self._settings = settings
@@ -143,9 +143,3 @@ def running_cluster(count: int, *settings: str) -> Iterator[Cluster]:
         yield cluster
     finally:
         cluster.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]

@@ -5,12 +5,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+
+from support.children import end, wait_until
 
 CONFIG = Path(__file__).parent.parent.parent / "deploy" / "envoy" / "envoy.yaml"
 START_SECONDS = 30
@@ -63,20 +65,15 @@ class RunningEnvoy:
             self.stop()
             raise
 
+    def _wait(self, ready: Callable[[], object]):
+        return wait_until(ready, self._process, lambda: self._log.read_text(encoding="utf-8"), START_SECONDS)
+
     def _announced(self, path: Path) -> str:
-        until = time.monotonic() + START_SECONDS
-        while not path.is_file() or not path.read_text(encoding="ascii"):
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError(f"Envoy did not start: {self._log.read_text(encoding='utf-8')}")
-            time.sleep(0.02)
-        return path.read_text(encoding="ascii")
+        return self._wait(lambda: path.is_file() and path.read_text(encoding="ascii"))
 
     def _listener(self) -> str:
-        until = time.monotonic() + START_SECONDS
         # It has the port before that, and refuses connections until the servers' health is known.
-        while "workers_started: 1" not in self.ask("stats"):
-            assert time.monotonic() < until, self._log.read_text(encoding="utf-8")
-            time.sleep(0.02)
+        self._wait(lambda: "workers_started: 1" in self.ask("stats"))
         return re.search(r"^grpc::(\S+)$", self.ask("listeners"), re.MULTILINE)[1]
 
     def ask(self, path: str) -> str:
@@ -90,10 +87,5 @@ class RunningEnvoy:
         return int(found[1]) if found else 0
 
     def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end(self._process)
         self._folder.cleanup()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from support.children import end
+
 PROJECT = Path(__file__).parent.parent.parent
 MONITORING = PROJECT / "deploy" / "monitoring"
 UNPACKED = PROJECT / "build" / "prometheus" / "usr" / "bin"
@@ -77,13 +79,8 @@ class RunningPrometheus:
         self._ready.set()  # it has ended
 
     def stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+        end(self._process)
         self._reader.join()
-        self._process.wait()
         self._process.stderr.close()
 
     def ask(self, path: str, **parameters: str) -> dict:

@@ -9,6 +9,7 @@ from stylewire.server.gate import Gate
 from stylewire.server.metrics import Method
 
 OURS = Method("unary", "stylewire.v1.StyleGanService", "Generate")
+INFER = Method("unary", "inference.GRPCInferenceService", "ModelInfer")
 HEALTH = Method("unary", "grpc.health.v1.Health", "Check")
 
 
@@ -42,11 +43,12 @@ def test_closed_gate_refuses_calls_but_not_health():
         closing = asyncio.create_task(gate.close(60))
         await asyncio.sleep(0)
         with gate.passed(HEALTH):
-            refused = await asyncio.gather(stay(gate, asyncio.Event()), return_exceptions=True)
+            calls = [stay(gate, asyncio.Event(), method) for method in (OURS, INFER)]
+            refused = await asyncio.gather(*calls, return_exceptions=True)
         await closing
         return refused
 
-    assert [DrainingError] == [type(each) for each in asyncio.run(story())]
+    assert [DrainingError] * 2 == [type(each) for each in asyncio.run(story())]
 
 
 def test_closing_has_a_limit():

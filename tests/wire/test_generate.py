@@ -5,11 +5,13 @@ import io
 import grpc
 import numpy as np
 import pytest
+import tritonclient.grpc as triton_client
 from PIL import Image
 
 from stylewire import latents, pb
 from stylewire.tensors import to_array, to_tensor
 from support.gates import one_slot
+from support.oip import given
 from support.pictures import shown
 from support.servers import running_server
 
@@ -146,6 +148,17 @@ def test_class_index_is_a_one_hot_label(small):
 
     assert images[0] == images[1]
     assert 2 == len(set(shown(images)))
+
+
+def test_whole_model_takes_labels(small, small_server):
+    """Asked by the Open Inference Protocol, a model with classes draws what Generate draws of the same labels."""
+    label = np.eye(5, dtype=np.float32)[[2, 4]]
+    with triton_client.InferenceServerClient(small_server.address) as client:
+        result = client.infer("classes", given(seed=np.array([1, 2], np.uint32), label=label))
+    sources = [pb.Latent(seed=1, class_index=2), pb.Latent(seed=2, class_index=4)]
+    images = generate(small, *sources, model="classes").images
+
+    assert 1 >= abs(result.as_numpy("pixels").astype(int) - np.stack([pixels(image) for image in images])).max()
 
 
 def test_alpha_survives(small):

@@ -29,6 +29,7 @@ def test_services_are_listed(demo_server, protocol):
     listed = curl(demo_server, "--list-services", protocol=protocol).split()
 
     assert {"stylewire.v1.StyleGanService", "stylewire.v1.ModelService", "grpc.health.v1.Health"} <= set(listed)
+    assert "inference.GRPCInferenceService" in listed
 
 
 def test_methods_are_listed(demo_server):
@@ -50,6 +51,16 @@ def test_generate_is_called_with_json(demo_server, protocol):
     image = Image.open(io.BytesIO(base64.b64decode(reply["images"][0]["content"])))
 
     assert ("JPEG", (64, 64)) == (image.format, image.size)
+
+
+def test_open_inference_protocol_is_called_with_json(demo_server):
+    """Its messages are described too, though they are in no pool that other packages see."""
+    request = {"modelName": "avatars", "inputs": [{"name": "seed", "datatype": "INT64", "shape": ["1"]}]}
+    request["inputs"][0]["contents"] = {"int64Contents": ["7"]}
+    path = "/inference.GRPCInferenceService/ModelInfer"
+    reply = json.loads(curl(demo_server, "--data", json.dumps(request), path=path))
+
+    assert {"name": "pixels", "datatype": "UINT8", "shape": ["1", "64", "64", "3"]} == reply["outputs"][0]
 
 
 def test_stream_is_called_with_json(demo_server):

@@ -4,6 +4,7 @@ import grpc
 import numpy as np
 import pytest
 import torch
+import tritonclient.grpc as triton_client
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
@@ -13,6 +14,7 @@ from stylewire.tensors import to_array, to_tensor
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints.config import DcganConfig
 from stylewire_export.dcgan import Dcgan
+from support.oip import given, wanted
 from support.pictures import digest, sources
 from support.servers import running_server
 
@@ -172,3 +174,21 @@ def test_files_say_seed_and_class_or_the_digest_of_z(stub):
     assert ["seed 3", f"z {digest(z)}"] == sources(plain.images)
     assert ["seed 3, class 1", f"z {digest(z)}, label {digest(label * 0.5)}"] == sources(classes.images)
     assert 3 == len({text for text in sources(reply.image for reply in walk) if text.startswith("z xxh3:")})
+
+
+def test_open_inference_protocol_finds_the_generator(server, stub):
+    """The model as a whole and its only graph give the images of Generate; z is an input of both."""
+    z = np.stack([latents.sample_z(seed, Z_DIM) for seed in (1, 2)])
+    label = np.eye(2, dtype=np.float32)
+    sources = [pb.Latent(seed=1, class_index=0), pb.Latent(seed=2, class_index=1)]
+    with triton_client.InferenceServerClient(server.address) as client:
+        names = {each.name for each in client.get_model_repository_index().models}
+        replies = [
+            client.infer(name, given(z=z, label=label), outputs=wanted("image")).as_numpy("image")
+            for name in ("classes", "classes.generator")
+        ]
+    expected = images(stub.Generate(pb.GenerateRequest(model="classes", **tensors(latents=sources))))
+
+    assert {"classes", "classes.generator", "plain", "plain.generator"} == names
+    for reply in replies:
+        np.testing.assert_allclose(reply, expected, atol=1e-4)

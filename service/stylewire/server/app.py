@@ -18,7 +18,7 @@ from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
-from stylewire.server import admin, listener, logs, tracing
+from stylewire.server import admin, listener, logs, oip, tracing
 from stylewire.server.access import Access
 from stylewire.server.boundary import Boundary
 from stylewire.server.devices import watch_device
@@ -162,6 +162,15 @@ class App:
             StyleGanServicer(self.registry, pipeline, self.settings, self._executor), server
         )
         pb.add_ModelServiceServicer_to_server(ModelServicer(self.registry), server)
+        inference = oip.InferenceServicer(
+            self.registry,
+            self.settings,
+            self._executor,
+            states=self.lifecycle.states,
+            live=lambda: not self._hung,
+            ready=partial(self._health.serving, _READY),
+        )
+        oip.add_to_server(inference, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.reflection:
             listener.add_reflection(server)

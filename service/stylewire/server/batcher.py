@@ -65,6 +65,28 @@ class Observer(Protocol):
         ...
 
 
+class Observers:
+    """Tells several what happens."""
+
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+
+    def batch(self, size: int, seconds: float, dispatch: Dispatch) -> None:
+        """Note that a batch ran."""
+        for each in self._observers:
+            each.batch(size, seconds, dispatch)
+
+    def entry(self, result: BatchResult) -> None:
+        """Note that a request got its rows."""
+        for each in self._observers:
+            each.entry(result)
+
+    def refused(self, reason: str) -> None:
+        """Note that a request got none."""
+        for each in self._observers:
+            each.refused(reason)
+
+
 class Batcher:
     """Batches calls of one graph.
 

@@ -45,6 +45,11 @@ class BatchResult(NamedTuple):
     convert_seconds: float
     batch_size: int
 
+    @property
+    def row_count(self) -> int:
+        """Count its rows."""
+        return len(self.converted) or len(next(iter(self.outputs.values())))
+
 
 @dataclass(slots=True, eq=False)
 class Entry:

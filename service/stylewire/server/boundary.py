@@ -24,7 +24,7 @@ from stylewire.errors import (
 )
 from stylewire.server.access import OPEN_SERVICES, Access
 from stylewire.server.call import Call
-from stylewire.server.gate import Gate
+from stylewire.server.gate import Gate, is_work
 from stylewire.server.messages import CountingContext, count_messages
 from stylewire.server.metrics import REJECTIONS, Method, MethodMetrics, Metrics
 from stylewire.server.tracing import Tracer
@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 REQUEST_ID = "x-request-id"
 _DEADLINE_SLACK_SECONDS = 0.1
 """A client's clock starts first, so its cancellation at the deadline arrives a little before the server's deadline."""
+_MODEL_FIELDS = ("model", "name", "model_name")
+"""What requests call the model that they are for."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _PROCESS_ID = uuid.uuid4().hex[:16]
 _numbers = itertools.count(1)
@@ -187,7 +189,7 @@ class Boundary(grpc.aio.ServerInterceptor):
         seconds = time.monotonic() - call.started
         call.metrics.handled(code.name).inc()
         call.metrics.handling.observe(seconds)
-        level = logging.INFO if call.metrics.method.service.startswith("stylewire.") else logging.DEBUG
+        level = logging.INFO if is_work(call.metrics.method) else logging.DEBUG
         if log.isEnabledFor(level):
             log.log(level, call.line(code, seconds))
 
@@ -217,7 +219,7 @@ def _read(handler: _Handler, call: Call, content: bytes) -> Any:
         request = handler.request_deserializer(content)
     except DecodeError as err:
         raise InvalidFieldError.of([Violation("", f"the bytes are no request of {call.metrics.method.name}")]) from err
-    call.model = getattr(request, "model", "") or getattr(request, "name", "")
+    call.model = next(filter(None, (getattr(request, name, "") for name in _MODEL_FIELDS)), "")
     return request
 
 

@@ -1,13 +1,26 @@
 """One call under way: what is known of it, and the line that the log gets."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
+from stylewire.server.answers import Run
 from stylewire.server.logs import Fields
 from stylewire.server.metrics import MethodMetrics
 from stylewire.server.tracing import CallTrace
+
+
+class TimedReply(NamedTuple):
+    """A reply whose message has no place for its times.
+
+    Attributes:
+        content: the message as bytes.
+        run: where its time went.
+    """
+
+    content: bytes
+    run: Run
 
 
 @dataclass(slots=True)
@@ -39,17 +52,21 @@ class Call:
     def count(self, response: Any) -> None:
         """Count a message that is about to be sent, and what it says of its time."""
         self.metrics.sent.inc()
-        if "timing" not in response.DESCRIPTOR.fields_by_name:
-            return
-        seconds = []
-        for phase, histogram in self.metrics.phases.items():
-            duration = getattr(response.timing, phase)
-            seconds.append(duration.seconds + duration.nanos / 1e9)
-            histogram.observe(seconds[-1])
+        if isinstance(response, TimedReply):
+            run = response.run
+            self._add([run.queue_seconds, run.inference_seconds, run.encoding_seconds], run.batch_size)
+        elif "timing" in response.DESCRIPTOR.fields_by_name:
+            durations = [getattr(response.timing, phase) for phase in self.metrics.phases]
+            self._add([each.seconds + each.nanos / 1e9 for each in durations], response.batch.size)
+
+    def _add(self, seconds: list[float], batch_size: int) -> None:
+        """Count the seconds of each phase."""
+        for value, histogram in zip(seconds, self.metrics.phases.values(), strict=True):
+            histogram.observe(value)
         self.queue_seconds += seconds[0]
         self.inference_seconds += seconds[1]
         self.encoding_seconds += seconds[2]
-        self.batch_size = max(self.batch_size, response.batch.size)
+        self.batch_size = max(self.batch_size, batch_size)
 
     def line(self, code: grpc.StatusCode, seconds: float) -> Fields:
         """Make its line for the log. Nothing of its content is in it, and no metadata."""

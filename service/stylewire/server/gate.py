@@ -10,7 +10,12 @@ from stylewire.server.metrics import Method
 
 _LEAST_SECONDS = 0.25
 """How long it says no: a call that arrives while gRPC itself closes gets CANCELLED, which no client tries again."""
-_OURS = "stylewire."
+_OURS = ("stylewire.", "inference.")
+
+
+def is_work(method: Method) -> bool:
+    """Whether a method is what the server is there for; health and reflection are not."""
+    return method.service.startswith(_OURS)
 
 
 class Gate:
@@ -28,7 +33,7 @@ class Gate:
         Raises:
             DrainingError: the gate is closed.
         """
-        if not method.service.startswith(_OURS):
+        if not is_work(method):
             yield
             return
         if self._closed:

@@ -62,7 +62,7 @@ class Lifecycle:
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.found = self._first_look()
-        metrics.watch_states(self._states, [state.value for state in _SHOWN_STATES])
+        metrics.watch_states(self.states, [state.value for state in _SHOWN_STATES])
 
     async def start(self) -> None:
         """Load all models; one that fails ends the start.
@@ -242,11 +242,11 @@ class Lifecycle:
 
     def _forget_counts(self) -> None:
         """Leave out of the metrics what is neither loaded nor fails to be."""
-        living = {name for name, _, _ in self._states()}
+        living = {name for name, _, _ in self.states()}
         for name in self._counts.keys() - living:
             self._counts.pop(name).close()
 
-    def _states(self) -> Iterator[tuple[str, str, str]]:
+    def states(self) -> Iterator[tuple[str, str, str]]:
         """Name, version and state of everything that is loaded, or could not be."""
         for model in self.registry.table.models:
             yield model.name, model.version, model.state.value

@@ -3,17 +3,20 @@
 from typing import Any
 
 import grpc
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from stylewire import pb
+from stylewire import oip_pb, pb
 from stylewire.server.boundary import Boundary
 from stylewire.server.metrics import Method
 from stylewire.server.settings import Settings, port_taken
 from stylewire.server.tls import Certificates
 
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
-_SERVICE_FILES = (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+_OWN_FILES = (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR)
+_SERVICE_FILES = (*_OWN_FILES, oip_pb.FILE)
 
 
 def make_server(settings: Settings, boundary: Boundary, *, shared: bool) -> grpc.aio.Server:
@@ -45,8 +48,8 @@ def listen(server: grpc.aio.Server, settings: Settings) -> int:
 
 def add_reflection(server: grpc.aio.Server) -> None:
     """Serve reflection as v1alpha and v1: the two differ in nothing but the package's name."""
-    names = [pb.STYLEGAN_SERVICE, pb.MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME]
-    servicer = reflection.aio.ReflectionServicer(names)
+    names = [pb.STYLEGAN_SERVICE, pb.MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME, oip_pb.SERVICE]
+    servicer = reflection.aio.ReflectionServicer(names, _described())
     handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
         "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
             servicer.ServerReflectionInfo,
@@ -56,6 +59,22 @@ def add_reflection(server: grpc.aio.Server) -> None:
     }
     for name in (reflection.SERVICE_NAME, _REFLECTION_V1):
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+
+
+def _described() -> DescriptorPool:
+    """Put the files of all services into one pool: those of the Open Inference Protocol are not in protobuf's own."""
+    pool, known = DescriptorPool(), set[str]()
+
+    def add(file: FileDescriptor) -> None:
+        if file.name not in known:
+            known.add(file.name)
+            for each in file.dependencies:
+                add(each)
+            pool.AddSerializedFile(file.serialized_pb)
+
+    for file in _SERVICE_FILES:
+        add(file)
+    return pool
 
 
 def admin_methods() -> list[Method]:

@@ -17,7 +17,7 @@ from stylewire.provenance import Packets
 from stylewire.server import inline
 from stylewire.server.backends import BackendOptions, graph_kind, graph_suffix
 from stylewire.server.batch_spans import BatchSpans
-from stylewire.server.batcher import Batcher
+from stylewire.server.batcher import Batcher, Observers
 from stylewire.server.choice import Chooser, GraphFiles, Opened, default_memory
 from stylewire.server.inline import Inline
 from stylewire.server.leases import Usage
@@ -25,6 +25,7 @@ from stylewire.server.machine import free_bytes, resident_bytes, trim_memory
 from stylewire.server.metrics import GraphMetrics, Metrics
 from stylewire.server.scheduler import BatchLimits
 from stylewire.server.settings import Settings
+from stylewire.server.statistics import Statistics
 from stylewire.server.warmup import SizeLimits, WarmUp, read_vectors, warm_up
 
 Runner: TypeAlias = Batcher | Inline
@@ -66,6 +67,7 @@ class Model:
         backend: what really runs its graphs; known once it is loaded.
         device: where they really run.
         precision: the arithmetic they really run in.
+        statistics: what each graph has done, and under an empty name what all of them have done as one.
         resident_bytes: memory that the process has since the model is loaded and warm, and had not before.
     """
 
@@ -80,6 +82,7 @@ class Model:
         self.device: str = settings.device
         self.precision: str = self.manifest.precision
         self.graphs: tuple[str, ...] = self.manifest.graphs(graph_suffix(settings.backend))
+        self.statistics = {graph: Statistics() for graph in ("", *self.graphs)}
         self._directory, self._settings, self._metrics = directory, settings, metrics
         self._series = metrics.series()
         self._options = BackendOptions(
@@ -258,7 +261,7 @@ class Model:
     def _runner(self, graph: str, warm: WarmUp) -> Runner:
         """Make what runs a graph: on the event loop if it is tiny, else in threads."""
         name, backend = f"{self.name}.{graph}", self._opened[graph].backend
-        observer = GraphMetrics(self._metrics, self._series, self.name, graph)
+        observer = Observers(GraphMetrics(self._metrics, self._series, self.name, graph), self.statistics[graph])
         spans = BatchSpans(self.name, graph, backend.name)
         longest = max(seconds for _, seconds in warm.runs)
         if graph_kind(graph) == "mapping" and backend.device == "cpu" and longest < inline.MAX_SECONDS:

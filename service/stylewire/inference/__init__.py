@@ -1,0 +1,1 @@
+"""The Open Inference Protocol, from ``protos/inference``; import it through ``stylewire.oip_pb``."""

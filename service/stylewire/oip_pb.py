@@ -1,0 +1,58 @@
+"""The messages of the Open Inference Protocol under one name: ``from stylewire import oip_pb``."""
+
+from stylewire.inference.grpc_service_pb2 import DESCRIPTOR as FILE
+from stylewire.inference.grpc_service_pb2 import (
+    DataType,
+    InferStatistics,
+    ModelConfig,
+    ModelConfigRequest,
+    ModelConfigResponse,
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelMetadataRequest,
+    ModelMetadataResponse,
+    ModelReadyRequest,
+    ModelReadyResponse,
+    ModelStatistics,
+    ModelStatisticsRequest,
+    ModelStatisticsResponse,
+    RepositoryIndexRequest,
+    RepositoryIndexResponse,
+    ServerLiveRequest,
+    ServerLiveResponse,
+    ServerMetadataRequest,
+    ServerMetadataResponse,
+    ServerReadyRequest,
+    ServerReadyResponse,
+    StatisticDuration,
+)
+
+SERVICE = FILE.services_by_name["GRPCInferenceService"].full_name
+
+__all__ = [
+    "FILE",
+    "SERVICE",
+    "DataType",
+    "InferStatistics",
+    "ModelConfig",
+    "ModelConfigRequest",
+    "ModelConfigResponse",
+    "ModelInferRequest",
+    "ModelInferResponse",
+    "ModelMetadataRequest",
+    "ModelMetadataResponse",
+    "ModelReadyRequest",
+    "ModelReadyResponse",
+    "ModelStatistics",
+    "ModelStatisticsRequest",
+    "ModelStatisticsResponse",
+    "RepositoryIndexRequest",
+    "RepositoryIndexResponse",
+    "ServerLiveRequest",
+    "ServerLiveResponse",
+    "ServerMetadataRequest",
+    "ServerMetadataResponse",
+    "ServerReadyRequest",
+    "ServerReadyResponse",
+    "StatisticDuration",
+]
