@@ -193,23 +193,26 @@ class Manifest(_Record):
         found = (name.removesuffix(suffix) for name in self.files if name.endswith(suffix))
         return tuple(sorted(name for name in found if re.fullmatch(GRAPH_NAME_PATTERN, name)))
 
-    def verify_files(self, directory: Path, read: Collection[str] | None = None) -> None:
+    def verify_files(self, directory: Path, read: Collection[str] | None = None, *, others: bool = True) -> None:
         """Compare every file with its size, and those that are read with their digests.
 
         Args:
             directory: of the model.
             read: names of the files whose digests count; None for all.
+            others: whether those that are not read have to be there.
 
         Raises:
             ManifestError: a file is absent or differs; all of them are named.
         """
-        wrong = list(self._wrong_files(directory, self.files if read is None else read))
+        wrong = list(self._wrong_files(directory, self.files if read is None else read, others=others))
         if wrong:
             raise ManifestError(f"{directory}: {'; '.join(wrong)}; copy the directory again or export it anew")
 
-    def _wrong_files(self, directory: Path, read: Collection[str]) -> Iterator[str]:
+    def _wrong_files(self, directory: Path, read: Collection[str], *, others: bool) -> Iterator[str]:
         for name, info in self.files.items():
             path = directory / name
+            if not others and name not in read:
+                continue
             if not path.is_file():
                 yield f"{name} is absent"
             elif path.stat().st_size != info.size_bytes:

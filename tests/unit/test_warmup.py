@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stylewire.manifest import ManifestError
-from stylewire.server.warmup import SizeLimits, check, read_vectors, warm_up
+from stylewire.server.backends.selfcheck import check, read_vectors
+from stylewire.server.warmup import SizeLimits, warm_up
 from support.fakes import FakeBackend
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -20,6 +20,7 @@ from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
 from stylewire.server import admin, listener, logs, oip, tracing
 from stylewire.server.access import Access
+from stylewire.server.backends import TRITON, Remote, RemoteOptions, open_remote
 from stylewire.server.boundary import Boundary
 from stylewire.server.devices import watch_device
 from stylewire.server.folder import Folder
@@ -40,6 +41,8 @@ _CLOSE_SECONDS = 2.0
 """Time that graphs have to end when every call has ended: what they compute then is for nobody."""
 _WATCH_SECONDS = 1.0
 """How often progress is looked at."""
+_PATIENCE = 0.8
+"""Part of the time after which a batch counts as hung: a server elsewhere that hangs is no hang of this one."""
 _ALIVE = health.OVERALL_HEALTH
 _READY = pb.STYLEGAN_SERVICE
 
@@ -61,7 +64,8 @@ class App:
         self.settings, self._shared = settings, shared
         self.metrics = Metrics()
         self._access = Access.of(settings)
-        self.lifecycle = Lifecycle(Folder(settings.models or MODELS), settings, self.metrics)
+        self._remote = _open_remote(settings)
+        self.lifecycle = Lifecycle(Folder(settings.models or MODELS), settings, self.metrics, remote=self._remote)
         self.registry = self.lifecycle.registry
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._health = HealthServicer()
@@ -90,6 +94,8 @@ class App:
             if self._admin:
                 self.admin_address = admin.listen(self._admin, self.settings.admin_address)
             await self._server.start()
+            if self._remote:
+                self._remote.start()
             await self.lifecycle.start()
             if self._admin:
                 await self._admin.start()
@@ -101,6 +107,11 @@ class App:
         if self.settings.watch_seconds:
             watcher = Watcher(self.lifecycle, self.settings.watch_seconds)
             self._watches.append(asyncio.create_task(watcher.run()))
+
+    def interrupt(self) -> None:
+        """End a start that waits for servers elsewhere; on the event loop. What is loaded here is loaded."""
+        if self._remote:
+            self._remote.interrupt()
 
     async def stop(self, drain_seconds: float) -> None:
         """Say NOT_SERVING, serve on while load balancers notice, let calls finish, free everything.
@@ -129,6 +140,8 @@ class App:
         except TimeoutError as err:
             raise BackendUnavailableError("stopped although a graph still runs") from err
         finally:
+            if self._remote:
+                await self._remote.close()
             self._executor.shutdown(wait=False, cancel_futures=True)
             await asyncio.to_thread(self._stop_metrics)
             if self._tracer:
@@ -146,7 +159,8 @@ class App:
             await asyncio.sleep(period)
             self._access.refresh()
             self.metrics.loop_lag.observe(max(0.0, clock() - due))
-            hung, ready = self.registry.hung_graphs(self.settings.hang_seconds), self.registry.ready
+            hung = self.registry.hung_graphs(self.settings.hang_seconds)
+            ready = self.registry.ready and (self._remote is None or self._remote.ready)
             if hung != self._hung:
                 log.error("graphs that hang: %s", ", ".join(hung) or "none any more")
             if (hung, ready) != (self._hung, was_ready):
@@ -217,6 +231,19 @@ class App:
         return port, metrics_port
 
 
+def _open_remote(settings: Settings) -> Remote | None:
+    if settings.backend != TRITON:
+        return None
+    return open_remote(
+        RemoteOptions(
+            addresses=tuple(settings.triton_url.split(",")),
+            tls_ca=settings.triton_tls_ca,
+            shared_memory=settings.triton_shared_memory == "auto",
+            patience_seconds=_PATIENCE * settings.hang_seconds,
+        )
+    )
+
+
 async def serve(settings: Settings, ready: Callable[[Ports], None], *, shared: bool = False) -> None:
     """Run a server until SIGTERM or SIGINT; a second signal ends the process at once.
 
@@ -236,6 +263,7 @@ async def serve(settings: Settings, ready: Callable[[Ports], None], *, shared: b
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     app = App(settings, shared=shared)
+    stopping.add_done_callback(lambda _: app.interrupt())
     await app.start()
     gc.collect()
     gc.freeze()  # what is there now stays: looking through it again and again for garbage would hold up calls

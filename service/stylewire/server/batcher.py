@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError, StylewireError
-from stylewire.server.backends import Arrays
+from stylewire.server.backends import Arrays, audience
 from stylewire.server.batch_spans import BatchSpans
 from stylewire.server.batches import (
     Batch,
@@ -164,7 +164,10 @@ class Batcher:
                 self._observer.refused("cancelled")
                 with self.lock:
                     self.scheduler.leave(entry)
+                    running = self.scheduler.running_with(entry)
                     self._wake()
+                for batch in running:
+                    batch.tell_left()
             raise
         finally:
             if entry.trace:
@@ -260,10 +263,14 @@ class Batcher:
                 if len(batch.shares) < len(shares):  # somebody left while it waited for the slot
                     shares = batch.shares
                     inputs = stack(shares) if shares else {}
-                outputs = self._run(inputs, batch.wanted, wide=batch.wide) if shares else {}
+                with audience.before(batch):
+                    outputs = self._run(inputs, batch.wanted, wide=batch.wide) if shares else {}
             return [self._convert(share, rows) for share, rows in zip(shares, split(shares, outputs), strict=True)]
         except Exception as err:  # whatever a backend raises belongs to the callers of this batch only
-            log.exception("a batch of %d rows of %s failed", batch.size, self.name)
+            expected = isinstance(err, StylewireError)  # such as that a server elsewhere is away
+            level = logging.DEBUG if expected and batch.abandoned else logging.WARNING if expected else logging.ERROR
+            told = "a batch of %d rows of %s failed: %s"
+            log.log(level, told, batch.size, self.name, err, exc_info=None if expected else err)
             return [Outcome(share, self._own(err)) for share in shares]
 
     def _stack(self, batch: Batch) -> Arrays:

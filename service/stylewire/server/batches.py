@@ -170,6 +170,28 @@ class Batch:
     dispatch: Dispatch
     started: float | None = None
     run_seconds: float = 0.0
+    _on_left: Callable[[], object] | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When the last of its callers stops to wait; None: somebody has no deadline."""
+        deadlines = [share.entry.deadline for share in self.shares]
+        return None if None in deadlines else max((each for each in deadlines if each is not None), default=None)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether all of its callers have left."""
+        return all(share.entry.future.done() for share in self.shares)
+
+    def on_left(self, call: Callable[[], object]) -> None:
+        """Have something called when all have left; see ``backends.audience``."""
+        self._on_left = call
+        self.tell_left()  # they may have left just before
+
+    def tell_left(self) -> None:
+        """Call that, if all have left."""
+        if self._on_left and self.abandoned:
+            self._on_left()
 
     @property
     def size(self) -> int:

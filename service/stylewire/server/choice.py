@@ -18,6 +18,7 @@ from stylewire.manifest import Manifest
 from stylewire.server.backends import (
     AUTO,
     OUTPUTS,
+    TRITON,
     Arrays,
     Backend,
     BackendOptions,
@@ -26,8 +27,9 @@ from stylewire.server.backends import (
     graph_kind,
     open_backend,
 )
+from stylewire.server.backends.selfcheck import check
 from stylewire.server.machine import processor
-from stylewire.server.warmup import check, repeat_rows
+from stylewire.server.warmup import repeat_rows
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +189,8 @@ class Chooser:
             raise BackendUnavailableError(
                 f"{source.directory} has no {source.graph} for {choice.backend}: export the model with more --formats"
             )
-        source.manifest.verify_files(source.directory, {file, file.replace(".param", ".bin")})
+        if choice.backend != TRITON:
+            source.manifest.verify_files(source.directory, {file, file.replace(".param", ".bin")})
         backend = open_backend(choice.backend, source.directory / file, options)
         try:
             check(source.name, source.graph, backend, source.vectors)

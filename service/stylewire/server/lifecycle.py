@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from stylewire.errors import ModelLoadError, RetryableError, StylewireError
 from stylewire.manifest import ManifestError
+from stylewire.server.backends import Remote
 from stylewire.server.folder import Entry, Folder, version_order
 from stylewire.server.metrics import Metrics
 from stylewire.server.model import Model, State
@@ -40,6 +41,7 @@ class Lifecycle:
         settings: how they run, and how many versions of one are served.
         metrics: where they show themselves.
         clock: monotonic seconds; tests give their own.
+        remote: servers elsewhere that run the graphs; None if they run here.
 
     Attributes:
         folder: as above.
@@ -52,9 +54,14 @@ class Lifecycle:
     """
 
     def __init__(
-        self, folder: Folder, settings: Settings, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+        self,
+        folder: Folder,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        remote: Remote | None = None,
     ) -> None:
-        self.folder, self._settings, self._metrics = folder, settings, metrics
+        self.folder, self._settings, self._metrics, self._remote = folder, settings, metrics, remote
         self.registry = Registry(settings.default_model)
         self.plan = Plan(settings.model_versions, clock)
         self._loading: Entry | None = None
@@ -192,7 +199,7 @@ class Lifecycle:
     def _make(self, entry: Entry) -> Model:
         if entry.problem:
             raise ManifestError(entry.problem)
-        model = Model(entry.content_directory(), self._settings, self._metrics, entry.version)
+        model = Model(entry.content_directory(), self._settings, self._metrics, entry.version, self._remote)
         if model.name != entry.name:
             raise ManifestError(f"{entry.directory} became another model while it was read; it will be read again")
         return model

@@ -15,7 +15,8 @@ from stylewire.latents import Array
 from stylewire.manifest import CHECK_FILE, W_MEAN_FILE, EncoderInfo, Manifest, ManifestError
 from stylewire.provenance import Packets
 from stylewire.server import inline
-from stylewire.server.backends import BackendOptions, graph_kind, graph_suffix
+from stylewire.server.backends import TRITON, BackendOptions, Remote, RemoteModel, graph_kind, graph_suffixes, most_rows
+from stylewire.server.backends.selfcheck import read_vectors
 from stylewire.server.batch_spans import BatchSpans
 from stylewire.server.batcher import Batcher, Observers
 from stylewire.server.choice import Chooser, GraphFiles, Opened, default_memory
@@ -26,7 +27,7 @@ from stylewire.server.metrics import GraphMetrics, Metrics
 from stylewire.server.scheduler import BatchLimits
 from stylewire.server.settings import Settings
 from stylewire.server.statistics import Statistics
-from stylewire.server.warmup import SizeLimits, WarmUp, read_vectors, warm_up
+from stylewire.server.warmup import SizeLimits, WarmUp, warm_up
 
 Runner: TypeAlias = Batcher | Inline
 """What runs a graph."""
@@ -57,6 +58,7 @@ class Model:
         settings: how it is run.
         metrics: where it shows itself while it is loaded.
         version: of the model of this name; empty where it has only one.
+        remote: servers elsewhere that run its graphs; None if they run here.
 
     Attributes:
         manifest: what the directory says of itself.
@@ -71,7 +73,14 @@ class Model:
         resident_bytes: memory that the process has since the model is loaded and warm, and had not before.
     """
 
-    def __init__(self, directory: Path, settings: Settings, metrics: Metrics, version: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        settings: Settings,
+        metrics: Metrics,
+        version: str = "",
+        remote: Remote | None = None,
+    ) -> None:
         self.manifest = Manifest.read(directory)
         self.version = version
         self.usage = Usage()
@@ -81,15 +90,16 @@ class Model:
         self.backend: str = settings.backend
         self.device: str = settings.device
         self.precision: str = self.manifest.precision
-        self.graphs: tuple[str, ...] = self.manifest.graphs(graph_suffix(settings.backend))
-        self.statistics = {graph: Statistics() for graph in ("", *self.graphs)}
         self._directory, self._settings, self._metrics = directory, settings, metrics
+        self.graphs = self._list_graphs()
+        self.statistics = {graph: Statistics() for graph in ("", *self.graphs)}
         self._series = metrics.series()
         self._options = BackendOptions(
             device=settings.device,
             threads=settings.threads,
             instances=settings.instances or self._usual_instances(),
             precision=settings.precision,
+            remote=RemoteModel(remote, self.name, version) if remote else None,
         )
         self._chooser = Chooser(settings.backend, self._options, default_memory())
         self.resident_bytes = 0
@@ -99,9 +109,14 @@ class Model:
         if not self.graphs:
             raise ManifestError(f"{directory} has no graphs for the backend {settings.backend}; export with --formats")
 
+    def _list_graphs(self) -> tuple[str, ...]:
+        found = (self.manifest.graphs(suffix) for suffix in graph_suffixes(self._settings.backend))
+        return next(filter(None, found), ())
+
     def _usual_instances(self) -> int:
         """Give 1 where a run takes gigabytes and the cores are few, so that a second one would gain next to nothing."""
-        large = self.manifest.resolution_px >= _LARGE_PX and self._settings.device == "cpu"
+        here = self._settings.device == "cpu" and self._settings.backend != TRITON
+        large = here and self.manifest.resolution_px >= _LARGE_PX
         return 1 if large and self._settings.threads <= _FEW_THREADS else 0
 
     @property
@@ -239,10 +254,10 @@ class Model:
         self._metrics.watch_model(self, self._series)
 
     def _open(self) -> dict[str, WarmUp]:
-        self.manifest.verify_files(self._directory, {CHECK_FILE, W_MEAN_FILE})  # graphs follow when they are opened
+        here = not self._options.remote  # graphs are verified when they are opened
+        self.manifest.verify_files(self._directory, {CHECK_FILE, W_MEAN_FILE}, others=here)
         settings = self._settings
         byte_count = settings.max_batch_bytes or free_bytes() // 2
-        limits = SizeLimits(settings.max_batch_size, settings.max_batch_seconds, byte_count)
         vectors = read_vectors(self._directory / CHECK_FILE)
         learned = {}
         for graph in self.graphs:
@@ -253,6 +268,8 @@ class Model:
             self._opened[graph] = self._chooser.open(source)
             backend = self._opened[graph].backend
             trim_memory()  # before the warm-up, which allocates what it will use again
+            rows = most_rows(backend, settings.max_batch_size)
+            limits = SizeLimits(rows, settings.max_batch_seconds, byte_count)
             learned[graph] = warm_up(name, graph, backend, vectors, limits)
         mean = self._directory / W_MEAN_FILE
         self._w_mean = np.load(mean, allow_pickle=False) if mean.exists() else None

@@ -117,6 +117,10 @@ class Scheduler:
             self.learn(entry)
         self.discard(entry)
 
+    def running_with(self, entry: Entry) -> list[Batch]:
+        """Return the batches that run rows of a request."""
+        return [batch for batch in self._running if any(share.entry is entry for share in batch.shares)]
+
     def discard_all(self) -> list[Entry]:
         """Take everybody out of the queue; returns them and those whose batch is staged."""
         staged = [share.entry for batch in self._staged for share in batch.shares]

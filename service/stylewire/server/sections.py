@@ -15,6 +15,7 @@ from stylewire.server.machine import usable_cores
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
+_ADDRESS = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
 
 
 class Listening(BaseModel):
@@ -54,8 +55,21 @@ class Models(BaseModel):
 class Running(BaseModel):
     """Running graphs."""
 
-    backend: Literal["auto", "ncnn", "onnxruntime", "openvino", "tensorrt", "torchscript"] = Field(
-        "auto", description="What runs the graphs; auto measures the installed ones and takes the fastest."
+    backend: Literal["auto", "ncnn", "onnxruntime", "openvino", "tensorrt", "torchscript", "triton"] = Field(
+        "auto",
+        description="What runs the graphs; auto measures the installed ones and takes the fastest, but never triton.",
+    )
+    triton_url: str = Field(
+        "",
+        pattern=rf"^({_ADDRESS}(,{_ADDRESS})*)?$",
+        description="HOST:PORT of a Triton's gRPC, or several with commas, for --backend triton. A name with several "
+        "addresses stands for as many servers.",
+    )
+    triton_tls_ca: Path | None = Field(
+        None, description="PEM file, authorities that signed Triton's certificate. Unset: no TLS on the way to it."
+    )
+    triton_shared_memory: Literal["auto", "off"] = Field(
+        "auto", description="auto hands tensors to a Triton on this machine over in /dev/shm, if both see the same."
     )
     precision: Precision = Field(
         "parity",

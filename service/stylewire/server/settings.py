@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, NoReturn, Self, get_args,
 from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from stylewire.server.backends import TRITON
 from stylewire.server.sections import (
     SECTIONS,
     Clients,
@@ -64,6 +65,17 @@ class Settings(Traces, Logs, Stopping, Clients, Pictures, RequestLimits, Running
             raise ValueError("--tls-certificate and --tls-key belong together; give both or none")
         if self.tls_client_ca and not self.tls_certificate:
             raise ValueError("--tls-client-ca needs --tls-certificate and --tls-key")
+        return self
+
+    @model_validator(mode="after")
+    def _check_triton(self) -> Self:
+        if self.backend == TRITON:
+            if not self.triton_url:
+                raise ValueError("--backend triton needs --triton-url HOST:PORT")
+            if self.device != "cpu":
+                raise ValueError("--device is of this process, where --backend triton runs nothing; leave it out")
+        elif self.triton_url or self.triton_tls_ca:
+            raise ValueError(f"--triton-url and --triton-tls-ca are for --backend triton, not for {self.backend}")
         return self
 
     @classmethod

@@ -1,24 +1,18 @@
-"""Before a graph is ready: compare it with the stored vectors, run the sizes in use, learn what they cost."""
+"""Before a graph is ready: run the sizes in use, learn what they cost."""
 
 import logging
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stylewire.manifest import ManifestError
 from stylewire.server.backends import OUTPUTS, Arrays, Backend, graph_kind
+from stylewire.server.backends.selfcheck import side
 from stylewire.server.machine import resident_bytes
 
 log = logging.getLogger(__name__)
 
-CHECK_TOLERANCE = 2e-4
-"""Largest difference in the self-check, relative to the range of the stored output."""
-FAST_PSNR_DB, FAST_LEVELS = 50.0, 3
-"""What arithmetic other than float32 has to keep: error against range, and the largest difference of pixels."""
 Runs: TypeAlias = list[tuple[int, float]]
 """Rows and seconds of batches that ran."""
 
@@ -48,46 +42,6 @@ class WarmUp:
     max_batch_size: int
     runs: Runs = field(default_factory=list)
     wide_runs: Runs = field(default_factory=list)
-
-
-def read_vectors(path: Path) -> Arrays:
-    """Read the self-check vectors of a model directory: ``<graph>.in.<input>`` and ``<graph>.out.<output>``."""
-    with np.load(path, allow_pickle=False) as vectors:
-        return {name: vectors[name] for name in vectors.files}
-
-
-def check(name: str, graph: str, backend: Backend, vectors: Arrays) -> None:
-    """Compare the outputs of a graph with those that the export stored.
-
-    Raises:
-        ManifestError: they differ, or there are none.
-    """
-    inputs, expected = _side(vectors, graph, "in"), _side(vectors, graph, "out")
-    if not inputs or not expected:
-        raise ManifestError(f"check.npz has no vectors for {name}; export the model anew")
-    _compare(name, inputs, expected, backend, wide=backend.wide)
-    if backend.wide:  # the same graph with fewer threads: one row tells, and is a fraction of the time
-        first = {key: array[:1] for key, array in inputs.items()}
-        _compare(name, first, {key: array[:1] for key, array in expected.items()}, backend, wide=False)
-
-
-def _compare(name: str, inputs: Arrays, expected: Arrays, backend: Backend, *, wide: bool) -> None:
-    outputs = backend.run(inputs, tuple(expected), wide=wide)
-    for output, array in expected.items():
-        difference = np.abs(outputs[output].astype(np.float64) - array)
-        found, limit = _judge(difference, array, parity=backend.precision == "fp32")
-        if not found <= limit:  # NaN must not pass
-            raise ManifestError(f"{name}: {output} differs from the export by {found:.3g}, limit {limit:.3g}")
-
-
-def _judge(difference: NDArray[np.float64], expected: NDArray[Any], *, parity: bool) -> tuple[float, float]:
-    """Give the error that counts, and its limit."""
-    if expected.dtype == np.uint8:
-        return float(difference.max()), 1 if parity else FAST_LEVELS
-    spread = float(np.ptp(expected))
-    if parity:
-        return float(difference.max()), CHECK_TOLERANCE * spread
-    return float(np.sqrt(np.mean(difference**2))), spread * 10 ** (-FAST_PSNR_DB / 20)
 
 
 def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: SizeLimits) -> WarmUp:
@@ -131,7 +85,7 @@ def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: Si
 
 def repeat_rows(vectors: Arrays, graph: str, size: int) -> Arrays:
     """Make a batch of the stored inputs of a graph, with the noise that most requests have: none is drawn."""
-    inputs = _side(vectors, graph, "in")
+    inputs = side(vectors, graph, "in")
     if "noise" in inputs:
         inputs["noise"] = np.zeros((1, 1), np.float32)
     return {key: np.resize(array, (size, *array.shape[1:])) for key, array in inputs.items()}
@@ -145,8 +99,3 @@ def _time(backend: Backend, rows: Arrays, outputs: tuple[str, ...], *, wide: boo
         if seconds > _LONG_SECONDS and backend.device == "cpu":  # a GPU also searches for the fastest kernels
             break
     return seconds
-
-
-def _side(vectors: Arrays, graph: str, side: str) -> dict[str, NDArray[Any]]:
-    start = f"{graph}.{side}."
-    return {name.removeprefix(start): array for name, array in vectors.items() if name.startswith(start)}

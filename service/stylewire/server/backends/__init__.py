@@ -2,10 +2,10 @@
 
 import importlib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, TypeAlias, cast
+from typing import Literal, NamedTuple, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,11 +65,64 @@ class Backend(Protocol):
         ...
 
 
+class Remote(Protocol):
+    """Servers elsewhere that run the graphs of this one."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether one of them has all graphs."""
+        ...
+
+    def start(self) -> None:
+        """Begin to look for them."""
+        ...
+
+    def interrupt(self) -> None:
+        """Let nobody wait for them any longer."""
+        ...
+
+    async def close(self) -> None:
+        """End all connections."""
+        ...
+
+
+class RemoteModel(NamedTuple):
+    """A model whose graphs run elsewhere.
+
+    Attributes:
+        servers: where they run.
+        model: its name.
+        version: its version; empty where it has only one.
+    """
+
+    servers: Remote
+    model: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteOptions:
+    """How servers elsewhere are reached.
+
+    Attributes:
+        addresses: each as ``host:port``.
+        tls_ca: PEM file of the authorities that signed their certificates; None for no TLS.
+        shared_memory: whether tensors are handed over in shared memory where that works.
+        patience_seconds: how long a batch is waited for.
+    """
+
+    addresses: tuple[str, ...]
+    tls_ca: Path | None = None
+    shared_memory: bool = True
+    patience_seconds: float = 48.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
     """What a backend is told.
 
     Attributes:
+        remote: the model, if its graphs run elsewhere.
         device: such as ``cpu`` or ``cuda:0``.
         threads: that a graph computes with.
         instances: batches of a graph that run at once; 0 lets the backend choose.
@@ -80,6 +133,7 @@ class BackendOptions:
     threads: int = 1
     instances: int = 0
     precision: Precision = "parity"
+    remote: RemoteModel | None = None
 
 
 _BACKENDS = {
@@ -88,10 +142,14 @@ _BACKENDS = {
     "ncnn": ("stylewire.server.backends.ncnn", "NcnnBackend", ".ncnn.param", "ncnn"),
     "tensorrt": ("stylewire.server.backends.ort", "TensorRtBackend", ".onnx", "gpu"),
     "torchscript": ("stylewire.server.backends.torchscript", "TorchScriptBackend", ".pt", "torch"),
+    "triton": ("stylewire.server.backends.triton", "TritonBackend", "", "triton"),
 }
 """Name -> module, class, suffix of its graph files, extra to install."""
 AUTO = "auto"
 """Stands for the fastest one; see ``choice.py``."""
+TRITON = "triton"
+"""The one that runs graphs elsewhere, and reads no graph files."""
+_REMOTE = ("stylewire.server.backends.triton_servers", "TritonServers")
 
 
 _MOST_INSTANCES = 4
@@ -115,17 +173,29 @@ def most_instances(path: Path, options: BackendOptions) -> int:
     return _MOST_INSTANCES
 
 
-def graph_suffix(backend: str) -> str:
-    """Suffix of the files that tell which graphs a model has for a backend: ONNX but for TorchScript."""
-    return ".pt" if backend == "torchscript" else ".onnx"
+def graph_suffixes(backend: str) -> tuple[str, ...]:
+    """Suffixes of the files that tell which graphs a model has for a backend; the first that there are any of counts.
+
+    Triton has files of its own, which were made of one of these.
+    """
+    return {"torchscript": (".pt",), TRITON: (".onnx", ".pt")}.get(backend, (".onnx",))
+
+
+def most_rows(backend: Backend, limit: int) -> int:
+    """Bound the rows of a batch by what a backend takes at once; those that run here take any number."""
+    return min(limit, getattr(backend, "max_batch_size", 0) or limit)
 
 
 def graph_file(backend: str, graph: str, options: BackendOptions, files: Collection[str]) -> str | None:
     """Name the file that a backend runs, among those of a model directory; None if there is none for it.
 
+    Triton has files of its own, so it is told the graph.
+
     On a GPU, fast means the file in half precision; CPUs compute in float32 or bf16 with the file in float32.
     """
     suffix = _BACKENDS[backend][2]
+    if not suffix:
+        return graph
     half, plain = f"{graph}.fp16{suffix}", f"{graph}{suffix}"
     if options.precision == "fast" and options.device != "cpu" and half in files:
         return half
@@ -148,12 +218,26 @@ def open_backend(name: str, path: Path, options: BackendOptions) -> Backend:
     Raises:
         BackendUnavailableError: its package is not installed, or the device cannot be used.
     """
-    module_name, class_name, _, extra = _BACKENDS[name]
+    module_name, class_name, _, _ = _BACKENDS[name]
+    outputs = OUTPUTS[graph_kind(graph_name(path))]
+    return cast("Backend", _load(name, module_name, class_name)(path, outputs, options))
+
+
+def open_remote(options: RemoteOptions) -> Remote:
+    """Make the connections that all graphs share which run elsewhere; on the event loop that is to have them.
+
+    Raises:
+        BackendUnavailableError: the package for that is not installed.
+    """
+    return cast("Remote", _load(TRITON, *_REMOTE)(options))
+
+
+def _load(name: str, module_name: str, class_name: str) -> Callable[..., object]:
     try:
         module = importlib.import_module(module_name)
     except ImportError as err:
         raise BackendUnavailableError(
-            f"backend {name!r} needs a package that is not installed ({err.name}): pip install 'stylewire[{extra}]'"
+            f"backend {name!r} needs a package that is not installed ({err.name}): "
+            f"pip install 'stylewire[{_BACKENDS[name][3]}]'"
         ) from err
-    outputs = OUTPUTS[graph_kind(graph_name(path))]
-    return cast("Backend", getattr(module, class_name)(path, outputs, options))
+    return cast("Callable[..., object]", getattr(module, class_name))
