@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stylewire.client import AsyncClient, Client
+    from stylewire.codes import load_code, load_codes, save_code
     from stylewire.errors import (
         BackendUnavailableError,
         DeadlineError,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
         Violation,
     )
     from stylewire.results import Frame, Inversion, Picture, Result, Timing
+    from stylewire.security import Security
     from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "RateLimitedError",
     "Result",
     "RetryableError",
+    "Security",
     "StylewireError",
     "Timing",
     "UnauthenticatedError",
@@ -60,9 +63,12 @@ __all__ = [
     "UnsupportedError",
     "Violation",
     "layers",
+    "load_code",
+    "load_codes",
     "noise",
     "photo",
     "resolutions",
+    "save_code",
     "seed",
     "style",
     "w",
@@ -70,7 +76,7 @@ __all__ = [
     "z",
 ]
 
-_HOMES = ("client", "errors", "results", "sources")
+_HOMES = ("client", "codes", "errors", "results", "security", "sources")
 
 
 def __getattr__(name: str) -> object:

@@ -8,26 +8,22 @@ the calls, once for threads and once for asyncio.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
-from types import TracebackType
-from typing import Self, Unpack
+from typing import Unpack
 
 import grpc
 import grpc.aio
 
 from stylewire import calls, pb, results
 from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
-from stylewire.connection import (
-    DEFAULT_ADDRESS,
-    DEFAULT_TIMEOUT_SECONDS,
-    StreamAttempts,
-    channel_options,
-    typed_errors,
-)
+from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, AsyncConnection, Connection, typed_errors
+from stylewire.parts import ManyOptions, Parts, async_pictures, pictures
 from stylewire.results import Frame, Inversion, Result
+from stylewire.retries import Attempts
+from stylewire.security import Security
 from stylewire.sources import LatentLike, PhotoLike
 
 
-class Client:
+class Client(Connection):
     """Talks to a stylewire server.
 
     A client may be shared by threads and should live long: it holds one connection. Every method raises a
@@ -36,27 +32,24 @@ class Client:
     Args:
         address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
         timeout: deadline of a call in seconds, when the call gives none of its own.
+        security: TLS and token; None means neither.
+
+    Raises:
+        OSError: a file of ``security`` cannot be read.
+        ValueError: the token would travel in the clear.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
-        self.address = address
-        self.timeout = timeout
-        self._channel = grpc.insecure_channel(address, options=channel_options(address))
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        security: Security | None = None,
+    ) -> None:
+        super().__init__(address, timeout=timeout, security=security)
         self._stylegan = pb.StyleGanServiceStub(self._channel)
         self._models = pb.ModelServiceStub(self._channel)
         self._described: dict[str, pb.Model] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
-        self._channel.close()
 
     def generate(
         self,
@@ -76,9 +69,29 @@ class Client:
             The pictures in the order of the latents.
         """
         request = calls.generate_request(latents, **options)
-        with typed_errors(self.address):
-            response = self._stylegan.Generate(request, timeout=self._deadline(timeout))
-        return results.read_generate(response)
+        response = self._ask(self._stylegan.Generate, request, timeout)
+        return results.read_generate(response, request)
+
+    def generate_many(
+        self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
+    ) -> Iterator[Result]:
+        """Make one picture from each of any number of latents, several calls at once; they arrive in order.
+
+        A call that is lost with its connection, or refused by a full server, is made again; what was delivered is not.
+        Memory and work ahead are bounded by ``window`` and ``batch``, so the latents may go on for ever.
+
+        Args:
+            latents: any iterable; an integer stands for ``seed(integer)``.
+            timeout: deadline of each call in seconds; None means the client's.
+            **options: see ``ManyOptions``.
+
+        Returns:
+            The pictures in the order of the latents. Closing the iterator, as leaving a ``for`` loop does, cancels the
+            calls under way.
+        """
+        deadline = self._deadline(timeout)
+        parts = Parts(lambda request: self._stylegan.Generate.future(request, timeout=deadline), latents, **options)
+        return pictures(parts, self.address)
 
     def invert(
         self, picture: PhotoLike, *, timeout: float | None = None, **options: Unpack[InvertOptions]
@@ -91,8 +104,7 @@ class Client:
             **options: see ``InvertOptions``.
         """
         request = calls.invert_request(picture, **options)
-        with typed_errors(self.address):
-            response = self._stylegan.Invert(request, timeout=self._deadline(timeout))
+        response = self._ask(self._stylegan.Invert, request, timeout)
         return results.read_invert(response)
 
     def mix_styles(
@@ -109,8 +121,7 @@ class Client:
         chosen = calls.to_styles(styles, options.get("psi"))
         described = self._describe(options.get("model", "")) if calls.needs_model(chosen) else None
         request = calls.mix_request(content, chosen, described, **options)
-        with typed_errors(self.address):
-            response = self._stylegan.MixStyles(request, timeout=self._deadline(timeout))
+        response = self._ask(self._stylegan.MixStyles, request, timeout)
         calls.forget_replaced(self._described, options.get("model", ""), response.model_digest)
         return results.read_mix(response)
 
@@ -140,21 +151,19 @@ class Client:
         """List the server's models in the order of their names."""
         found: list[pb.Model] = []
         request = pb.ListModelsRequest()
-        with typed_errors(self.address):
-            while True:
-                response = self._models.ListModels(request, timeout=self._deadline(timeout))
-                found.extend(response.models)
-                if not response.next_page_token:
-                    return found
-                request = pb.ListModelsRequest(page_token=response.next_page_token)
+        while True:
+            response = self._ask(self._models.ListModels, request, timeout)
+            found.extend(response.models)
+            if not response.next_page_token:
+                return found
+            request = pb.ListModelsRequest(page_token=response.next_page_token)
 
     def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
         """Describe one model; an empty name means the server's default model."""
-        with typed_errors(self.address):
-            return self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout)).model
+        return self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout).model
 
     def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
-        attempts, begun = StreamAttempts(timeout), False
+        attempts, begun = Attempts(timeout, stream=True), False
         with typed_errors(self.address):
             while True:
                 stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
@@ -177,37 +186,27 @@ class Client:
             self._described[name] = self.model(name)
         return self._described[name]
 
-    def _deadline(self, timeout: float | None) -> float:
-        return self.timeout if timeout is None else timeout
 
-
-class AsyncClient:
+class AsyncClient(AsyncConnection):
     """``Client`` for asyncio: the same methods, awaited. Make it inside a running event loop.
 
     Args:
         address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
         timeout: deadline of a call in seconds, when the call gives none of its own.
+        security: TLS and token; None means neither.
     """
 
-    def __init__(self, address: str = DEFAULT_ADDRESS, *, timeout: float = DEFAULT_TIMEOUT_SECONDS) -> None:
-        self.address = address
-        self.timeout = timeout
-        self._channel = grpc.aio.insecure_channel(address, options=channel_options(address))
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        security: Security | None = None,
+    ) -> None:
+        super().__init__(address, timeout=timeout, security=security)
         self._stylegan = pb.StyleGanServiceStub(self._channel)
         self._models = pb.ModelServiceStub(self._channel)
         self._described: dict[str, pb.Model] = {}
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
-        await self._channel.close()
 
     async def generate(
         self,
@@ -218,17 +217,23 @@ class AsyncClient:
     ) -> list[Result]:
         """Make one picture from each latent; see ``Client.generate``."""
         request = calls.generate_request(latents, **options)
-        with typed_errors(self.address):
-            response = await self._stylegan.Generate(request, timeout=self._deadline(timeout))
-        return results.read_generate(response)
+        response = await self._ask(self._stylegan.Generate, request, timeout)
+        return results.read_generate(response, request)
+
+    def generate_many(
+        self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
+    ) -> AsyncIterator[Result]:
+        """Make one picture from each of any number of latents: ``async for``; see ``Client.generate_many``."""
+        deadline = self._deadline(timeout)
+        parts = Parts(lambda request: self._stylegan.Generate(request, timeout=deadline), latents, **options)
+        return async_pictures(parts, self.address)
 
     async def invert(
         self, picture: PhotoLike, *, timeout: float | None = None, **options: Unpack[InvertOptions]
     ) -> Inversion:
         """Find the code of a picture; see ``Client.invert``."""
         request = calls.invert_request(picture, **options)
-        with typed_errors(self.address):
-            response = await self._stylegan.Invert(request, timeout=self._deadline(timeout))
+        response = await self._ask(self._stylegan.Invert, request, timeout)
         return results.read_invert(response)
 
     async def mix_styles(
@@ -238,8 +243,7 @@ class AsyncClient:
         chosen = calls.to_styles(styles, options.get("psi"))
         described = await self._describe(options.get("model", "")) if calls.needs_model(chosen) else None
         request = calls.mix_request(content, chosen, described, **options)
-        with typed_errors(self.address):
-            response = await self._stylegan.MixStyles(request, timeout=self._deadline(timeout))
+        response = await self._ask(self._stylegan.MixStyles, request, timeout)
         calls.forget_replaced(self._described, options.get("model", ""), response.model_digest)
         return results.read_mix(response)
 
@@ -259,22 +263,19 @@ class AsyncClient:
         """List the server's models in the order of their names."""
         found: list[pb.Model] = []
         request = pb.ListModelsRequest()
-        with typed_errors(self.address):
-            while True:
-                response = await self._models.ListModels(request, timeout=self._deadline(timeout))
-                found.extend(response.models)
-                if not response.next_page_token:
-                    return found
-                request = pb.ListModelsRequest(page_token=response.next_page_token)
+        while True:
+            response = await self._ask(self._models.ListModels, request, timeout)
+            found.extend(response.models)
+            if not response.next_page_token:
+                return found
+            request = pb.ListModelsRequest(page_token=response.next_page_token)
 
     async def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
         """Describe one model; an empty name means the server's default model."""
-        with typed_errors(self.address):
-            response = await self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout))
-        return response.model
+        return (await self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout)).model
 
     async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
-        attempts, begun = StreamAttempts(timeout), False
+        attempts, begun = Attempts(timeout, stream=True), False
         with typed_errors(self.address):
             while True:
                 stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
@@ -295,6 +296,3 @@ class AsyncClient:
         if name not in self._described:
             self._described[name] = await self.model(name)
         return self._described[name]
-
-    def _deadline(self, timeout: float | None) -> float:
-        return self.timeout if timeout is None else timeout

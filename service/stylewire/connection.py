@@ -1,48 +1,31 @@
-"""How a client reaches a server: channel options, retries, and grpc's errors turned into ours."""
+"""How a client reaches a server: channel options, calls with their deadline, and grpc's errors turned into ours."""
 
+import asyncio
 import json
-import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from types import TracebackType
+from typing import Self, TypeVar
 
 import grpc
+import grpc.aio
 
 from stylewire import pb
 from stylewire.errors import DeadlineError, StylewireError, UnreachableError, from_rpc_error
+from stylewire.retries import SERVICE_CONFIG, Attempts
+from stylewire.security import ChannelOptions, Security, is_local, open_async_channel, open_channel
 
 DEFAULT_ADDRESS = "localhost:8500"
 DEFAULT_TIMEOUT_SECONDS = 60.0
-ChannelOptions: TypeAlias = Sequence[tuple[str, str | int]]
 
 _MESSAGE_BYTES = 64 * 2**20
 """A raw float32 picture of 1024 px has 12.6 MB; gRPC's own limit is 4 MB."""
-_ATTEMPTS = 4
-_PAUSES_SECONDS = (0.2, 0.4, 0.8)
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            # No streams: with a policy, one whose server is killed before its first message hangs, beyond its deadline
-            # too (https://github.com/grpc/grpc/issues/41036; seen with 1.76 and 1.85). The clients retry them.
-            "name": [
-                *({"service": pb.STYLEGAN_SERVICE, "method": name} for name in ("Generate", "Invert", "MixStyles")),
-                {"service": pb.MODEL_SERVICE},
-            ],
-            "retryPolicy": {
-                "maxAttempts": _ATTEMPTS,
-                "initialBackoff": "0.2s",
-                "maxBackoff": "2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-}
 _HEALTH = {"healthCheckConfig": {"serviceName": pb.STYLEGAN_SERVICE}}
 _SEVERAL_PREFIXES = ("dns:", "ipv4:", "ipv6:")
-_LOCAL_PREFIXES = ("localhost:", "127.", "[::1]:", "unix:")
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
 
 
 def channel_options(address: str) -> ChannelOptions:
@@ -53,39 +36,107 @@ def channel_options(address: str) -> ChannelOptions:
     return (
         ("grpc.max_send_message_length", _MESSAGE_BYTES),
         ("grpc.max_receive_message_length", _MESSAGE_BYTES),
-        ("grpc.service_config", json.dumps(_SERVICE_CONFIG | health)),
+        ("grpc.service_config", json.dumps(SERVICE_CONFIG | health)),
         # Asked again when a connection ends; gRPC's own 30 s are longer than a rollout of two servers may take.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.primary_user_agent", "stylewire-python"),
         # A proxy of the environment cannot reach a server of this machine.
-        ("grpc.enable_http_proxy", int(not address.startswith(_LOCAL_PREFIXES))),
+        ("grpc.enable_http_proxy", int(not is_local(address))),
     )
 
 
-class StreamAttempts:
-    """When a stream that has given nothing is asked for again: as gRPC does it for calls of one answer.
+class Connection:
+    """A channel with a deadline: what every client for threads is.
 
     Args:
-        timeout: of all attempts together, in seconds.
+        address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
+        timeout: deadline of a call in seconds, when the call gives none of its own.
+        security: TLS and token; None means neither.
+
+    Raises:
+        OSError: a file of TLS cannot be read.
+        ValueError: the token would travel in the clear.
     """
 
-    def __init__(self, timeout: float) -> None:
-        self._until = time.monotonic() + timeout
-        self._pauses = iter(_PAUSES_SECONDS)
+    def __init__(
+        self, address: str, *, timeout: float = DEFAULT_TIMEOUT_SECONDS, security: Security | None = None
+    ) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._channel = open_channel(address, channel_options(address), security)
 
-    @property
-    def timeout(self) -> float:
-        """What is left for the next attempt."""
-        return max(0.0, self._until - time.monotonic())
+    def __enter__(self) -> Self:
+        return self
 
-    def pause(self, error: grpc.RpcError) -> float:
-        """Say how long to wait before the next attempt; raises the error if there is none."""
-        pause = next(self._pauses, None)
-        if pause is None or error.code() is not grpc.StatusCode.UNAVAILABLE or pause > self.timeout:
-            raise error
-        return pause * random.uniform(0.8, 1.2)  # noqa: S311 - so that clients do not come back all at once
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        self._channel.close()
+
+    def _ask(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        timeout: float | None = None,
+    ) -> _Response:
+        """Call a method of one answer."""
+        attempts = Attempts(self._deadline(timeout))
+        with typed_errors(self.address):
+            while True:
+                try:
+                    return method(request, timeout=attempts.timeout)
+                except grpc.RpcError as error:
+                    time.sleep(attempts.pause(error))
+
+    def _deadline(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
+
+
+class AsyncConnection:
+    """``Connection`` for asyncio; make it inside a running event loop."""
+
+    def __init__(
+        self, address: str, *, timeout: float = DEFAULT_TIMEOUT_SECONDS, security: Security | None = None
+    ) -> None:
+        self.address = address
+        self.timeout = timeout
+        self._channel = open_async_channel(address, channel_options(address), security)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; calls under way are cancelled."""
+        await self._channel.close()
+
+    async def _ask(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        timeout: float | None = None,  # noqa: ASYNC109 - a deadline travels to the server, asyncio.timeout stays here
+    ) -> _Response:
+        """Call a method of one answer."""
+        attempts = Attempts(self._deadline(timeout))
+        with typed_errors(self.address):
+            while True:
+                try:
+                    return await method(request, timeout=attempts.timeout)
+                except grpc.RpcError as error:
+                    await asyncio.sleep(attempts.pause(error))
+
+    def _deadline(self, timeout: float | None) -> float:
+        return self.timeout if timeout is None else timeout
 
 
 @contextmanager

@@ -16,12 +16,15 @@ from typing import NoReturn
 
 import grpc
 
+from stylewire.security import Security, open_channel
+
 DEFAULT_ADDRESS = "localhost:8500"
 READINESS = "stylewire.v1.StyleGanService"
 _METHOD = "/grpc.health.v1.Health/Check"
 _STATUSES = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 """``grpc.health.v1.HealthCheckResponse.ServingStatus`` by number."""
 _TLS_OPTIONS = ("ca", "certificate", "key", "server_name")
+_CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.primary_user_agent", "stylewire-health"))
 
 
 class Exit(IntEnum):
@@ -102,25 +105,16 @@ def _connect(channel: grpc.Channel, timeout: float) -> bool | None:
 
 
 def _channel(options: argparse.Namespace) -> grpc.Channel:
-    channel_options = [("grpc.enable_http_proxy", 0), ("grpc.primary_user_agent", "stylewire-health")]
-    given = [name for name in _TLS_OPTIONS if getattr(options, name)]
-    if not options.tls:
-        if given:
-            raise _ArgumentError(f"--{given[0].replace('_', '-')} needs --tls")
-        return grpc.insecure_channel(options.address, channel_options)
-    if (options.certificate is None) != (options.key is None):
-        raise _ArgumentError("--certificate and --key belong together; give both or none")
-    if options.server_name:
-        channel_options.append(("grpc.ssl_target_name_override", options.server_name))
-    files = (_read(name, getattr(options, name)) for name in ("ca", "key", "certificate"))
-    return grpc.secure_channel(options.address, grpc.ssl_channel_credentials(*files), channel_options)
-
-
-def _read(name: str, path: Path | None) -> bytes | None:
+    given = {name: value for name in _TLS_OPTIONS if (value := getattr(options, name))}
+    if given and not options.tls:
+        raise _ArgumentError(f"--{next(iter(given)).replace('_', '-')} needs --tls")
     try:
-        return path.read_bytes() if path else None
+        security = Security(tls=options.tls, **given)
+        return open_channel(options.address, _CHANNEL_OPTIONS, security)
+    except ValueError as err:
+        raise _ArgumentError(f"{err}") from err
     except OSError as err:
-        raise _ArgumentError(f"--{name} {path}: {err.strerror}") from err
+        raise _ArgumentError(f"{err.filename}: {err.strerror}") from err
 
 
 class _Parser(argparse.ArgumentParser):

@@ -136,12 +136,14 @@ class Result(Picture):
 
     Attributes:
         code: float32[L, D] after truncation and mixing; None unless asked for.
+        seed: of the latent; None if it was made of something else, or of several.
         timing: the server's time for the call.
         batch_size: how many items the networks ran together.
         model_digest: the same digest gives the same pictures.
     """
 
     code: Array | None = field(repr=False)
+    seed: int | None = None
     timing: Timing
     batch_size: int
     model_digest: str
@@ -195,13 +197,14 @@ class _CallFields(TypedDict):
     model_digest: str
 
 
-def read_generate(response: pb.GenerateResponse) -> list[Result]:
+def read_generate(response: pb.GenerateResponse, request: pb.GenerateRequest) -> list[Result]:
     """Read the answer of Generate."""
     codes: list[Array | None] = [_code(tensor) for tensor in response.codes]
+    seeds = [latent.seed if latent.HasField("seed") else None for latent in request.latents]
     call = _call_fields(response)
     return [
-        Result(code=code, **_picture_fields(image), **call)
-        for image, code in zip(response.images, codes or [None] * len(response.images), strict=True)
+        Result(code=code, seed=seed, **_picture_fields(image), **call)
+        for image, code, seed in zip(response.images, codes or [None] * len(seeds), seeds, strict=True)
     ]
 
 

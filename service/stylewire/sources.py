@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stylewire import pb
+from stylewire.codes import load_code
 from stylewire.errors import UnsupportedError
 from stylewire.latents import ROLE_RANGES_PX, Role, resolution_layers
 from stylewire.tensors import to_tensor
@@ -80,6 +81,10 @@ def seed(
 ) -> pb.Latent:
     """Make the latent of a seed: the same z as NVIDIA's ``generate.py --seeds``.
 
+    >>> latent = seed(7, psi=0.7)
+    >>> latent.seed, latent.truncation.psi
+    (7, 0.7)
+
     Args:
         number: in [0, 2^32).
         psi: truncation, 1 keeps the code and 0 gives the mean; None means no truncation.
@@ -113,10 +118,18 @@ def w(
 
 
 def w_plus(
-    array: ArrayLike, *, psi: float | None = None, truncation_layers: Span | None = None, model: str = ""
+    code: "ArrayLike | os.PathLike[str]",
+    *,
+    psi: float | None = None,
+    truncation_layers: Span | None = None,
+    model: str = "",
 ) -> pb.Latent:
-    """Make the latent of a complete code, float32[L, D]; the other arguments are those of ``seed``."""
-    latent = pb.Latent(w_plus=to_tensor(np.asarray(array, np.float32)), model=model)
+    """Make the latent of a complete code, float32[L, D], or of a file of one, which ``load_code`` reads.
+
+    The other arguments are those of ``seed``.
+    """
+    array = load_code(code) if isinstance(code, str | os.PathLike) else np.asarray(code, np.float32)
+    latent = pb.Latent(w_plus=to_tensor(array), model=model)
     return _truncated(latent, psi, truncation_layers)
 
 
@@ -178,6 +191,12 @@ def style(latent: LatentLike, layers: LayerChoice | None = None, weight: float |
 def layers(role: Role) -> Resolutions:
     """Name layers by what they decide.
 
+    >>> layers("middle") == resolutions(16, 32)
+    True
+    >>> layers("eyes")
+    Traceback (most recent call last):
+    ValueError: role is 'eyes'; choose one of coarse, middle, fine
+
     Args:
         role: ``coarse`` (4 and 8 px), ``middle`` (16 and 32 px) or ``fine`` (64 px and up).
     """
@@ -186,7 +205,10 @@ def layers(role: Role) -> Resolutions:
 
 
 def resolutions(low_px: int, high_px: int | None = None) -> Resolutions:
-    """Name layers by the resolutions they act on, both ends included: ``resolutions(16, 32)``, ``resolutions(64)``.
+    """Name layers by the resolutions they act on, both ends included.
+
+    >>> resolutions(16, 32), resolutions(64)
+    (Resolutions(low_px=16, high_px=32), Resolutions(low_px=64, high_px=64))
 
     Args:
         low_px: the lowest resolution, a power of two from 4.
@@ -197,6 +219,9 @@ def resolutions(low_px: int, high_px: int | None = None) -> Resolutions:
 
 def noise(mode: NoiseMode, *, seed: int | None = None, strength: float | None = None) -> pb.Noise:
     """Choose the pixel noise of pictures.
+
+    >>> noise("random", seed=3).seed
+    3
 
     Args:
         mode: ``const`` (stored in the model), ``none`` or ``random``.

@@ -9,7 +9,8 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from stylewire import AsyncClient, Client, UnreachableError, pb
-from support.fake_service import FakeServer, fake_server
+from stylewire.testing import FakeServer
+from support.fake_service import fake_server
 
 CALLS = 10
 

@@ -53,8 +53,8 @@ def test_probe_imports_little():
         (["--timeout", "0"], "argument --timeout: 0 is no time to wait"),
         (["--timeout", "soon"], "argument --timeout: invalid _seconds value: 'soon'"),
         (["--server-name", "x"], "--server-name needs --tls"),
-        (["--tls", "--key", "x"], "--certificate and --key belong together"),
-        (["--tls", "--ca", "/nowhere.pem"], "--ca /nowhere.pem: No such file or directory"),
+        (["--tls", "--key", "x"], "certificate and key belong together"),
+        (["--tls", "--ca", "/nowhere.pem"], "/nowhere.pem: No such file or directory"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, words, capfd):

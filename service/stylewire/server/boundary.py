@@ -17,11 +17,11 @@ from grpc_status import rpc_status
 from stylewire.errors import (
     InternalError,
     InvalidFieldError,
-    OverloadedError,
     StylewireError,
     Violation,
     to_status,
 )
+from stylewire.retries import pushback
 from stylewire.server.access import OPEN_SERVICES, Access
 from stylewire.server.call import Call
 from stylewire.server.gate import Gate, is_work
@@ -233,12 +233,9 @@ async def _write(context: _Context, response: Any) -> None:
 async def _abort(context: _Context, err: StylewireError, request_id: str) -> None:
     err.request_id = request_id
     status = rpc_status.to_status(to_status(err))
-    metadata = [*status.trailing_metadata, (REQUEST_ID, request_id)]
-    if isinstance(err, OverloadedError) and err.retry_after_seconds is not None:
-        # gRFC A6: a client with a retry policy waits exactly this long.
-        metadata.append(("grpc-retry-pushback-ms", str(round(err.retry_after_seconds * 1e3))))
+    metadata = (*status.trailing_metadata, (REQUEST_ID, request_id), *pushback(err))
     try:
-        await context.abort(status.code, status.details, tuple(metadata))
+        await context.abort(status.code, status.details, metadata)
     except grpc.aio.InternalError as failure:  # the client has left: nobody is told
         raise asyncio.CancelledError from failure
 

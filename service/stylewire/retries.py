@@ -1,0 +1,103 @@
+"""When a call that failed is made again: what gRPC does by its service config, and what it cannot be told to do."""
+
+import random
+import time
+from collections.abc import Iterable
+from typing import Any, cast
+
+import grpc
+
+from stylewire import pb
+from stylewire.errors import OverloadedError, StylewireError
+
+_ATTEMPTS = 4
+_PAUSES_SECONDS = (0.2, 0.4, 0.8)
+_PUSHBACK = "grpc-retry-pushback-ms"
+
+SERVICE_CONFIG: dict[str, Any] = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            # No streams: with a policy, one whose server is killed before its first message hangs, beyond its deadline
+            # too (https://github.com/grpc/grpc/issues/41036; seen with 1.76 and 1.85). The clients retry them.
+            "name": [
+                *({"service": pb.STYLEGAN_SERVICE, "method": name} for name in ("Generate", "Invert", "MixStyles")),
+                {"service": pb.MODEL_SERVICE},
+            ],
+            "retryPolicy": {
+                "maxAttempts": _ATTEMPTS,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "2s",
+                "backoffMultiplier": 2,
+                # RESOURCE_EXHAUSTED is no such code: gRPC would also repeat what has no time to come back, such as a
+                # request that is too large, and wait for one that lies beyond the deadline. ``Attempts`` does it.
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    # A failed attempt costs 1, a success gives 0.1; below half nothing is tried again. Room for a server that dies
+    # under hundreds of calls, and an end to retries where all servers are away.
+    "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
+}
+
+
+class Attempts:
+    """When a call is made again where gRPC does not do it.
+
+    A full server says when to come back: then it is asked again, if that is before the deadline. Without a time it is
+    not, since nothing is known but that it is too much.
+
+    Args:
+        timeout: of all attempts together, in seconds.
+        stream: whether this is a stream, which gRPC does not try again when servers are away.
+    """
+
+    def __init__(self, timeout: float, *, stream: bool = False) -> None:
+        self._until = time.monotonic() + timeout
+        self._pauses = iter(_PAUSES_SECONDS)
+        self._stream = stream
+
+    @property
+    def timeout(self) -> float:
+        """What is left for the next attempt."""
+        return max(0.0, self._until - time.monotonic())
+
+    def pause(self, error: grpc.RpcError) -> float:
+        """Say how long to wait before the next attempt; raises the error if there is none."""
+        usual, wanted = next(self._pauses, None), pushback_seconds(error)
+        if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            pause = wanted
+        elif error.code() is grpc.StatusCode.UNAVAILABLE and self._stream:
+            pause = usual if wanted is None else wanted
+        else:
+            raise error
+        if usual is None or pause is None or not 0 <= pause <= self.timeout:
+            raise error
+        return spread(pause)
+
+
+def pushback(error: StylewireError) -> tuple[tuple[str, str], ...]:
+    """Say in trailing metadata when to come back: what a server adds to an error of overload."""
+    if not isinstance(error, OverloadedError) or error.retry_after_seconds is None:
+        return ()
+    return ((_PUSHBACK, f"{round(error.retry_after_seconds * 1e3)}"),)
+
+
+def pushback_seconds(error: grpc.RpcError) -> float | None:
+    """Read what a server says about coming back: seconds, negative for never, None if it says nothing.
+
+    Source: gRFC A6, "Pushback".
+    """
+    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    text = next((value for key, value in metadata if key == _PUSHBACK), None)
+    if text is None:
+        return None
+    try:
+        return int(text) / 1e3
+    except ValueError:
+        return -1.0
+
+
+def spread(pause: float) -> float:
+    """Lengthen a pause by up to a fifth, so that clients do not come back all at once, and none before its time."""
+    return pause * random.uniform(1.0, 1.2)  # noqa: S311 - no secret
