@@ -44,6 +44,7 @@ from stylewire.v1.stylegan_service_pb2 import (
     MixStylesRequest,
     MixStylesResponse,
     StyleSource,
+    VideoConfig,
 )
 from stylewire.v1.stylegan_service_pb2_grpc import (
     StyleGanServiceServicer,
@@ -149,6 +150,7 @@ __all__ = [
     "Truncation",
     "UnloadModelRequest",
     "UnloadModelResponse",
+    "VideoConfig",
     "add_AdminServiceServicer_to_server",
     "add_ModelServiceServicer_to_server",
     "add_StyleGanServiceServicer_to_server",
