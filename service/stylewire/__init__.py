@@ -32,9 +32,11 @@ if TYPE_CHECKING:
     )
     from stylewire.results import Frame, Inversion, Picture, Result, Timing
     from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
+    from stylewire.videos import AsyncVideo, Video
 
 __all__ = [
     "AsyncClient",
+    "AsyncVideo",
     "BackendUnavailableError",
     "Client",
     "DeadlineError",
@@ -58,6 +60,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnreachableError",
     "UnsupportedError",
+    "Video",
     "Violation",
     "layers",
     "noise",
@@ -70,7 +73,7 @@ __all__ = [
     "z",
 ]
 
-_HOMES = ("client", "errors", "results", "sources")
+_HOMES = ("client", "errors", "results", "sources", "videos")
 
 
 def __getattr__(name: str) -> object:

@@ -7,9 +7,9 @@ the calls, once for threads and once for asyncio.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self, TypeVar, Unpack
 
 import grpc
 import grpc.aio
@@ -25,6 +25,9 @@ from stylewire.connection import (
 )
 from stylewire.results import Frame, Inversion, Result
 from stylewire.sources import LatentLike, PhotoLike
+from stylewire.videos import AsyncVideo, Video, VideoOptions, video_request
+
+T = TypeVar("T")
 
 
 class Client:
@@ -134,7 +137,29 @@ class Client:
             The frames in order. Closing the iterator cancels the call.
         """
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._frames(request, self._deadline(timeout))
+        return self._walk(request, self._deadline(timeout), results.read_frame)
+
+    def interpolate_video(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[VideoOptions],
+    ) -> Video:
+        """Walk through keyframes in a video file, which arrives while the server makes the next frames.
+
+        Args:
+            keyframes: 2 or more latents.
+            frame_count: frames in all.
+            timeout: deadline of the whole walk in seconds; None means the client's.
+            **options: see ``VideoOptions``.
+
+        Returns:
+            The file: ``save`` it, or iterate over its pieces. Closing it cancels the call.
+        """
+        request = video_request(keyframes, frame_count, **options)
+        return Video(self._walk(request, self._deadline(timeout), _whole), options.get("container", "mp4"))
 
     def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -153,7 +178,9 @@ class Client:
         with typed_errors(self.address):
             return self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout)).model
 
-    def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
+    def _walk(
+        self, request: pb.InterpolateRequest, timeout: float, read: Callable[[pb.InterpolateResponse], T]
+    ) -> Generator[T]:
         attempts, begun = StreamAttempts(timeout), False
         with typed_errors(self.address):
             while True:
@@ -161,7 +188,7 @@ class Client:
                 try:
                     for response in stream:
                         begun = True
-                        yield results.read_frame(response)
+                        yield read(response)
                 except grpc.RpcError as error:
                     if begun:
                         raise
@@ -253,7 +280,19 @@ class AsyncClient:
     ) -> AsyncIterator[Frame]:
         """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._frames(request, self._deadline(timeout))
+        return self._walk(request, self._deadline(timeout), results.read_frame)
+
+    def interpolate_video(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[VideoOptions],
+    ) -> AsyncVideo:
+        """Walk through keyframes in a video file; see ``Client.interpolate_video``."""
+        request = video_request(keyframes, frame_count, **options)
+        return AsyncVideo(self._walk(request, self._deadline(timeout), _whole), options.get("container", "mp4"))
 
     async def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -273,7 +312,9 @@ class AsyncClient:
             response = await self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout))
         return response.model
 
-    async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
+    async def _walk(
+        self, request: pb.InterpolateRequest, timeout: float, read: Callable[[pb.InterpolateResponse], T]
+    ) -> AsyncGenerator[T]:
         attempts, begun = StreamAttempts(timeout), False
         with typed_errors(self.address):
             while True:
@@ -281,7 +322,7 @@ class AsyncClient:
                 try:
                     async for response in stream:
                         begun = True
-                        yield results.read_frame(response)
+                        yield read(response)
                 except grpc.RpcError as error:
                     if begun:
                         raise
@@ -298,3 +339,7 @@ class AsyncClient:
 
     def _deadline(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else timeout
+
+
+def _whole(response: pb.InterpolateResponse) -> pb.InterpolateResponse:
+    return response

@@ -7,6 +7,7 @@ import stylewire.errors
 
 PUBLIC = [
     "AsyncClient",
+    "AsyncVideo",
     "BackendUnavailableError",
     "Client",
     "DeadlineError",
@@ -30,6 +31,7 @@ PUBLIC = [
     "UnauthenticatedError",
     "UnreachableError",
     "UnsupportedError",
+    "Video",
     "Violation",
     "layers",
     "noise",
