@@ -169,7 +169,7 @@ def _check_video(reader: Reader, request: pb.InterpolateRequest, output: jobs.Ou
     if request.output_config.format != pb.IMAGE_FORMAT_UNSPECIFIED:
         reader.wrong("output_config.format", "is not used with video, which has its own container; leave it out")
     if manifest.image_channels in (2, 4):
-        reader.wrong("video", "has no alpha, and this model makes it; ask for frames as PNG or WEBP")
+        reader.wrong("video.container", "has no alpha, and this model makes it; ask for frames as PNG or WEBP")
     side_px = output.resolution_px or manifest.resolution_px
     if side_px % 2 or side_px < video.SMALLEST_PX:
         expected = f"expected an even number, {video.SMALLEST_PX} or more"

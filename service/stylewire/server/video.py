@@ -86,7 +86,7 @@ class VideoWriter:
         self._file = _File()
         self._container: OutputContainer | None = None
         self._stream: VideoStream | None = None
-        self._added = 0
+        self._added, self._closed = 0, False
         self._lock = threading.Lock()  # a cancelled call leaves while its last frame is still being encoded
 
     def add(self, pixels: Pixels) -> bytes:
@@ -96,7 +96,7 @@ class VideoWriter:
             pixels: uint8[H, W, 3 or 1], of the same even size in all frames.
 
         Returns:
-            What has become ready of the file, often nothing.
+            What has become ready of the file, often nothing; nothing of one that was closed meanwhile.
 
         Raises:
             UnsupportedError: this build of PyAV lacks the encoder.
@@ -105,11 +105,13 @@ class VideoWriter:
 
         array = np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
         with self._lock:
+            if self._closed:
+                return b""
             start = self._open(*pixels.shape[:2]) if self._container is None else b""
             assert self._container
             assert self._stream
             frame = av.VideoFrame.from_ndarray(array, format="rgb24").reformat(
-                format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE, interpolation="LANCZOS"
+                format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED_RANGE
             )
             frame.pts, frame.time_base = self._added, 1 / self._video.frame_rate
             self._added += 1
@@ -128,6 +130,7 @@ class VideoWriter:
     def close(self) -> None:
         """Free the encoder, whether the file is whole or not."""
         with self._lock:
+            self._closed = True
             self._file.drop()
             if self._container is not None:
                 self._container.close()
