@@ -16,6 +16,7 @@ from stylewire.cli_bench import bench
 from stylewire.cli_inspect import inspect
 from stylewire.cli_output import error_text, print_written, progress
 from stylewire.cli_words import (
+    VIDEO_SUFFIXES,
     AnimationPath,
     Choices,
     Seeds,
@@ -34,6 +35,7 @@ from stylewire.provenance import Provenance, combine
 from stylewire.results import Inversion, Picture, Result
 from stylewire.sheets import in_rows, save_animation, save_sheet, sheet
 from stylewire.sources import Alignment, LayerChoice, NoiseMode, seed, style
+from stylewire.videos import Container, WalkOptions
 
 _CALL_SIZE = 16
 """Latents a call: small enough for a progress bar to move, large enough to fill a batch."""
@@ -187,7 +189,9 @@ def interpolate(
     seeds: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Keyframes, such as 1,2,3.")],
     out: Annotated[
         AnimationPath,
-        typer.Option(parser=parse_animation_path, metavar="PATH", help=".gif, .webp or .png; a folder gets frames."),
+        typer.Option(
+            parser=parse_animation_path, metavar="PATH", help=".mp4, .webm, .gif, .webp or .png; a folder gets frames."
+        ),
     ],
     frames: Annotated[int, typer.Option(min=1, help="Frames in all.")] = 60,
     method: Annotated[Method, typer.Option(help="The path between keyframes.")] = "lerp",
@@ -201,10 +205,18 @@ def interpolate(
     timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the whole walk.")] = 600,
 ) -> None:
     """Walk through the pictures of seeds."""
+    walk: WalkOptions = {"method": method, "easing": easing, "looped": loop, "psi": psi, "model": model}
     with Client(address, timeout=timeout) as client:
-        stream = client.interpolate(
-            seeds, frames, method=method, easing=easing, looped=loop, psi=psi, model=model, timeout=timeout
-        )
+        if out.suffix.lower() in VIDEO_SUFFIXES:
+            if zoom != 1:
+                raise typer.BadParameter("--zoom is for animations and frames; players enlarge videos")
+            container: Container = "webm" if out.suffix.lower() == ".webm" else "mp4"
+            video = client.interpolate_video(
+                seeds, frames, container=container, frame_rate=fps, timeout=timeout, **walk
+            )
+            print_written(video.save(out))
+            return
+        stream = client.interpolate(seeds, frames, timeout=timeout, **walk)
         made = list(progress(stream, "interpolate", total=frames))
     if out.suffix:
         images = [frame.image for frame in made]

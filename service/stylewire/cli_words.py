@@ -16,6 +16,7 @@ Choices = NewType("Choices", list[LayerChoice])
 SheetPath = NewType("SheetPath", Path)
 AnimationPath = NewType("AnimationPath", Path)
 
+VIDEO_SUFFIXES = frozenset({".mp4", ".webm"})
 _SEED_COUNT_MAX = 100_000
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -50,8 +51,8 @@ def parse_sheet_path(text: str) -> SheetPath:
 
 
 def parse_animation_path(text: str) -> AnimationPath:
-    """Read the path of an animation to write, or of a folder for its frames."""
-    return AnimationPath(_path(text, ANIMATION_SUFFIXES | {""}))
+    """Read the path of an animation or video to write, or of a folder for its frames."""
+    return AnimationPath(_path(text, ANIMATION_SUFFIXES | VIDEO_SUFFIXES | {""}))
 
 
 def _ends(part: str, expected: str) -> tuple[int, int]:
