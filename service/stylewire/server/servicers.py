@@ -69,6 +69,17 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
                     yield replies.frame(answer, index, job.model.digest, return_code=request.return_codes)
                     index += 1
 
+    async def Project(  # noqa: N802
+        self, request: pb.ProjectRequest, context: _Context
+    ) -> AsyncIterator[pb.ProjectResponse]:
+        """Optimize a code toward a picture."""
+        run = _run(context)
+        with self._registry.lease() as models:
+            job = await self._parse(requests.parse_project, request, models, run)
+            async with contextlib.aclosing(self._pipeline.project(job, run)) as answers:
+                async for answer in answers:
+                    yield replies.project(answer, job)
+
     def _check_size(self, answer: Answer) -> None:
         """Refuse what gRPC would drop; how large files become is known only now."""
         size, limit = sum(len(picture.content) for picture in answer.pictures), self._limits.max_message_bytes

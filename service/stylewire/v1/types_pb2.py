@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18stylewire/v1/types.proto\x12\x0cstylewire.v1\x1a\x1egoogle/protobuf/duration.proto\"P\n\x06Tensor\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.stylewire.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"G\n\nLayerRange\x12\x13\n\x0bstart_layer\x18\x01 \x01(\x05\x12\x16\n\tend_layer\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_end_layer\"U\n\nTruncation\x12\x10\n\x03psi\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12-\n\x0blayer_range\x18\x02 \x01(\x0b\x32\x18.stylewire.v1.LayerRangeB\x06\n\x04_psi\"#\n\x05Point\x12\x0c\n\x04x_px\x18\x01 \x01(\x01\x12\x0c\n\x04y_px\x18\x02 \x01(\x01\"0\n\tLandmarks\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.stylewire.v1.Point\"\x87\x01\n\x0bImageSource\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12*\n\talignment\x18\x03 \x01(\x0e\x32\x17.stylewire.v1.Alignment\x12*\n\tlandmarks\x18\x04 \x01(\x0b\x32\x17.stylewire.v1.Landmarks\"\xc4\x02\n\x06Latent\x12\x0e\n\x04seed\x18\x01 \x01(\x03H\x00\x12!\n\x01z\x18\x02 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12!\n\x01w\x18\x03 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12&\n\x06w_plus\x18\x04 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12*\n\x05image\x18\x05 \x01(\x0b\x32\x19.stylewire.v1.ImageSourceH\x00\x12,\n\ntruncation\x18\x06 \x01(\x0b\x32\x18.stylewire.v1.Truncation\x12\x15\n\x0b\x63lass_index\x18\x07 \x01(\x05H\x01\x12%\n\x05label\x18\x08 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x01\x12\r\n\x05model\x18\t \x01(\tB\x08\n\x06sourceB\x0b\n\tcondition\"\xbd\x01\n\x05Noise\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.stylewire.v1.Noise.Mode\x12\x11\n\x04seed\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08strength\x18\x03 \x01(\x01H\x01\x88\x01\x01\"L\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_CONST\x10\x01\x12\r\n\tMODE_NONE\x10\x02\x12\x0f\n\x0bMODE_RANDOM\x10\x03\x42\x07\n\x05_seedB\x0b\n\t_strength\"\x89\x01\n\x0cOutputConfig\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.stylewire.v1.ImageFormat\x12\x14\n\x07quality\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rresolution_px\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_qualityB\x10\n\x0e_resolution_px\"\x82\x01\n\x05Image\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12&\n\x06tensor\x18\x02 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x10\n\x08width_px\x18\x04 \x01(\x05\x12\x11\n\theight_px\x18\x05 \x01(\x05\x42\x06\n\x04\x64\x61ta\"\x8d\x01\n\x06Timing\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x19\n\tBatchInfo\x12\x0c\n\x04size\x18\x01 \x01(\x05*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02*N\n\tAlignment\x12\x19\n\x15\x41LIGNMENT_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41LIGNMENT_NONE\x10\x01\x12\x12\n\x0e\x41LIGNMENT_FACE\x10\x02*\xa1\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x12\x17\n\x13IMAGE_FORMAT_TENSOR\x10\x04\x12\x17\n\x13IMAGE_FORMAT_PIXELS\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18stylewire/v1/types.proto\x12\x0cstylewire.v1\x1a\x1egoogle/protobuf/duration.proto\"P\n\x06Tensor\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.stylewire.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"G\n\nLayerRange\x12\x13\n\x0bstart_layer\x18\x01 \x01(\x05\x12\x16\n\tend_layer\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_end_layer\"U\n\nTruncation\x12\x10\n\x03psi\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12-\n\x0blayer_range\x18\x02 \x01(\x0b\x32\x18.stylewire.v1.LayerRangeB\x06\n\x04_psi\"#\n\x05Point\x12\x0c\n\x04x_px\x18\x01 \x01(\x01\x12\x0c\n\x04y_px\x18\x02 \x01(\x01\"0\n\tLandmarks\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.stylewire.v1.Point\"\x87\x01\n\x0bImageSource\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12*\n\talignment\x18\x03 \x01(\x0e\x32\x17.stylewire.v1.Alignment\x12*\n\tlandmarks\x18\x04 \x01(\x0b\x32\x17.stylewire.v1.Landmarks\"\xc4\x02\n\x06Latent\x12\x0e\n\x04seed\x18\x01 \x01(\x03H\x00\x12!\n\x01z\x18\x02 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12!\n\x01w\x18\x03 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12&\n\x06w_plus\x18\x04 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12*\n\x05image\x18\x05 \x01(\x0b\x32\x19.stylewire.v1.ImageSourceH\x00\x12,\n\ntruncation\x18\x06 \x01(\x0b\x32\x18.stylewire.v1.Truncation\x12\x15\n\x0b\x63lass_index\x18\x07 \x01(\x05H\x01\x12%\n\x05label\x18\x08 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x01\x12\r\n\x05model\x18\t \x01(\tB\x08\n\x06sourceB\x0b\n\tcondition\"\xf4\x01\n\x05Noise\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.stylewire.v1.Noise.Mode\x12\x11\n\x04seed\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08strength\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12$\n\x06values\x18\x04 \x01(\x0b\x32\x14.stylewire.v1.Tensor\"]\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_CONST\x10\x01\x12\r\n\tMODE_NONE\x10\x02\x12\x0f\n\x0bMODE_RANDOM\x10\x03\x12\x0f\n\x0bMODE_VALUES\x10\x04\x42\x07\n\x05_seedB\x0b\n\t_strength\"\x89\x01\n\x0cOutputConfig\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.stylewire.v1.ImageFormat\x12\x14\n\x07quality\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rresolution_px\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_qualityB\x10\n\x0e_resolution_px\"\x82\x01\n\x05Image\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12&\n\x06tensor\x18\x02 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x10\n\x08width_px\x18\x04 \x01(\x05\x12\x11\n\theight_px\x18\x05 \x01(\x05\x42\x06\n\x04\x64\x61ta\"\x8d\x01\n\x06Timing\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x19\n\tBatchInfo\x12\x0c\n\x04size\x18\x01 \x01(\x05*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02*N\n\tAlignment\x12\x19\n\x15\x41LIGNMENT_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41LIGNMENT_NONE\x10\x01\x12\x12\n\x0e\x41LIGNMENT_FACE\x10\x02*\xa1\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x12\x17\n\x13IMAGE_FORMAT_TENSOR\x10\x04\x12\x17\n\x13IMAGE_FORMAT_PIXELS\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stylewire.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=1504
-  _globals['_DATATYPE']._serialized_end=1585
-  _globals['_ALIGNMENT']._serialized_start=1587
-  _globals['_ALIGNMENT']._serialized_end=1665
-  _globals['_IMAGEFORMAT']._serialized_start=1668
-  _globals['_IMAGEFORMAT']._serialized_end=1829
+  _globals['_DATATYPE']._serialized_start=1559
+  _globals['_DATATYPE']._serialized_end=1640
+  _globals['_ALIGNMENT']._serialized_start=1642
+  _globals['_ALIGNMENT']._serialized_end=1720
+  _globals['_IMAGEFORMAT']._serialized_start=1723
+  _globals['_IMAGEFORMAT']._serialized_end=1884
   _globals['_TENSOR']._serialized_start=74
   _globals['_TENSOR']._serialized_end=154
   _globals['_LAYERRANGE']._serialized_start=156
@@ -53,15 +53,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LATENT']._serialized_start=542
   _globals['_LATENT']._serialized_end=866
   _globals['_NOISE']._serialized_start=869
-  _globals['_NOISE']._serialized_end=1058
-  _globals['_NOISE_MODE']._serialized_start=960
-  _globals['_NOISE_MODE']._serialized_end=1036
-  _globals['_OUTPUTCONFIG']._serialized_start=1061
-  _globals['_OUTPUTCONFIG']._serialized_end=1198
-  _globals['_IMAGE']._serialized_start=1201
-  _globals['_IMAGE']._serialized_end=1331
-  _globals['_TIMING']._serialized_start=1334
-  _globals['_TIMING']._serialized_end=1475
-  _globals['_BATCHINFO']._serialized_start=1477
-  _globals['_BATCHINFO']._serialized_end=1502
+  _globals['_NOISE']._serialized_end=1113
+  _globals['_NOISE_MODE']._serialized_start=998
+  _globals['_NOISE_MODE']._serialized_end=1091
+  _globals['_OUTPUTCONFIG']._serialized_start=1116
+  _globals['_OUTPUTCONFIG']._serialized_end=1253
+  _globals['_IMAGE']._serialized_start=1256
+  _globals['_IMAGE']._serialized_end=1386
+  _globals['_TIMING']._serialized_start=1389
+  _globals['_TIMING']._serialized_end=1530
+  _globals['_BATCHINFO']._serialized_start=1532
+  _globals['_BATCHINFO']._serialized_end=1557
 # @@protoc_insertion_point(module_scope)
