@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         Violation,
     )
+    from stylewire.projections import Projection, ProjectionProgress
     from stylewire.results import Frame, Inversion, Picture, Result, Timing
     from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
 
@@ -50,6 +51,8 @@ __all__ = [
     "OverloadedError",
     "PermissionDeniedError",
     "Picture",
+    "Projection",
+    "ProjectionProgress",
     "RateLimitedError",
     "Result",
     "RetryableError",
@@ -70,7 +73,7 @@ __all__ = [
     "z",
 ]
 
-_HOMES = ("client", "errors", "results", "sources")
+_HOMES = ("client", "errors", "projections", "results", "sources")
 
 
 def __getattr__(name: str) -> object:

@@ -7,7 +7,7 @@ the calls, once for threads and once for asyncio.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -22,6 +22,13 @@ from stylewire.connection import (
     StreamAttempts,
     channel_options,
     typed_errors,
+)
+from stylewire.projections import (
+    Projection,
+    ProjectionProgress,
+    ProjectionReader,
+    ProjectOptions,
+    project_request,
 )
 from stylewire.results import Frame, Inversion, Result
 from stylewire.sources import LatentLike, PhotoLike
@@ -94,6 +101,32 @@ class Client:
         with typed_errors(self.address):
             response = self._stylegan.Invert(request, timeout=self._deadline(timeout))
         return results.read_invert(response)
+
+    def project(
+        self,
+        picture: PhotoLike,
+        *,
+        on_progress: Callable[[ProjectionProgress], None] | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ProjectOptions],
+    ) -> Projection:
+        """Find the code of a picture by optimization: slower than ``invert``, and closer. The server needs PyTorch.
+
+        Args:
+            picture: as for ``invert``.
+            on_progress: told of every step; an exception that it raises ends the call.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``ProjectOptions``.
+        """
+        request, reader = project_request(picture, **options), ProjectionReader(on_progress)
+        with typed_errors(self.address):
+            stream = self._stylegan.Project(request, timeout=self._deadline(timeout))
+            try:
+                for response in stream:
+                    reader.read(response)
+            finally:
+                stream.cancel()
+        return reader.result()
 
     def mix_styles(
         self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]
@@ -230,6 +263,25 @@ class AsyncClient:
         with typed_errors(self.address):
             response = await self._stylegan.Invert(request, timeout=self._deadline(timeout))
         return results.read_invert(response)
+
+    async def project(
+        self,
+        picture: PhotoLike,
+        *,
+        on_progress: Callable[[ProjectionProgress], None] | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ProjectOptions],
+    ) -> Projection:
+        """Find the code of a picture by optimization; see ``Client.project``."""
+        request, reader = project_request(picture, **options), ProjectionReader(on_progress)
+        with typed_errors(self.address):
+            stream = self._stylegan.Project(request, timeout=self._deadline(timeout))
+            try:
+                async for response in stream:
+                    reader.read(response)
+            finally:
+                stream.cancel()
+        return reader.result()
 
     async def mix_styles(
         self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]

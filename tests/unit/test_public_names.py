@@ -22,6 +22,8 @@ PUBLIC = [
     "OverloadedError",
     "PermissionDeniedError",
     "Picture",
+    "Projection",
+    "ProjectionProgress",
     "RateLimitedError",
     "Result",
     "RetryableError",

@@ -98,7 +98,7 @@ def parse_invert(request: pb.InvertRequest, models: Lease, limits: Limits) -> jo
     if reader.count("refine_step_count", request.refine_step_count, 0, limits.max_projection_steps):
         reader.needs_picture()
         _check_photograph(reader, photo)
-        target = reader.target("image", request.image) if photo else None
+        target = reader.target("image", request.image) if reader.sound else None
         if target is not None:
             refinement = jobs.Refinement(target=target, step_count=request.refine_step_count)
     reader.finish()
@@ -187,7 +187,7 @@ def _photo_and_target(reader: Reader, request: pb.ProjectRequest) -> tuple[jobs.
         return None, reader.target("image", request.image)
     photo = reader.photo("image", request.image, reader.model)
     _check_photograph(reader, photo)
-    return photo, reader.target("image", request.image) if photo else None
+    return photo, reader.target("image", request.image) if reader.sound else None
 
 
 def _reads_photographs(model: Model) -> bool:

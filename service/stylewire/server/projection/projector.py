@@ -92,12 +92,11 @@ class Projector:
         """
         if not self._settings.max_projections:
             raise UnsupportedError("this server makes no projections: its --max-projections is 0")
-        for package in _PACKAGES:
-            if importlib.util.find_spec(package) is None:
-                raise UnsupportedError(
-                    f"projections need a package that this server does not have ({package}): "
-                    "pip install 'stylewire[torch]' there"
-                )
+        if missing := [package for package in _PACKAGES if not _installed(package)]:
+            raise UnsupportedError(
+                f"projections need packages that this server does not have ({', '.join(missing)}): "
+                "pip install 'stylewire[torch]' there"
+            )
         if self._closed:
             raise DrainingError("the server is stopping; send the request to another one")
         waiting = self._backlog.waiting
@@ -256,3 +255,11 @@ class Projector:
             raise
         finally:
             self._metrics.ended(result)
+
+
+def _installed(package: str) -> bool:
+    """Whether a package can be imported; not imported here, since it is for another process."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ImportError:
+        return False
