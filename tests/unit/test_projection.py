@@ -1,4 +1,4 @@
-"""Projections without a server: losses, schedule, the graph that gradients go through, backlog, and what pipes carry."""
+"""Projections without a server: losses, schedule, the graph that gradients go through, backlog, messages."""
 
 import asyncio
 import os
@@ -218,7 +218,8 @@ def test_backlog_learns_and_predicts():
 
 def test_process_outlives_wrong_models_but_not_a_hang(tmp_path):
     """A directory that is not the model any more is refused, and the next task is done; when the process then says
-    nothing for too long it is killed, and its task fails with an error that may be retried."""
+    nothing for too long it is killed, and its task fails with an error that may be retried.
+    """
 
     async def ask():
         worker = await WorkerProcess.start(device="cpu", threads=1, niceness=0, hang_seconds=60)

@@ -1,5 +1,6 @@
 """Project, and Invert with refinement, over a real connection: what they find, and what they never hold up."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -8,8 +9,10 @@ import sys
 import grpc
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from stylewire import Client, DeadlineError, OverloadedError, UnsupportedError, pb
+from stylewire import AsyncClient, Client, DeadlineError, OverloadedError, UnsupportedError, pb
+from stylewire.cli import app
 from stylewire.tensors import to_array
 from support.pictures import avatar, pixels, worst_difference
 from support.refusals import failure, refusal
@@ -218,6 +221,42 @@ def test_client_projects(server, tmp_path):
     assert found.distortion < found.start_distortion
     assert refined.distortion < told[0].distortion
     assert found.timing.inference_seconds > 0
+
+
+def test_async_client_projects(server):
+    """The client for asyncio does the same; an exception of the listener ends the call."""
+
+    async def ask():
+        def interrupt(progress):
+            raise KeyError(progress.step)
+
+        async with AsyncClient(server.address, timeout=PATIENT) as client:
+            found = await client.project(avatar(1), steps=2)
+            with pytest.raises(KeyError, match="0"):
+                await client.project(avatar(1), steps=1000, on_progress=interrupt)
+            return found
+
+    found = asyncio.run(ask())
+    ended = wait_for(server.metrics_url, lambda s: not s.count("stylewire_projections_running"), PATIENT)
+
+    assert (10, 128) == found.code.shape
+    assert ended
+
+
+def test_command_writes_code_and_pictures(server, tmp_path):
+    """``stylewire project`` says what was gained and writes the code as NVIDIA's projector does."""
+    photo = tmp_path / "photo.png"
+    photo.write_bytes(avatar(1))
+    words = ["project", str(photo), "--out", str(tmp_path / "out"), "--steps", "6", "--optimize-noise"]
+    done = CliRunner().invoke(app, [*words, "--address", server.address])
+    print(done.output)
+    with np.load(tmp_path / "out" / "photo.npz") as arrays:
+        shapes = {name: array.shape for name, array in arrays.items()}
+
+    assert 0 == done.exit_code
+    assert "in 6 steps" in done.output
+    assert {"w": (1, 10, 128), "noise": (10896,)} == shapes
+    assert {"photo.npz", "photo.png", "photo-target.png"} == {path.name for path in (tmp_path / "out").iterdir()}
 
 
 def test_torchscript_gives_the_gradients(small_projector):
