@@ -11,7 +11,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install protos format docs lint test demo bench bench-serving bench-models bench-peers bench-oip bench-reload \
-  bench-provenance bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
+  bench-provenance bench-projection bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
   manifests deploy-check deploy-schemas clean
 
 help: ## list the targets
@@ -101,6 +101,9 @@ bench-reload: $(VENV)/.develop ## memory over 20 reloads under light load (BENCH
 
 bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it comes from (BENCH="--sizes 64")
 	PYTHONPATH=bench python -m provenance $(BENCH)
+
+bench-projection: $(VENV)/.develop ## what optimizing codes gains, and what it costs other calls (BENCH="gain --pictures 4")
+	PYTHONPATH=bench:tests python -m projection $(BENCH)
 
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)

@@ -61,8 +61,14 @@ class Target:
         registry = lifecycle.registry
         films = Films(_InPlace(), settings.max_videos, provenance=True)
         # Nothing runs, so nothing is ever late.
-        collaborators = (_Networks(), settings, _InPlace(), _Faces(), films)
-        servicer = StyleGanServicer(registry, *collaborators)  # type: ignore[arg-type]
+        servicer = StyleGanServicer(
+            registry=registry,
+            pipeline=_Networks(),  # type: ignore[arg-type]
+            limits=settings,
+            executor=_InPlace(),
+            faces=_Faces(),  # type: ignore[arg-type]
+            films=films,
+        )
         found = _Registrar()
         pb.add_StyleGanServiceServicer_to_server(servicer, found)  # type: ignore[no-untyped-call]
         pb.add_ModelServiceServicer_to_server(ModelServicer(registry), found)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The ``stylewire`` command: generate, invert, mix, interpolate, inspect, models, serve, health, bench, version."""
+"""The ``stylewire`` command: generate, invert, project, mix, interpolate, inspect, models, serve, health, bench."""
 
 import asyncio
 import importlib.metadata
@@ -15,6 +15,7 @@ from stylewire.calls import Easing, FileFormat, Method
 from stylewire.cli_bench import bench
 from stylewire.cli_inspect import inspect
 from stylewire.cli_output import error_text, print_written, progress
+from stylewire.cli_project import project
 from stylewire.cli_words import (
     VIDEO_SUFFIXES,
     AnimationPath,
@@ -229,6 +230,7 @@ def interpolate(
 
 
 app.command()(inspect)
+app.command()(project)
 
 
 @app.command(

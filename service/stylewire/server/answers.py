@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from stylewire.latents import Array
 from stylewire.server.batches import BatchResult
+from stylewire.server.projection.tasks import Progress
 
 
 @dataclass(slots=True)
@@ -59,6 +60,39 @@ class Answer:
 
     pictures: list[Picture]
     codes: list[Array]
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionStep:
+    """Progress of an optimization, with the picture if it is to be shown, and where the time since the last went."""
+
+    progress: Progress
+    picture: Picture | None
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionAnswer:
+    """The end of an optimization.
+
+    Attributes:
+        last: the last step.
+        code: float32[L, D].
+        noise: float32[P], if it was optimized.
+        target: the picture that was wanted.
+        reconstruction: the picture of the code.
+        start_distortion: of the first code.
+        distortion: of this one.
+    """
+
+    last: Progress
+    code: Array
+    noise: Array | None
+    target: Picture
+    reconstruction: Picture
+    start_distortion: float
+    distortion: float
     run: Run
 
 

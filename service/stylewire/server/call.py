@@ -56,8 +56,9 @@ class Call:
             run = response.run
             self._add([run.queue_seconds, run.inference_seconds, run.encoding_seconds], run.batch_size)
         elif "timing" in response.DESCRIPTOR.fields_by_name:
+            batch_size = response.batch.size if "batch" in response.DESCRIPTOR.fields_by_name else 0
             durations = [getattr(response.timing, phase) for phase in self.metrics.phases]
-            self._add([each.seconds + each.nanos / 1e9 for each in durations], response.batch.size)
+            self._add([each.seconds + each.nanos / 1e9 for each in durations], batch_size)
 
     def _add(self, seconds: list[float], batch_size: int) -> None:
         """Count the seconds of each phase."""
