@@ -1,22 +1,27 @@
-"""Measure perf_analyzer's throughput on one graph: here, and on tritonserver's Python backend with the same runtime.
+"""Measure perf_analyzer's throughput on one graph: here, and on tritonserver's Python backend with onnxruntime.
 
-All servers are up all the time and are measured in turns, every other round backward; a ratio is of one round. Triton
-is measured with two instances of one thread each, as this server runs small graphs, and with one of two threads.
+All servers are up all the time and are measured in turns, every other round backward; a ratio is of one round. Beside
+throughput there is the processor time of a call, which says more where others use the machine too. Triton is measured
+with two instances of one thread each, as this server runs small graphs, and with one of two threads.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import signal
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import tritonclient.grpc as triton_client
 from serving.models import demo, seeded
 
 from stylewire.manifest import Manifest
-from support.perf_analyzer import Step, measure
+from support.perf_analyzer import measure
 from support.servers import ServerProcess
 from support.triton import RunningTriton
 
@@ -35,7 +40,35 @@ parameters [
   {{ key: "threads", value: {{ string_value: "{threads}" }} }}
 ]
 """
-HEADINGS = f"{'model':>8}{'calls':>7}{'here /s':>10}" + "".join(f"{name:>26}" for name in (AGAIN, *TRITONS))
+HEADINGS = f"{'model':>8}{'calls':>7}{'here':>10}" + "".join(f"{name:>26}" for name in (AGAIN, *TRITONS))
+
+
+class Contestant(NamedTuple):
+    """A server that runs.
+
+    Attributes:
+        address: host and port.
+        model: what the graph is called there.
+        processes: gives the ids of its processes.
+    """
+
+    address: str
+    model: str
+    processes: Callable[[], list[int]]
+
+
+class Turn(NamedTuple):
+    """What one turn gave.
+
+    Attributes:
+        throughput: calls a second.
+        processor_ms: processor time of the server, a call.
+        batch: rows of a batch.
+    """
+
+    throughput: float
+    processor_ms: float
+    batch: float
 
 
 def main() -> None:
@@ -44,37 +77,40 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="turns of each; the table has the medians")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256], metavar="PX", help="64 is the demo model")
     parser.add_argument("--calls", type=int, nargs="+", default=[1, 4, 16], help="calls under way at once")
+    parser.add_argument("--backend", default="onnxruntime", help="of this server; auto is what users get")
     parser.add_argument("--window-ms", type=int, default=1000, help="perf_analyzer takes three of these a turn")
     parser.add_argument("--out", type=Path, default=Path("build/bench/oip.json"))
     options = parser.parse_args()
-    print("throughput over that of the column: median of interleaved ratios (lowest to highest)")
+    print(
+        "over the column: median of interleaved ratios (lowest to highest); of throughput more is better, of time less"
+    )
     print(HEADINGS)
     rows = []
     for size_px in options.sizes:
         directory = demo() if size_px == 64 else seeded(size_px)
-        with servers(directory) as addresses:
+        with servers(directory, options.backend) as contestants:
             for calls in options.calls:
-                rows.append(compare(addresses, calls, options.rounds, options.window_ms) | {"model_px": size_px})
-                print(line(rows[-1]), flush=True)
+                rows.append(compare(contestants, calls, options.rounds, options.window_ms) | {"model_px": size_px})
+                print(*lines(rows[-1]), sep="\n", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(rows, indent=2), encoding="utf-8")
 
 
 @contextlib.contextmanager
-def servers(directory: Path) -> Iterator[dict[str, tuple[str, str]]]:
-    """Serve a model everywhere; gives the address and the model's name of each."""
+def servers(directory: Path, backend: str) -> Iterator[dict[str, Contestant]]:
+    """Serve a model everywhere."""
     manifest = Manifest.read(directory)
     with contextlib.ExitStack() as stack:
-        own = ServerProcess("--threads", "2", "--max-queue-seconds", "60", models=directory)
+        own = ServerProcess("--threads", "2", "--max-queue-seconds", "60", "--backend", backend, models=directory)
         stack.callback(own.stop, signal.SIGTERM)
-        address = own.address, f"{manifest.name}.synthesis"
-        found = {OURS: address, AGAIN: address}
+        here = Contestant(own.address, f"{manifest.name}.synthesis", lambda: [own.process.pid])
+        found = {OURS: here, AGAIN: here}
         for name, (instances, threads) in TRITONS.items():
             repository = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             write_repository(repository, directory, manifest, instances, threads)
             triton = RunningTriton(repository)
             stack.callback(triton.close)
-            found[name] = triton.grpc_address, "synthesis"
+            found[name] = Contestant(triton.grpc_address, "synthesis", partial(session, triton.pid))
         yield found
 
 
@@ -95,38 +131,65 @@ def write_repository(repository: Path, directory: Path, manifest: Manifest, inst
     (version.parent / "config.pbtxt").write_text(config)
 
 
-def compare(addresses: dict[str, tuple[str, str]], calls: int, rounds: int, window_ms: int) -> dict[str, object]:
+def session(number: int) -> list[int]:
+    """List the processes of a session."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            if int(stat.read_text().rpartition(")")[2].split()[3]) == number:
+                found.append(int(stat.parent.name))
+    return found
+
+
+def processor_seconds(processes: list[int]) -> float:
+    """Sum what processes have used until now."""
+    fields = [Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in processes]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def compare(contestants: dict[str, Contestant], calls: int, rounds: int, window_ms: int) -> dict[str, Any]:
     """Measure all in turns."""
-    found: dict[str, list[Step]] = {name: [] for name in addresses}
+    found: dict[str, list[Turn]] = {name: [] for name in contestants}
     for index in range(rounds):
-        for name in list(addresses)[:: -1 if index % 2 else 1]:
-            found[name].append(turn(*addresses[name], calls, window_ms))
-    ours = [step.throughput for step in found[OURS]]
-    return {
-        "calls": calls,
-        "throughput": {name: statistics.median(step.throughput for step in steps) for name, steps in found.items()},
-        "ratios": {
-            name: [one / step.throughput for one, step in zip(ours, steps, strict=True)]
-            for name, steps in found.items()
+        for name in list(contestants)[:: -1 if index % 2 else 1]:
+            found[name].append(turn(contestants[name], calls, window_ms))
+    row: dict[str, Any] = {"calls": calls}
+    for field in Turn._fields:
+        values = {name: [getattr(each, field) for each in turns] for name, turns in found.items()}
+        row[field] = {name: statistics.median(each) for name, each in values.items()}
+        row[f"{field}_ratios"] = {
+            name: [one / other for one, other in zip(values[OURS], each, strict=True)]
+            for name, each in values.items()
             if name != OURS
-        },
-        "batch": {name: statistics.median(step.rows / step.batches for step in each) for name, each in found.items()},
-    }
+        }
+    return row
 
 
-def turn(address: str, model: str, calls: int, window_ms: int) -> Step:
+def turn(contestant: Contestant, calls: int, window_ms: int) -> Turn:
     """Let perf_analyzer measure one of them."""
     windows = ["--measurement-interval", str(window_ms), "--max-trials", "3", "--stability-percentage", "999"]
     load = ["--concurrency-range", str(calls), "--input-data", "zero"]
-    (step,) = measure(address, model, *windows, *load)
-    return step
+    with triton_client.InferenceServerClient(contestant.address) as client:
+        answered, used = _answered(client, contestant.model), processor_seconds(contestant.processes())
+        (step,) = measure(contestant.address, contestant.model, *windows, *load)
+        answered = _answered(client, contestant.model) - answered
+        used = processor_seconds(contestant.processes()) - used
+    return Turn(step.throughput, used / answered * 1e3, step.rows / step.batches)
 
 
-def line(row: dict) -> str:
-    """Write a row of the table."""
-    spreads = [f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})" for each in row["ratios"].values()]
-    own = row["throughput"][OURS]
-    return f"{row['model_px']:>5} px{row['calls']:>7}{own:>10.1f}" + "".join(f"{text:>26}" for text in spreads)
+def _answered(client: triton_client.InferenceServerClient, model: str) -> int:
+    return int(client.get_inference_statistics(model).model_stats[0].inference_count)
+
+
+def lines(row: dict[str, Any]) -> Iterator[str]:
+    """Write two lines of the table."""
+    for field, form in (("throughput", "{:8.1f}/s"), ("processor_ms", "{:8.2f}ms")):
+        spreads = [
+            f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
+            for each in row[f"{field}_ratios"].values()
+        ]
+        own = form.format(row[field][OURS])
+        yield f"{row['model_px']:>5} px{row['calls']:>7}{own}" + "".join(f"{text:>26}" for text in spreads)
 
 
 if __name__ == "__main__":

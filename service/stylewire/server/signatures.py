@@ -1,6 +1,7 @@
 """The tensors that can be asked for by name: those of each graph, and of a model as a whole, from z to pixels."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -36,7 +37,7 @@ class Spec(NamedTuple):
         return () if self.single else self.dims
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Signature:
     """What goes in and what comes out.
 
@@ -52,12 +53,12 @@ class Signature:
     more_inputs: tuple[Spec, ...] = ()
     more_outputs: tuple[Spec, ...] = ()
 
-    @property
+    @cached_property
     def all_inputs(self) -> dict[str, Spec]:
         """All that a request may have, by name."""
         return {spec.name: spec for spec in (*self.inputs, *self.more_inputs)}
 
-    @property
+    @cached_property
     def all_outputs(self) -> dict[str, Spec]:
         """All that it may ask for, by name."""
         return {spec.name: spec for spec in (*self.outputs, *self.more_outputs)}
