@@ -13,6 +13,8 @@ from stylewire_export.errors import BundleError, CheckpointError, VerificationEr
 from stylewire_export.formats import DEFAULT_FORMATS, FORMATS
 from stylewire_export.import_onnx import ImportJob, import_onnx
 from stylewire_export.onnx_adapter import RANGES
+from stylewire_export.to_triton import RepositoryReport, find_models, write_repository
+from stylewire_export.triton.config import Device, Precision, Serving, Variant
 from stylewire_export.verify import FileReport, verify_directory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Turn checkpoints into model directories.")
@@ -138,6 +140,45 @@ def import_ready_onnx(
     _print_export(import_onnx(job))
 
 
+@app.command("triton-repository")
+def triton_repository(
+    models: Annotated[Path, typer.Argument(help="Directory of models, or one of them.")],
+    *,
+    out: Annotated[Path, typer.Option(help="The repository, which is made.")],
+    variant: Annotated[Variant, typer.Option(help="What runs the graphs in Triton.")] = "onnxruntime",
+    device: Annotated[Device, typer.Option(help="gpu: every one that Triton has.")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="fast: half precision on GPUs.")] = "parity",
+    instances: Annotated[int, typer.Option(min=1, max=64, help="Of each graph, on each device.")] = 1,
+    max_batch_size: Annotated[int, typer.Option(min=1, max=1024, help="The most items in a batch.")] = 8,
+    queue_delay_us: Annotated[int, typer.Option(min=0, help="How long a batch may wait for more requests.")] = 0,
+    max_queue_size: Annotated[int, typer.Option(min=0, help="Requests that wait for a graph; 0: no limit.")] = 64,
+    timeout_us: Annotated[
+        int, typer.Option(min=0, help="How long a request may wait that gives no timeout of its own; 0: without end.")
+    ] = 0,
+    threads: Annotated[int, typer.Option(min=0, max=1024, help="That an instance computes with on CPUs; 0: all.")] = 0,
+    tensorrt: Annotated[bool, typer.Option(help="Let onnxruntime hand the graphs to TensorRT, on GPUs.")] = False,
+    engine_cache: Annotated[
+        str, typer.Option(help="Folder, as Triton sees it, where TensorRT keeps engines: they take minutes to build.")
+    ] = "",
+    force: Annotated[bool, typer.Option(help="Replace an existing repository.")] = False,
+) -> None:
+    """Write a Triton model repository: every graph of the models, and an ensemble from z to pixels of each."""
+    serving = Serving(
+        variant=variant,
+        device=device,
+        precision=precision,
+        instances=instances,
+        max_batch_size=max_batch_size,
+        queue_delay_us=queue_delay_us,
+        max_queue_size=max_queue_size,
+        timeout_us=timeout_us,
+        threads=threads,
+        tensorrt=tensorrt,
+        engine_cache=engine_cache,
+    )
+    _print_repository(write_repository(find_models(models), out, serving, force=force), serving)
+
+
 @app.command()
 def verify(directory: Annotated[Path, typer.Argument(help="A model directory.")]) -> None:
     """Check a model directory: digests, and every graph against its check vectors. Needs no checkpoint."""
@@ -171,6 +212,17 @@ def _print_export(report: ExportReport) -> None:
     _print_checks([FileReport(check=check, problems=()) for check in manifest.checks], manifest)
     for note in report.notes:
         print(f"note: {note}")
+
+
+def _print_repository(report: RepositoryReport, serving: Serving) -> None:
+    print(f"{report.directory}: {', '.join(report.models)}")
+    needs = {
+        "onnxruntime": "the onnxruntime backend" + (", built with TensorRT" if serving.tensorrt else ""),
+        "libtorch": "the PyTorch backend",
+        "python": "the Python backend, whose Python finds numpy and onnxruntime"
+        + ("-gpu" if serving.device == "gpu" else ""),
+    }
+    print(f"serve it: tritonserver --model-repository={report.directory}, with {needs[serving.variant]}")
 
 
 def _print_checks(reports: list[FileReport], manifest: Manifest) -> None:

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints import GeneratorConfig, read_encoder, read_generator
+from stylewire_export.checkpoints.config import DcganConfig
+from stylewire_export.dcgan import Dcgan
 from stylewire_export.encoder import EncoderConfig, make_encoder
 from stylewire_export.formats import FORMATS
 from stylewire_export.generator import Generator
@@ -156,3 +159,14 @@ def measure(record_property):
         return error
 
     return relative_error
+
+
+@pytest.fixture(scope="session")
+def dcgan_model(tmp_path_factory) -> Path:
+    """A generator without styles of 8 px, from a z of 4 and a label of 2, as ONNX."""
+    out = tmp_path_factory.mktemp("dcgan")
+    config = DcganConfig(input_dim=6, widths=(4, 3), biased=(False, False))
+    torch.manual_seed(1)
+    torch.save(Dcgan(config).eval().state_dict(), out / "network.pt")
+    job = ExportJob(generator=out / "network.pt", name="dcgan", out=out / "models", z_dim=4, formats=("onnx",))
+    return export_model(job).directory

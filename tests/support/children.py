@@ -25,7 +25,7 @@ def wait_until(
     while not (answer := ready()):
         if process.poll() is not None or time.monotonic() > until:
             how = "takes too long" if process.returncode is None else f"ended with {process.returncode}"
-            raise RuntimeError(f"{process.args[0]} {how}: {log()}")
+            raise RuntimeError(f"{process.args[0]} {how}: {log()[-4000:]}")
         time.sleep(0.02)
     return answer
 

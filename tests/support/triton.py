@@ -20,6 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from support.children import free_port, wait_until
 
 UNPACKED = Path(__file__).parent.parent.parent / "build" / "triton" / "pytriton" / "tritonserver"
+PACKAGES = (UNPACKED.parent.parent / "packages", sysconfig.get_path("platlib"))
+"""numpy 1, which the backend needs, before the numpy 2 of the tests."""
 START_SECONDS = 120
 _TRIES = 3
 
@@ -38,6 +40,7 @@ class RunningTriton:
     Args:
         repository: the model repository.
         arguments: further flags, such as ``--model-control-mode=explicit``.
+        packages: folders of Python packages for models, first of all others.
 
     Attributes:
         grpc_address: host and port, also after a restart.
@@ -47,8 +50,11 @@ class RunningTriton:
         RuntimeError: with the log: it does not start, as when a model does not load.
     """
 
-    def __init__(self, repository: Path, arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self, repository: Path, arguments: Sequence[str] = (), packages: Sequence[str | Path] = PACKAGES
+    ) -> None:
         self._program, self._repository, self._arguments = program(), repository, tuple(arguments)
+        self._packages = os.pathsep.join(map(str, packages))
         self._log = tempfile.NamedTemporaryFile(prefix="triton-", suffix=".log")  # noqa: SIM115 - as long as this
         for tries_left in reversed(range(_TRIES)):
             self._port, self._metrics_port = free_port(), free_port()
@@ -91,15 +97,15 @@ class RunningTriton:
             "exit-timeout-secs": 5,
             "backend-config": f"python,shm-region-prefix-name={self._shared_memory}",
         }
-        flags = [f"--{name}={value}" for name, value in options.items()]
-        packages = (UNPACKED.parent.parent / "packages", sysconfig.get_path("platlib"))  # numpy 1 before numpy 2
+        # Configurations have to be complete; otherwise each model of the Python backend would be started twice.
+        flags = [f"--{name}={value}" for name, value in options.items()] + ["--disable-auto-complete-config"]
         with Path(self._log.name).open("a", encoding="utf-8") as log:
             self._process = subprocess.Popen(
                 [str(self._program), *flags, *self._arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, packages)), "PYTHONDONTWRITEBYTECODE": "1"},
+                env={**os.environ, "PYTHONPATH": self._packages, "PYTHONDONTWRITEBYTECODE": "1"},
                 start_new_session=True,  # its models' processes are to end with it
             )
         self._session = self._process.pid
@@ -150,9 +156,11 @@ class RunningTriton:
 
 
 @contextlib.contextmanager
-def running_triton(repository: Path, arguments: Sequence[str] = ()) -> Iterator[RunningTriton]:
+def running_triton(
+    repository: Path, arguments: Sequence[str] = (), packages: Sequence[str | Path] = PACKAGES
+) -> Iterator[RunningTriton]:
     """A Triton for the time of a ``with``; see ``RunningTriton``."""
-    triton = RunningTriton(repository, arguments)
+    triton = RunningTriton(repository, arguments, packages)
     try:
         yield triton
     finally:
