@@ -12,9 +12,7 @@ OIP := protos/inference/grpc_service.proto
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format docs lint test demo bench bench-serving bench-models bench-peers bench-oip bench-reload \
-  bench-provenance bench-projection bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
-  manifests deploy-check deploy-schemas clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\# .*/\1/p' $(MAKEFILE_LIST))
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1|\2/' | awk -F'|' '{printf "  %-17s %s\n", $$1, $$2}'
@@ -107,6 +105,9 @@ bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it co
 
 bench-projection: $(VENV)/.develop ## what optimizing codes gains, and what it costs other calls (BENCH="gain --pictures 4")
 	PYTHONPATH=bench:tests python -m projection $(BENCH)
+
+bench-sdk: $(VENV)/.develop ## what a call of the SDK adds, whether it keeps a server busy, its size (BENCH="overhead")
+	PYTHONPATH=bench python -m sdk $(BENCH)
 
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)
