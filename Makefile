@@ -109,6 +109,9 @@ bench-projection: $(VENV)/.develop ## what optimizing codes gains, and what it c
 bench-sdk: $(VENV)/.develop ## what a call of the SDK adds, whether it keeps a server busy, its size (BENCH="overhead")
 	PYTHONPATH=bench python -m sdk $(BENCH)
 
+bench-faces: $(VENV)/.develop ## the search for faces by size, and what it costs other calls (BENCH="--rounds 3")
+	PYTHONPATH=bench:tests python -m faces $(BENCH)
+
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)
 
