@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         Violation,
     )
-    from stylewire.results import Frame, Inversion, Picture, Result, Timing
+    from stylewire.results import Face, Frame, Inversion, Picture, Result, Timing
     from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Client",
     "DeadlineError",
     "DrainingError",
+    "Face",
     "Frame",
     "InternalError",
     "InvalidFieldError",

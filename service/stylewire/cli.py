@@ -33,7 +33,7 @@ from stylewire.health import main as health_main
 from stylewire.provenance import Provenance, combine
 from stylewire.results import Inversion, Picture, Result
 from stylewire.sheets import in_rows, save_animation, save_sheet, sheet
-from stylewire.sources import LayerChoice, NoiseMode, seed, style
+from stylewire.sources import Alignment, LayerChoice, NoiseMode, seed, style
 
 _CALL_SIZE = 16
 """Latents a call: small enough for a progress bar to move, large enough to fill a batch."""
@@ -123,6 +123,9 @@ def invert(
     ] = None,
     model: Model = "",
     encoder: Annotated[str, typer.Option(help="Name of the encoder, when the model has several.")] = "",
+    align: Annotated[
+        Alignment | None, typer.Option(help="Crop the largest face first: of a person, or of a drawing.")
+    ] = None,
     zoom: Zoom = 1,
     address: Address = DEFAULT_ADDRESS,
     timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
@@ -130,12 +133,13 @@ def invert(
     """Find the codes of pictures."""
     with Client(address, timeout=timeout) as client:
         inversions = [
-            client.invert(file, model=model, encoder=encoder, return_reconstruction=True)
+            client.invert(file, model=model, encoder=encoder, align=align or False, return_reconstruction=True)
             for file in progress(files, "invert")
         ]
     for file, inversion in zip(files, inversions, strict=True):
         distortion = "" if inversion.distortion is None else f", distortion {inversion.distortion:.4f}"
-        typer.echo(f"{file}: code {list(inversion.code.shape)}{distortion}")
+        found = f", the largest of {inversion.face.count} faces" if inversion.face and inversion.face.count > 1 else ""
+        typer.echo(f"{file}: code {list(inversion.code.shape)}{distortion}{found}")
         if out is not None:
             _write_inversion(inversion, out / file.stem)
     if grid is not None:
