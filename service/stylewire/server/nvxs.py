@@ -1,8 +1,8 @@
 """Pixels -> the native part of animeface (the library nvxs), without Pillow between them.
 
 animeface 2.0.3 reads the memory of Pillow's images with the layout that they had up to Pillow 11. Later ones keep
-their fields elsewhere, so that ``animeface.detect`` reads what is no picture and finds nothing. Here the native function
-gets a structure of that old layout, over pixels of ours.
+their fields elsewhere, so that ``animeface.detect`` reads what is no picture and finds nothing. Here the native
+function gets a structure of that old layout, over pixels of ours.
 """
 
 import ctypes

@@ -93,6 +93,8 @@ class SearchProcess:
         Raises:
             SearchError: there was no answer in so many seconds; the next question starts another process.
         """
+        if self._process and self._process.poll() is not None:  # it ended while it had nothing to do
+            self.close()
         try:
             connection = self._connection or self._start()
             connection.send(question)
