@@ -74,6 +74,8 @@ class FakeServer(pb.StyleGanServiceServicer, pb.ModelServiceServicer):
         self._admit(request, context)
         response = pb.InvertResponse(code=_code(3), **_facts())
         response.aligned.CopyFrom(self._image(3, pb.IMAGE_FORMAT_PNG))
+        if request.image.alignment and not request.image.HasField("landmarks"):
+            response.face.CopyFrom(pb.Face(count=2, box=pb.Box(right_px=4, bottom_px=4)))
         if request.return_reconstruction:
             response.reconstruction.CopyFrom(self._image(4, pb.IMAGE_FORMAT_PNG))
             response.distortion = 0.25

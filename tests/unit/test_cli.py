@@ -76,6 +76,15 @@ def test_generate_splits_many_seeds(run, server):
     assert 39 == opened("d/seed0039.png").getpixel((0, 0))[0]
 
 
+def test_invert_asks_for_the_alignment(run, server):
+    """--align asks for the crop of a face; several faces are mentioned."""
+    PIL.Image.new("RGB", (4, 4)).save("a.png")
+    done = run("invert", "a.png", "--align", "anime")
+
+    assert pb.ALIGNMENT_ANIME == server.requests[0].image.alignment
+    assert "the largest of 2 faces" in done.stdout
+
+
 def test_invert_writes_code_and_reconstruction(run):
     """The code's file has the name and shape of NVIDIA's projected_w.npz."""
     PIL.Image.new("RGB", (4, 4)).save("a.png")

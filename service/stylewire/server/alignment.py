@@ -90,7 +90,7 @@ def align_box(image: Image.Image, box: Box, *, output_px: int = 256) -> Image.Im
     left, top, right, bottom = box
     half_px = max(right - left, bottom - top) * ANIME_SCALE / 2
     _check_side(2 * half_px)
-    center = np.array([left + right, top + bottom]) / 2
+    center = np.array([left + right, top + bottom]) / 2 - 0.5  # takes back what the FFHQ rule adds when it samples
     corners = center + half_px * np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
     return _take(Crop(image.convert("RGB"), corners, 2 * half_px), output_px, output_px)
 

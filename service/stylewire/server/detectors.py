@@ -130,18 +130,19 @@ class FaceDetector:
 
 
 class AnimeDetector:
-    """animeface, by the author of the cascade that the paper on anime GANs used.
+    """animeface, which finds faces of 43 px and more; small pictures are doubled here too.
 
     Args:
-        search_px: longest side at which a picture is searched; smaller ones are not enlarged.
+        search_px: longest side at which a photograph would be searched; drawings are searched at half of it.
     """
 
     def __init__(self, search_px: int) -> None:
-        self._search_px = search_px
+        # The same share of the picture as dlib's 80 px; and large faces with soft lines are missed in large pictures.
+        self._search_px = search_px / 2
 
     def find(self, image: Image.Image) -> Face | None:
         """Find the largest face."""
-        scale = min(1.0, self._search_px / max(image.size))
+        scale = min(2.0, self._search_px / max(image.size))
         boxes = [_scaled(box, 1 / scale) for box in nvxs.find_boxes(_resized(image, scale))]
         return Face(len(boxes), max(boxes, key=_area)) if boxes else None
 
