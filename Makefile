@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install protos format docs lint test demo bench bench-serving bench-models bench-peers bench-reload \
-  bench-provenance bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
+  bench-faces bench-provenance bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
   manifests deploy-check deploy-schemas clean
 
 help: ## list the targets
@@ -88,6 +88,9 @@ bench-reload: $(VENV)/.develop ## memory over 20 reloads under light load (BENCH
 
 bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it comes from (BENCH="--sizes 64")
 	PYTHONPATH=bench python -m provenance $(BENCH)
+
+bench-faces: $(VENV)/.develop ## the search for faces by size, and what it costs other calls (BENCH="--rounds 3")
+	PYTHONPATH=bench:tests python -m faces $(BENCH)
 
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)

@@ -1,9 +1,11 @@
 """Faces that the server finds: in photographs, in drawings, wherever a picture may be sent."""
 
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -176,6 +178,21 @@ def test_server_that_ends_takes_its_process_along():
         assert -signal.SIGKILL == process.wait(60)
         assert isinstance(call.exception(90), RetryableError)
         client.close()
+
+
+@needs("face", "anime")
+def test_guide_runs(server, tmp_path, monkeypatch, capsys):
+    """The Python of docs/alignment.md works as it stands, but for the address of the server."""
+    guide = (Path(__file__).parents[2] / "docs" / "alignment.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    astronaut().save(tmp_path / "photo.png")
+    drawn_face().save(tmp_path / "drawing.png")
+    grains().save(tmp_path / "nobody.png")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code.replace("localhost:8500", server.address), "alignment.md", "exec"), {})
+
+    assert {"crop.png", "figure.png"} <= {path.name for path in tmp_path.iterdir()}
+    assert "the largest of 1, at (1" in capsys.readouterr().out
 
 
 @needs("face", "anime")

@@ -1,0 +1,1 @@
+"""What the search for faces takes, and what it costs those who need none."""
