@@ -35,12 +35,6 @@ class Run:
         self.encoding_seconds += result.convert_seconds
         self.batch_size = result.batch_size
 
-    def add_run(self, other: "Run") -> None:
-        """Count the time of a part of the job."""
-        self.queue_seconds += other.queue_seconds
-        self.inference_seconds += other.inference_seconds
-        self.encoding_seconds += other.encoding_seconds
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
@@ -64,11 +58,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionStep:
-    """Progress of an optimization, with the picture if it is to be shown, and where the time since the last went."""
+    """Progress of an optimization, with the picture if it is to be shown."""
 
     progress: Progress
     picture: Picture | None
-    run: Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

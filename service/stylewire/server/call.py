@@ -39,8 +39,8 @@ class Call:
     def count(self, response: Any) -> None:
         """Count a message that is about to be sent, and what it says of its time."""
         self.metrics.sent.inc()
-        if "timing" not in response.DESCRIPTOR.fields_by_name:
-            return
+        if "timing" not in response.DESCRIPTOR.fields_by_name or not response.HasField("timing"):
+            return  # models, and the progress of a projection
         seconds = []
         for phase, histogram in self.metrics.phases.items():
             duration = getattr(response.timing, phase)
