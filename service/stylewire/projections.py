@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias, Unpack, get_args
 
 from stylewire import pb
 from stylewire.calls import OutputOptions, output_config
-from stylewire.results import Picture, Timing, add_timings, read_timing
+from stylewire.results import Picture, Timing, read_timing
 from stylewire.sources import PhotoLike, check_word, image_source
 from stylewire.tensors import Array, to_float_array
 
@@ -127,12 +127,10 @@ class ProjectionReader:
 
     def __init__(self, on_progress: Callable[[ProjectionProgress], None] | None = None) -> None:
         self._on_progress = on_progress
-        self._timing = Timing(0.0, 0.0, 0.0)
         self._last: pb.ProjectResponse | None = None
 
     def read(self, response: pb.ProjectResponse) -> None:
         """Read one message."""
-        self._timing = add_timings(self._timing, read_timing(response.timing))
         self._last = response
         if self._on_progress and not response.HasField("projection"):
             self._on_progress(read_progress(response))
@@ -149,7 +147,7 @@ class ProjectionReader:
             reconstruction=Picture.read(found.reconstruction),
             start_distortion=found.start_distortion,
             distortion=found.distortion,
-            timing=self._timing,
+            timing=read_timing(last.timing),
             model_digest=last.model_digest,
         )
 

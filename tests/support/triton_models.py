@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from google.protobuf import text_format
-from stylewire_export.to_triton import find_models, write_repository
-from stylewire_export.triton.config import Serving
 from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from stylewire.demo import MODELS
+from stylewire_export.to_triton import find_models, write_repository
+from stylewire_export.triton.config import Serving
 from support.triton import RunningTriton, running_triton
 
 _LOADERS = 2

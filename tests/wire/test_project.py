@@ -39,7 +39,8 @@ def stub(server):
 @pytest.fixture(scope="module")
 def small_projector(small_models):
     """A server of models with TorchScript files, without encoders."""
-    with running_server(models=small_models, default_model="plain", projection_niceness=0) as server:
+    settings = {"projection_niceness": 0, "grace_seconds": 0.1}
+    with running_server(models=small_models, default_model="plain", **settings) as server:
         yield server
 
 
@@ -259,6 +260,19 @@ def test_command_writes_code_and_pictures(server, tmp_path):
     assert {"photo.npz", "photo.png", "photo-target.png"} == {path.name for path in (tmp_path / "out").iterdir()}
 
 
+def test_process_that_nobody_needs_is_ended(server, stub, monkeypatch):
+    """PyTorch takes hundreds of megabytes, so its process goes when it has had nothing to do for a while."""
+    monkeypatch.setattr("stylewire.server.projection.projector._IDLE_SECONDS", 0)
+    call = stub.Project(request(), timeout=PATIENT)
+    next(iter(call))
+    (worker,) = server.app._projector._all
+    list(call)
+    server.call(worker._process.wait(), PATIENT)
+
+    assert 0 == worker._process.returncode
+    assert set() == server.app._projector._all
+
+
 def test_torchscript_gives_the_gradients(small_projector):
     """Where there is a TorchScript file it is used: of a conditional model too."""
     with small_projector.channel() as channel:
@@ -278,28 +292,13 @@ def test_alpha_cannot_be_projected(small_projector):
     assert "alpha" in error.message
 
 
-def test_process_that_nobody_needs_is_ended(small_projector, monkeypatch):
-    """PyTorch takes hundreds of megabytes, so its process goes when it has had nothing to do for a while."""
-    monkeypatch.setattr("stylewire.server.projection.projector._IDLE_SECONDS", 0)
+def test_server_that_stops_ends_its_projections(small_projector):
+    """A projection that would outlast the grace ends with its process. The last test of this server."""
     with small_projector.channel() as channel:
-        call = pb.StyleGanServiceStub(channel).Project(request(model="plain"), timeout=PATIENT)
+        call = pb.StyleGanServiceStub(channel).Project(request(model="plain", step_count=1000), timeout=PATIENT)
         next(iter(call))
         (worker,) = small_projector.app._projector._all
-        list(call)
-    small_projector.call(worker._process.wait(), PATIENT)
-
-    assert 0 == worker._process.returncode
-    assert set() == small_projector.app._projector._all
-
-
-def test_server_that_stops_ends_its_projections(small_models):
-    """A projection that would outlast the grace ends with its process."""
-    with running_server(models=small_models, grace_seconds=0.1) as server, server.channel() as channel:
-        stub = pb.StyleGanServiceStub(channel)
-        call = stub.Project(request(model="plain", step_count=1000), timeout=PATIENT)
-        next(iter(call))
-        (worker,) = server.app._projector._all
-        server.call(server.app.stop(0))
+        small_projector.call(small_projector.app.stop(0))
         code = failure(lambda _: call, None).code()
 
     assert worker._process.returncode is not None

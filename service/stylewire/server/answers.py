@@ -65,11 +65,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionStep:
-    """Progress of an optimization, with the picture if it is to be shown, and where the time since the last went."""
+    """Progress of an optimization, with the picture if it is to be shown."""
 
     progress: Progress
     picture: Picture | None
-    run: Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

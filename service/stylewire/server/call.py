@@ -55,7 +55,8 @@ class Call:
         if isinstance(response, TimedReply):
             run = response.run
             self._add([run.queue_seconds, run.inference_seconds, run.encoding_seconds], run.batch_size)
-        elif "timing" in response.DESCRIPTOR.fields_by_name:
+        elif "timing" in response.DESCRIPTOR.fields_by_name and response.HasField("timing"):
+            # Models have none, and neither has the progress of a projection.
             batch_size = response.batch.size if "batch" in response.DESCRIPTOR.fields_by_name else 0
             durations = [getattr(response.timing, phase) for phase in self.metrics.phases]
             self._add([each.seconds + each.nanos / 1e9 for each in durations], batch_size)

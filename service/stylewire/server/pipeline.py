@@ -15,7 +15,7 @@ from stylewire import latents
 from stylewire.images import ImageFormat, Pixels
 from stylewire.keyframes import CubicPath, LinePath, frame_positions, segment
 from stylewire.latents import Array
-from stylewire.server import jobs, pictures, tracing
+from stylewire.server import jobs, pictures, refinement, tracing
 from stylewire.server.answers import Answer, InvertAnswer, Picture, ProjectionAnswer, ProjectionStep, Run
 from stylewire.server.backends import Arrays
 from stylewire.server.model import Model
@@ -101,42 +101,26 @@ class Pipeline:
             (start,) = await self._encode([job.photo], run)
         else:
             start = latents.broadcast(model.w_mean, model.manifest.layer_count)
-        task = _task(model, wanted, start, encoded=job.photo is not None)
-        async with contextlib.aclosing(self._events(task, run)) as events:
-            async for event, part in events:
+        task = refinement.to_task(model, wanted, start, encoded=job.photo is not None)
+        async with contextlib.aclosing(refinement.events(self._projector, task, run)) as events:
+            async for event in events:
                 if isinstance(event, Found):
                     assert last is not None
-                    yield await self._projected(job, task, last, event, part)
+                    yield await self._projected(job, task, last, event, run)
                 else:
                     last, picture = event, None
                     if event.code is not None:
-                        picture, _ = await self._reconstruct(job, event.code, _noise_of(event), part)
-                    yield ProjectionStep(progress=event, picture=picture, run=part)
+                        picture, _ = await self._reconstruct(job, event.code, refinement.noise_of(event), run)
+                    yield ProjectionStep(progress=event, picture=picture)
 
     async def _refine(self, model: Model, wanted: jobs.Refinement, code: Array, run: Run) -> Array:
         """Improve an encoder's answer."""
-        task = _task(model, wanted, code, encoded=True)
-        async with contextlib.aclosing(self._events(task, run)) as events:
-            async for event, part in events:
-                if part is not run:
-                    run.merge(part)
+        task = refinement.to_task(model, wanted, code, encoded=True)
+        async with contextlib.aclosing(refinement.events(self._projector, task, run)) as events:
+            async for event in events:
                 if isinstance(event, Found):
                     code = event.code
         return code
-
-    async def _events(self, task: Task, run: Run) -> AsyncGenerator[tuple[Progress | Found, Run]]:
-        """Run a projection; each event comes with where the time since the one before went, the first with ``run``."""
-        part, then = run, time.monotonic()
-        async with contextlib.aclosing(self._projector.project(task, run.deadline)) as events:
-            async for event in events:
-                now = time.monotonic()
-                if part is run:
-                    part.queue_seconds += now - then
-                    tracing.phase("projection queue", then, now)
-                else:
-                    part.inference_seconds += now - then
-                yield event, part
-                part, then = Run(run.deadline), time.monotonic()
 
     async def _projected(
         self, job: jobs.ProjectJob, task: Task, last: Progress, found: Found, run: Run
@@ -145,7 +129,7 @@ class Pipeline:
         wanted = job.refinement.target
         seen = pictures.show_target(wanted)
         _, before = await self._reconstruct(job, task.start, jobs.Noise(), run)
-        picture, after = await self._reconstruct(job, found.code, _noise_of(found), run)
+        picture, after = await self._reconstruct(job, found.code, refinement.noise_of(found), run)
         start_distortion = await self._timed(run, pictures.distortion, before, seen)
         distortion = await self._timed(run, pictures.distortion, after, seen)
         assert start_distortion is not None
@@ -292,25 +276,6 @@ async def _run_graph(model: Model, graph: str, inputs: Arrays, outputs: set[str]
     result = await model.runner(graph).submit(inputs, tuple(outputs), run.deadline)
     run.add(result)
     return result.outputs
-
-
-def _task(model: Model, wanted: jobs.Refinement, start: Array, *, encoded: bool) -> Task:
-    return Task(
-        directory=str(model.directory),
-        digest=model.digest,
-        start=start,
-        encoded=encoded,
-        mean=model.w_mean,
-        target=wanted.target,
-        step_count=wanted.step_count,
-        seed=wanted.seed,
-        noise_sides_px=wanted.noise_sides_px,
-        picture_interval=wanted.picture_interval,
-    )
-
-
-def _noise_of(found: Found | Progress) -> jobs.Noise:
-    return jobs.Noise() if found.noise is None else jobs.Noise(mode=jobs.NoiseMode.VALUES, values=found.noise)
 
 
 def _truncated(code: Array, source: jobs.Latent) -> Array:

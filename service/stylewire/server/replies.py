@@ -88,7 +88,7 @@ def project(answer: ProjectionStep | ProjectionAnswer, job: ProjectJob) -> pb.Pr
         _fill_image(found.target, answer.target)
         _fill_image(found.reconstruction, answer.reconstruction)
         found.start_distortion, found.distortion = answer.start_distortion, answer.distortion
-    _fill_timing(reply, answer.run)
+        _fill_timing(reply, answer.run)
     return reply
 
 

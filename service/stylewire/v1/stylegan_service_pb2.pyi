@@ -825,7 +825,7 @@ class ProjectResponse(google.protobuf.message.Message):
 
     @property
     def timing(self) -> stylewire.v1.types_pb2.Timing:
-        """Where the time since the message before went."""
+        """Where the time of the call went: `queue` has the wait for a turn, `inference` the steps. In the last message only."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 _START_SECONDS = 300.0
 """PyTorch takes seconds to import, at a low priority on a busy machine minutes."""
-_END_SECONDS = 5.0
+_END_SECONDS = 30.0
 _REFUSALS = {each.reason: each for each in (UnsupportedError, ModelNotReadyError)}
 
 

@@ -150,6 +150,7 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not get among the answers
     with contextlib.suppress(BrokenPipeError):  # the server has gone
         Worker(os.fdopen(0, "rb", buffering=0), told, options.device).run()
+    os._exit(0)  # taking PyTorch apart takes seconds, and everything was told
 
 
 if __name__ == "__main__":
