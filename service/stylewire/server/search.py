@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -95,17 +97,22 @@ class SearchProcess:
         """
         if self._process and self._process.poll() is not None:  # it ended while it had nothing to do
             self.close()
+        # Not by a limit of the wait for the answer: sending a large picture waits for the process too.
+        watch = threading.Timer(seconds, self.kill)
+        began = time.monotonic()
         try:
             connection = self._connection or self._start()
+            watch.start()
             connection.send(question)
-            if connection.poll(seconds):
-                reply: Reply = connection.recv()
-                return reply
-            reason = f"the search for faces took longer than {seconds:g} s"
+            reply: Reply = connection.recv()
         except (EOFError, OSError) as err:
-            reason = f"the process that looks for faces has ended ({type(err).__name__})"
-        self.close()
-        raise SearchError(reason)
+            self.close()
+            if time.monotonic() - began >= seconds:
+                raise SearchError(f"the search for faces took longer than {seconds:g} s") from err
+            raise SearchError(f"the process that looks for faces does not run ({type(err).__name__})") from err
+        finally:
+            watch.cancel()
+        return reply
 
     def kill(self) -> None:
         """Let whoever waits for an answer wait no longer. May be called from another thread."""
