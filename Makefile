@@ -112,6 +112,9 @@ bench-sdk: $(VENV)/.develop ## what a call of the SDK adds, whether it keeps a s
 bench-faces: $(VENV)/.develop ## the search for faces by size, and what it costs other calls (BENCH="--rounds 3")
 	PYTHONPATH=bench:tests python -m faces $(BENCH)
 
+bench-video: $(VENV)/.develop ## frames as MP4 and WebM over PNG: time, size, likeness, memory (BENCH="--sizes 64")
+	PYTHONPATH=bench python -m video $(BENCH)
+
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)
 

@@ -1,4 +1,4 @@
-"""``stylewire inspect``: what picture files say about their origin."""
+"""``stylewire inspect``: what picture and video files say about their origin."""
 
 import dataclasses
 import io
@@ -12,6 +12,7 @@ import typer
 from stylewire import provenance
 from stylewire.image_headers import ImageError
 from stylewire.provenance import Provenance
+from stylewire.video_headers import is_video, read_video_header
 
 MAX_FILE_BYTES = 256 << 20
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
@@ -32,10 +33,10 @@ class Finding(NamedTuple):
 
 
 def inspect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG, WebP or GIF pictures.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG, WebP, GIF, MP4 or WebM.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say where pictures come from; exit code 0 if all files say that they are synthetic, else 1."""
+    """Say where pictures and videos come from; exit code 0 if all files say that they are synthetic, else 1."""
     found = {file: _look(file) for file in files}
     if as_json:
         typer.echo(json.dumps([_record(file, finding) for file, finding in found.items()], indent=2))
@@ -69,7 +70,9 @@ def _read_bytes(file: Path) -> bytes:
 
 
 def _read_size(content: bytes) -> tuple[str, int, int]:
-    """Read format and size; Pillow does, since animations are fine here, and decodes nothing."""
+    """Read format and size; of pictures Pillow does, since animations are fine here, and decodes nothing."""
+    if is_video(content):
+        return read_video_header(content)
     import PIL.Image  # noqa: PLC0415 - the other commands start faster without it
 
     try:

@@ -105,7 +105,7 @@ def read(content: bytes) -> Provenance | None:
     """Read what a file says about its origin; None when it says nothing.
 
     Args:
-        content: a PNG, JPEG, WebP or GIF file, from whatever software.
+        content: a PNG, JPEG, WebP, GIF, MP4 or WebM file, from whatever software.
 
     Raises:
         ImageError: the content is no such file, or its metadata is damaged, too long or has a document type.

@@ -17,6 +17,7 @@ from stylewire.image_headers import (
     png_chunks,
     read_header,
 )
+from stylewire.video_headers import EBML_MAGIC
 
 MAX_PACKET_BYTES = 65502
 """What one segment of a JPEG holds; also the largest packet that is read: an editor's history may be longer."""
@@ -31,7 +32,6 @@ _WEBP_HAS_XMP, _WEBP_HAS_ALPHA = 0x04, 0x10
 _GIF_START = b"!\xff\x0bXMP DataXMP"
 _GIF_END = b"\x01" + bytes(range(255, -1, -1)) + b"\0"  # wherever readers of sub-blocks arrive, it leads them out
 _MP4_KIND = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-_EBML_MAGIC = b"\x1aE\xdf\xa3"
 _PACKET_START, _PACKET_END = b"<?xpacket begin=", b'<?xpacket end="r"?>'
 _WEBP_HEAD = struct.Struct("<4sI4s4sIIHxHx")  # of an extended file with sides up to 65536 px
 _VP8_SIZE = struct.Struct("<HH")
@@ -71,7 +71,7 @@ def extract(content: bytes) -> bytes | None:
         return _from_webp(content)
     if content[4:8] == b"ftyp":
         return _from_mp4(content)
-    if content.startswith(_EBML_MAGIC):  # Matroska has no place for XMP: a tag, found by the marks of the packet itself
+    if content.startswith(EBML_MAGIC):  # Matroska has no place for XMP: a tag, found by the marks of the packet itself
         start, end = content.find(_PACKET_START), content.find(_PACKET_END)
         return content[start : end + len(_PACKET_END)] if 0 <= start < end else None
     if content.startswith(b"GIF8"):

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from stylewire import provenance
+from stylewire.image_headers import ImageError
 from stylewire.provenance import Packets
 from stylewire.server import jobs
 from stylewire.server.machine import resident_bytes
 from stylewire.server.video import VideoWriter
+from stylewire.video_headers import read_video_header
 from support.tools import needs_exiftool
 from support.videos import Decoded, psnr
 
@@ -97,3 +99,24 @@ def test_closed_writer_takes_no_more(container):
 
     assert b"" == made.add(wave(1))
     made.close()
+
+
+@BOTH
+def test_header_of_a_damaged_file_is_refused(container):
+    """Cut anywhere or with any byte changed, a head gives its size or an error, and nothing else."""
+    made = writer(container, 3, PACKET)
+    head = made.add(wave(0))
+    made.close()
+    refused = 0
+    assert (SIDE_PX, SIDE_PX) == read_video_header(head)[1:]
+
+    for place in range(len(head)):
+        changed = head[:place] + bytes([head[place] ^ 0xFF]) + head[place + 1 :]
+        for damaged in (head[:place], changed):
+            try:
+                read_video_header(damaged)
+                provenance.read(damaged)
+            except ImageError:
+                refused += 1
+
+    assert refused > 100

@@ -344,12 +344,15 @@ def test_refused_video_leaves_no_file(demo_server, tmp_path):
 
 @BOTH
 def test_command_line_writes_videos(demo_server, tmp_path, container):
-    """The suffix decides."""
+    """The suffix decides what is written, and ``inspect`` reads it."""
     out = tmp_path / f"walk.{container}"
     arguments = f"interpolate --seeds 1,2 --frames 10 --fps 10 --loop --out {out} --address {demo_server.address}"
     done = CliRunner().invoke(app, arguments.split(), catch_exceptions=False)
     decoded = Decoded(out.read_bytes())
 
-    assert 0 == done.exit_code
+    told = CliRunner().invoke(app, ["inspect", str(out)], catch_exceptions=False)
+
+    assert (0, 0) == (done.exit_code, told.exit_code)
     assert f"wrote {out}\n" == done.stdout
+    assert f"{out}: {container.upper()} 64 x 64 px, synthetic (trainedAlgorithmicMedia)" == told.stdout.splitlines()[0]
     assert (10, 1.0) == (len(decoded.frames), pytest.approx(decoded.seconds, abs=0.001))
