@@ -268,6 +268,11 @@ WRONG = {
     "no rows": (infer_request(MAPPING, z=("FP32", (0, 128), [])), "inputs[0].shape"),
     "too many rows": (infer_request(MAPPING, z=("FP32", (65, 128), [0.0] * 65 * 128)), "inputs[0].shape"),
     "enormous shape": (infer_request(MAPPING, z=("FP32", (2**62, 2**62), [])), "inputs[0].shape"),
+    "endless shape": (infer_request(MAPPING, z=("FP32", [2**62] * 100_000, [])), "inputs[0].shape"),
+    "too many inputs": (
+        infer_request(MAPPING, **{f"z{k}": ("FP32", (1, 128), []) for k in range(9)}),
+        "inputs[8].name",
+    ),
     "too few elements": (infer_request(MAPPING, z=("FP32", (1, 128), [0.0])), "inputs[0].contents.fp32_contents"),
     "too few bytes": (
         infer_request(MAPPING, z=("FP32", (1, 128), []), raw=[bytes(511)]),
