@@ -10,7 +10,7 @@ OIP := protos/inference/grpc_service.proto
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-oip bench-reload \
+.PHONY: help install protos format docs lint test demo bench bench-serving bench-models bench-peers bench-oip bench-reload \
   bench-provenance bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
   manifests deploy-check deploy-schemas clean
 
@@ -48,8 +48,8 @@ format: $(VENV)/.develop ## rewrite the code in the house's format
 	ruff check --fix --unsafe-fixes .
 	buf format --write protos
 
-readme: $(VENV)/.develop ## write the README's table of settings from their declarations
-	.ci/update-readme
+docs: $(VENV)/.develop ## write docs/settings.md and docs/api.md from the code
+	.ci/update-docs
 
 lint: $(VENV)/.develop ## check everything that needs no run; each failing check has a target that fixes it
 	@ruff format --check . || { echo "-> make format"; exit 1; }
@@ -59,7 +59,7 @@ lint: $(VENV)/.develop ## check everything that needs no run; each failing check
 	@buf lint protos
 	@buf format --diff --exit-code protos || { echo "-> make format"; exit 1; }
 	@.ci/check-protos
-	@.ci/update-readme --check
+	@.ci/update-docs --check
 	@hadolint deploy/Dockerfile
 
 # --- run -------------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--backends", default=",".join(ON_CPU), help="comma-separated backends of the server")
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--full", action="store_true", help="also the 1024 px generator and the full-width pSp")
-    parser.add_argument("--markdown", type=Path, help="also write the table of the README to this file")
+    parser.add_argument("--markdown", type=Path, help="also write the table of docs/fidelity.md to this file")
     given = parser.parse_args()
     if not given.golden.is_dir():
         sys.exit(f"fidelity: no golden data at {given.golden}; give --golden")

@@ -16,7 +16,7 @@ import pytest
 from support.servers import ServerProcess
 
 READY_SECONDS = 5.0
-_LOG_LINE = re.compile(r"\d{4}-|[EW]0000 |WARNING: All log messages before absl")
+_LOG_LINE = re.compile(r"\d{4}-|[EW]\d{4} |WARNING: All log messages before absl")
 
 
 def start(*arguments, models=None, **variables) -> subprocess.CompletedProcess:

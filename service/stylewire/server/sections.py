@@ -1,6 +1,6 @@
 """What a server can be told, declared once: name, type, range, default, and how to choose.
 
-Flags, variables, keys of the configuration file, the help and the README's table are all made from here, and read by
+Flags, variables, keys of the configuration file, the help and docs/settings.md are all made from here, and read by
 ``settings.py``. A class is a section of the help.
 """
 

@@ -122,7 +122,7 @@ def declarations() -> Iterator[tuple[type[BaseModel], str, FieldInfo]]:
 
 
 def table() -> Iterator[str]:
-    """Write all settings as the table of the README."""
+    """Write all settings as the tables of docs/settings.md."""
     known = None
     for section, name, field in declarations():
         if section is not known:
@@ -253,4 +253,4 @@ def _toml_value(value: object) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(table()).strip())  # noqa: T201 - .ci/update-readme puts it into the README
+    print("\n".join(table()).strip())  # noqa: T201 - .ci/update-docs puts it into docs/settings.md
