@@ -403,7 +403,8 @@ def test_statistics_add_up(triton):
         times = now.inference_stats
         parts = [times.queue, times.compute_input, times.compute_infer, times.compute_output]
         batches = sum(each.batch_size * each.compute_infer.count for each in now.batch_stats)
-        assert 6 == now.inference_count - past.inference_count - (1 if name == "avatars.mapping" else 0)
+        # A mapping network that runs on the event loop knows no deadline.
+        assert now.inference_count - past.inference_count in ((6, 7) if name == "avatars.mapping" else (6,))
         assert now.inference_count == batches
         assert sum(each.compute_infer.count for each in now.batch_stats) == now.execution_count
         assert {times.success.count} == {each.count for each in parts}
