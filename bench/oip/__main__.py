@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256], metavar="PX", help="64 is the demo model")
     parser.add_argument("--calls", type=int, nargs="+", default=[1, 4, 16], help="calls under way at once")
     parser.add_argument("--backend", default="onnxruntime", help="of this server; auto is what users get")
-    parser.add_argument("--window-ms", type=int, default=1000, help="perf_analyzer takes three of these a turn")
+    parser.add_argument("--requests", type=int, default=50, help="of a window; perf_analyzer takes three a turn")
     parser.add_argument("--out", type=Path, default=Path("build/bench/oip.json"))
     options = parser.parse_args()
     print(
@@ -90,7 +90,7 @@ def main() -> None:
         directory = demo() if size_px == 64 else seeded(size_px)
         with servers(directory, options.backend) as contestants:
             for calls in options.calls:
-                rows.append(compare(contestants, calls, options.rounds, options.window_ms) | {"model_px": size_px})
+                rows.append(compare(contestants, calls, options.rounds, options.requests) | {"model_px": size_px})
                 print(*lines(rows[-1]), sep="\n", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(rows, indent=2), encoding="utf-8")
@@ -147,12 +147,12 @@ def processor_seconds(processes: list[int]) -> float:
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def compare(contestants: dict[str, Contestant], calls: int, rounds: int, window_ms: int) -> dict[str, Any]:
+def compare(contestants: dict[str, Contestant], calls: int, rounds: int, requests: int) -> dict[str, Any]:
     """Measure all in turns."""
     found: dict[str, list[Turn]] = {name: [] for name in contestants}
     for index in range(rounds):
         for name in list(contestants)[:: -1 if index % 2 else 1]:
-            found[name].append(turn(contestants[name], calls, window_ms))
+            found[name].append(turn(contestants[name], calls, requests))
     row: dict[str, Any] = {"calls": calls}
     for field in Turn._fields:
         values = {name: [getattr(each, field) for each in turns] for name, turns in found.items()}
@@ -165,13 +165,14 @@ def compare(contestants: dict[str, Contestant], calls: int, rounds: int, window_
     return row
 
 
-def turn(contestant: Contestant, calls: int, window_ms: int) -> Turn:
+def turn(contestant: Contestant, calls: int, requests: int) -> Turn:
     """Let perf_analyzer measure one of them."""
-    windows = ["--measurement-interval", str(window_ms), "--max-trials", "3", "--stability-percentage", "999"]
+    windows = ["--measurement-mode", "count_windows", "--measurement-request-count", str(requests)]
+    windows += ["--max-trials", "3", "--stability-percentage", "999"]
     load = ["--concurrency-range", str(calls), "--input-data", "zero"]
     with triton_client.InferenceServerClient(contestant.address) as client:
         answered, used = _answered(client, contestant.model), processor_seconds(contestant.processes())
-        (step,) = measure(contestant.address, contestant.model, *windows, *load)
+        (step,) = measure(contestant.address, contestant.model, *windows, *load, timeout_seconds=600)
         answered = _answered(client, contestant.model) - answered
         used = processor_seconds(contestant.processes()) - used
     return Turn(step.throughput, used / answered * 1e3, step.rows / step.batches)

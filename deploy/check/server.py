@@ -9,7 +9,7 @@ from unittest import mock
 from check.objects import Pods, named, of_kind, pods_of, service_problem, variables
 from check.render import Manifest
 from check.schemas import name_of
-from stylewire import pb
+from stylewire import oip_pb, pb
 from stylewire.server.settings import ENV_PREFIX, SettingError, Settings, declarations
 
 PLANNED = {"STYLEWIRE_BACKEND": "triton", "STYLEWIRE_TRITON_URL": "stylewire-triton:8001"}
@@ -19,7 +19,7 @@ HEALTH_NAMES = ("", pb.STYLEGAN_SERVICE)
 SERVER, MARGIN_SECONDS = "stylewire", 10
 _SERVICES = {
     each.full_name
-    for file in (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE)
+    for file in (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE, oip_pb.FILE)
     for each in file.services_by_name.values()
 }
 

@@ -268,6 +268,11 @@ WRONG = {
     "no rows": (infer_request(MAPPING, z=("FP32", (0, 128), [])), "inputs[0].shape"),
     "too many rows": (infer_request(MAPPING, z=("FP32", (65, 128), [0.0] * 65 * 128)), "inputs[0].shape"),
     "enormous shape": (infer_request(MAPPING, z=("FP32", (2**62, 2**62), [])), "inputs[0].shape"),
+    "endless shape": (infer_request(MAPPING, z=("FP32", [2**62] * 100_000, [])), "inputs[0].shape"),
+    "too many inputs": (
+        infer_request(MAPPING, **{f"z{k}": ("FP32", (1, 128), []) for k in range(9)}),
+        "inputs[8].name",
+    ),
     "too few elements": (infer_request(MAPPING, z=("FP32", (1, 128), [0.0])), "inputs[0].contents.fp32_contents"),
     "too few bytes": (
         infer_request(MAPPING, z=("FP32", (1, 128), []), raw=[bytes(511)]),
@@ -398,7 +403,8 @@ def test_statistics_add_up(triton):
         times = now.inference_stats
         parts = [times.queue, times.compute_input, times.compute_infer, times.compute_output]
         batches = sum(each.batch_size * each.compute_infer.count for each in now.batch_stats)
-        assert 6 == now.inference_count - past.inference_count - (1 if name == "avatars.mapping" else 0)
+        # A mapping network that runs on the event loop knows no deadline.
+        assert now.inference_count - past.inference_count in ((6, 7) if name == "avatars.mapping" else (6,))
         assert now.inference_count == batches
         assert sum(each.compute_infer.count for each in now.batch_stats) == now.execution_count
         assert {times.success.count} == {each.count for each in parts}

@@ -30,6 +30,8 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
 _CONTENTS = {"FP32": "fp32_contents", "INT64": "int64_contents", "UINT32": "uint_contents"}
 _REFUSED_PARAMETERS = ("shared_memory_region", "classification")
 """What would change where an output goes, or what it is."""
+_MANY_TENSORS, _MANY_AXES = 16, 8
+"""No model has so many: whoever sends more is refused, but each of them is looked at."""
 _MANY_BYTES, _MANY_SEEDS = 1 << 18, 16
 """More than these are read in a thread: looking through so many floats, or drawing so many z, takes about 0.1 ms."""
 
@@ -72,7 +74,9 @@ def timeout_seconds(request: oip_pb.ModelInferRequest) -> float | None:
 
 def takes_long(request: oip_pb.ModelInferRequest) -> bool:
     """Tell whether reading the request may hold the event loop; what it claims is not checked yet."""
-    counts = [math.prod(each.shape) for each in request.inputs]
+    if len(request.inputs) + len(request.outputs) > _MANY_TENSORS:
+        return True
+    counts = [math.prod(each.shape[:_MANY_AXES]) for each in request.inputs]
     seeds = [count for each, count in zip(request.inputs, counts, strict=True) if each.datatype in SEED_TYPES]
     return sum(counts) * 4 > _MANY_BYTES or sum(seeds) > _MANY_SEEDS
 
