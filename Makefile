@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CHECKOV := build/checkov/bin/checkov
+# The four calls, once more with all graphs on a real Triton; test_parity.py passes as well, and takes a minute.
+WIRE_ON_TRITON := $(patsubst %,tests/wire/test_%.py,generate invert mix interpolate noise sources without_styles)
 PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -68,6 +70,7 @@ build/triton: | $(VENV)/.develop # the same
 
 test: $(VENV)/.develop build/prometheus build/triton $(CHECKOV) ## run all tests
 	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(PYTEST)
+	$(if $(PYTEST),,OMP_NUM_THREADS=1 python -m pytest --triton $(WIRE_ON_TRITON))
 
 demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, write out/index.html
 	python -m stylewire.demo --out out

@@ -8,14 +8,32 @@ import hypothesis
 import pytest
 
 from stylewire import pb
+from support import servers
 from support.models import export_random_model
 from support.servers import RunningServer, running_server
+from support.triton_models import triton_models
 
 PROJECT = Path(__file__).parent.parent
 
 # A busy machine is not a failure: what takes long is told by a test of its own.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--triton", action="store_true", help="run the graphs of servers in this process on a real Triton")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def graphs_elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where graphs run: here, or with ``--triton`` on a Triton that all servers of this process share."""
+    if not request.config.getoption("--triton"):
+        yield
+        return
+    with triton_models(tmp_path_factory.mktemp("triton")) as models:
+        servers.elsewhere = models.settings
+        yield
+        servers.elsewhere = None
 
 
 @pytest.fixture(scope="session")

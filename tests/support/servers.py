@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +19,8 @@ from stylewire.server.app import App
 from stylewire.server.settings import Settings
 
 _ANNOUNCEMENT = re.compile(r"stylewire: serving on (\S+), metrics on (\S+)")
+elsewhere: Callable[[Path | None], Mapping[str, str]] | None = None
+"""Gives the settings of servers of some models whose graphs run elsewhere; set by ``pytest --triton``."""
 LARGE = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
 
 
@@ -33,7 +35,8 @@ class RunningServer:
     def __init__(self, **settings) -> None:
         usual = {"port": 0, "metrics_port": 0, "drain_seconds": 0, "grace_seconds": 5}
         # Not auto: it would measure at every start.
-        given = {**usual, "backend": "onnxruntime", **settings}
+        where = elsewhere(settings.get("models")) if elsewhere and "backend" not in settings else {}
+        given = {**usual, "backend": "onnxruntime", **where, **settings}
         self.settings = Settings(**given)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="server loop")

@@ -104,6 +104,16 @@ def judge(err: Any, graph: str, address: str) -> Failure:
     return Failure(error, rule.elsewhere, rule.lost, rule.forgot_memory)
 
 
+def late(graph: str) -> Failure:
+    """Say that the deadline of a batch has passed."""
+    return Failure(DeadlineError(f"the deadline passed while {graph} was at Triton"), elsewhere=False)
+
+
+def hanging(graph: str) -> Failure:
+    """Say that a server has not answered for longer than it is waited for."""
+    return Failure(unavailable(f"{graph} hangs at Triton; retry"), lost=True)
+
+
 def unavailable(message: str) -> BackendUnavailableError:
     """Make the error that callers get, with the hint to try again."""
     return BackendUnavailableError(message, retry_after_seconds=RETRY_SECONDS)

@@ -14,7 +14,7 @@ from stylewire.server.backends import RemoteOptions
 from stylewire.server.backends.selfcheck import compare
 from stylewire.server.backends.triton_call import Answer, Call, Layout
 from stylewire.server.backends.triton_contract import Contract, Graph, compare_contract
-from stylewire.server.backends.triton_errors import HINT, CallError, Failure, judge, unavailable
+from stylewire.server.backends.triton_errors import HINT, CallError, hanging, judge, late, unavailable
 from stylewire.server.backends.triton_memory import Region, SharedMemory
 
 log = logging.getLogger(__name__)
@@ -104,6 +104,7 @@ class Server:
             if not err.failure.forgot_memory:
                 if err.failure.lost:
                     self.lose("a call broke off")
+                    self.wake.set()
                 raise
             self._forget_memory()  # it is another process than before; the next look finds that out
             return await self._infer(call, contract)
@@ -116,7 +117,6 @@ class Server:
         self.problems.clear()
         self._forget_memory()
         self.reason, self._misses, self._met = reason, 0, False
-        self.wake.set()
 
     def forget(self, graph: Graph) -> None:
         """Stop to look for a graph."""
@@ -191,23 +191,27 @@ class Server:
         region = await self._region(layout.byte_count)
         left = call.seconds_left(self._options.patience_seconds)
         try:
-            result = await self._client.infer(
-                call.graph.name,
-                layout.inputs(region),
-                model_version=contract.version,
-                outputs=layout.outputs(region),
-                timeout=max(1, int(left * 1e6)) if call.deadline is not None else None,
-                client_timeout=max(0.0, left),
-            )
+            # Triton drops what is cancelled and executes what gRPC says is too late, so the end is a cancellation.
+            async with asyncio.timeout(left):
+                result = await self._client.infer(
+                    call.graph.name,
+                    layout.inputs(region),
+                    model_version=contract.version,
+                    outputs=layout.outputs(region),
+                    timeout=max(1, int(left * 1e6)) if call.deadline is not None else None,
+                    client_timeout=max(left, 0.0) + _LOOK_SECONDS,
+                )
         except InferenceServerException as err:
             if region and memory:
                 unsure = str(err.status()).removeprefix("StatusCode.") in _UNSURE
                 self._begin(memory.drop(region)) if unsure else memory.give(region)
-            hangs = left == self._options.patience_seconds
-            raise CallError(self._judge(err, call.graph.name, hangs=hangs)) from err
-        except BaseException:  # nobody waits for it any more
+            raise CallError(judge(err, call.graph.name, self.address)) from err
+        except BaseException as err:  # nobody waits for it any more
             if region and memory:
                 self._begin(memory.drop(region))
+            if isinstance(err, TimeoutError):
+                hangs = left == self._options.patience_seconds
+                raise CallError(hanging(call.graph.name) if hangs else late(call.graph.name)) from err
             raise
         arrays = layout.read(result, region)
         return Answer(arrays, region, memory.give) if region and memory else Answer(arrays)
@@ -224,12 +228,6 @@ class Server:
         except InferenceServerException as err:  # if it is gone, the call says so
             log.debug("triton %s: no memory: %s", self.address, err)
         return None
-
-    def _judge(self, err: Any, name: str, *, hangs: bool) -> Failure:
-        """Say what an error means; ``hangs``: no caller's deadline was as near as the end of our patience."""
-        if hangs and "DEADLINE_EXCEEDED" in str(err.status()):
-            return Failure(unavailable(f"{name} hangs at Triton; retry"), elsewhere=True, lost=True)
-        return judge(err, name, self.address)
 
     def _forget_memory(self) -> None:
         if self._memory:

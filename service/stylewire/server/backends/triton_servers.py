@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 
-from stylewire.errors import DeadlineError, DrainingError
+from stylewire.errors import DrainingError
 from stylewire.server.backends import RemoteOptions
 from stylewire.server.backends.triton_call import Answer, Call
 from stylewire.server.backends.triton_contract import Contract, Graph
-from stylewire.server.backends.triton_errors import RETRY_SECONDS, CallError, unreachable
+from stylewire.server.backends.triton_errors import RETRY_SECONDS, CallError, late, unreachable
 from stylewire.server.backends.triton_server import Server
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ class TritonServers:
                 if not err.failure.elsewhere:
                     break
             if call.deadline is not None and call.deadline <= time.monotonic():
-                error = DeadlineError(f"the deadline passed while {call.graph.name} was tried at several Tritons")
+                error = late(call.graph.name).error
                 break
         raise error
 
