@@ -171,7 +171,7 @@ LOCK = $(SUPPLY)/uv pip compile --quiet --no-config --python-version 3.11 --pyth
 
 lock: $(SUPPLY)/pip-audit ## pin with hashes what the images install (LOCK_OPTIONS=--upgrade: the newest)
 	$(LOCK) --group image --output-file deploy/lock/build.txt
-	$(LOCK) --extra server --extra cpu --extra openvino --extra ncnn --output-file deploy/lock/cpu.txt pyproject.toml
+	$(LOCK) --extra server --extra cpu --extra openvino --extra ncnn --extra triton --output-file deploy/lock/cpu.txt pyproject.toml
 	$(LOCK) --extra server --extra gpu --output-file deploy/lock/gpu.txt pyproject.toml
 	deploy/lock/update-cuda $(CURDIR)/$(SUPPLY)/python -m pip
 
