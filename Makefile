@@ -12,7 +12,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install protos format readme lint test demo bench bench-serving bench-models bench-peers bench-reload \
-  bench-provenance bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
+  bench-provenance bench-cluster bench-triton bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
   manifests deploy-check deploy-schemas clean
 
 help: ## list the targets
@@ -97,6 +97,9 @@ bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it co
 
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)
+
+bench-triton: $(VENV)/.develop build/triton ## what stylewire costs in front of Triton, and what shared memory gains (BENCH="--sizes 64")
+	PYTHONPATH=bench:tests python -m triton $(BENCH)
 
 bench-fuzz: $(VENV)/.develop ## 200,000 hostile requests in process and 4,000 over gRPC (BENCH="--count 20000 --seed 2")
 	PYTHONPATH=bench python -m fuzz $(BENCH)
