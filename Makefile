@@ -118,6 +118,9 @@ bench-video: $(VENV)/.develop ## frames as MP4 and WebM over PNG: time, size, li
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)
 
+bench-triton: $(VENV)/.develop build/triton ## what stylewire costs in front of Triton, and what shared memory gains (BENCH="--sizes 64")
+	PYTHONPATH=bench:tests python -m triton $(BENCH)
+
 bench-fuzz: $(VENV)/.develop ## 200,000 hostile requests in process and 4,000 over gRPC (BENCH="--count 20000 --seed 2")
 	PYTHONPATH=bench python -m fuzz $(BENCH)
 
@@ -191,7 +194,7 @@ LOCK = $(SUPPLY)/uv pip compile --quiet --no-config --python-version 3.11 --pyth
 
 lock: $(SUPPLY)/pip-audit ## pin with hashes what the images install (LOCK_OPTIONS=--upgrade: the newest)
 	$(LOCK) --group image --output-file deploy/lock/build.txt
-	$(LOCK) --extra server --extra cpu --extra openvino --extra ncnn --output-file deploy/lock/cpu.txt pyproject.toml
+	$(LOCK) --extra server --extra cpu --extra openvino --extra ncnn --extra triton --output-file deploy/lock/cpu.txt pyproject.toml
 	$(LOCK) --extra server --extra gpu --output-file deploy/lock/gpu.txt pyproject.toml
 	deploy/lock/update-cuda $(CURDIR)/$(SUPPLY)/python -m pip
 

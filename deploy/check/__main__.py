@@ -50,8 +50,7 @@ def _render() -> tuple[dict[str, list[Manifest]], list[str]]:
         except subprocess.CalledProcessError as err:
             wrong.append(f"{name}: {err.stderr.strip()}")
             continue
-        note = "; waits for the server's backend triton" if server.is_planned(rendered[name]) else ""
-        print(f"{name}: {len(rendered[name])} objects{note}")
+        print(f"{name}: {len(rendered[name])} objects")
     return rendered, wrong
 
 

@@ -12,8 +12,6 @@ from check.schemas import name_of
 from stylewire import oip_pb, pb
 from stylewire.server.settings import ENV_PREFIX, SettingError, Settings, declarations
 
-PLANNED = {"STYLEWIRE_BACKEND": "triton", "STYLEWIRE_TRITON_URL": "stylewire-triton:8001"}
-"""Settings of the backend for Triton, which the server does not have yet: components/triton waits for it."""
 HEALTH_NAMES = ("", pb.STYLEGAN_SERVICE)
 """What the server answers health for: alive, and ready."""
 SERVER, MARGIN_SECONDS = "stylewire", 10
@@ -35,14 +33,8 @@ def server_settings(objects: Sequence[Manifest]) -> Settings:
     Raises:
         SettingError: it would not start.
     """
-    environment = {name: value for name, value in _environment(objects).items() if PLANNED.get(name) != value}
-    with mock.patch.dict(os.environ, environment, clear=True):
+    with mock.patch.dict(os.environ, _environment(objects), clear=True):
         return Settings.load([])
-
-
-def is_planned(objects: Sequence[Manifest]) -> bool:
-    """Whether a case needs what the server does not have yet."""
-    return any(_environment(objects).get(name) == value for name, value in PLANNED.items())
 
 
 def setting_problems(objects: Sequence[Manifest]) -> Iterator[str]:
@@ -63,8 +55,8 @@ def setting_problems(objects: Sequence[Manifest]) -> Iterator[str]:
         yield "XDG_CACHE_HOME is no folder that can be written: the root is read-only"
     if pods.ports != {"grpc": settings.port, "metrics": settings.metrics_port}:
         yield f"Deployment/stylewire has the ports {pods.ports}, the settings say others"
-    if address := _environment(objects).get("STYLEWIRE_TRITON_URL"):
-        host, _, port = address.partition(":")
+    for address in filter(None, settings.triton_url.split(",")):
+        host, _, port = address.rpartition(":")
         if problem := service_problem(objects, host, int(port)):
             yield f"STYLEWIRE_TRITON_URL: {problem}"
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"
 LOCKS = ROOT / "deploy" / "lock"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-EXTRAS = {"cpu": ["server", "cpu", "openvino", "ncnn"], "gpu": ["server", "gpu"]}
+EXTRAS = {"cpu": ["server", "cpu", "openvino", "ncnn", "triton"], "gpu": ["server", "gpu"]}
 
 
 class Instruction(NamedTuple):

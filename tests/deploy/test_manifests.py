@@ -13,8 +13,6 @@ from check.kinds import CUSTOM_KINDS, DEPLOY, SCHEMAS
 from check.objects import named, pods_of
 from check.render import cases, render
 from check.scan import CHECKOV, scan
-from stylewire.errors import StylewireError
-from stylewire.server.settings import SettingError
 
 CASES = cases()
 KINDS = {kind for _, _, kind in CUSTOM_KINDS}
@@ -126,12 +124,15 @@ def test_adapter_makes_the_metric_that_the_hpa_asks_for():
     assert [] == list(query_problems(rule["seriesQuery"], exported()))
 
 
-def test_backend_that_is_waited_for_is_not_there_yet():
-    """The exception for Triton's settings is removed when the server has them."""
-    for case in ("overlays/gpu-triton", "components/triton"):
-        assert server.is_planned(rendered(CASES[case]))
-    with pytest.raises((SettingError, StylewireError)):
-        server.Settings.load(["--backend", server.PLANNED["STYLEWIRE_BACKEND"]])
+@pytest.mark.parametrize("case", ["overlays/gpu-triton", "components/triton"])
+def test_servers_in_front_of_triton_find_it(case):
+    """With the component the server runs graphs at the Triton beside it, by the name of a headless Service."""
+    objects = rendered(CASES[case])
+    settings = server.server_settings(objects)
+    service = next(each for each in objects if each["kind"] == "Service" and "triton" in each["metadata"]["name"])
+
+    assert ("triton", f"{service['metadata']['name']}:8001") == (settings.backend, settings.triton_url)
+    assert "None" == service["spec"]["clusterIP"]
 
 
 def relabel(objects):

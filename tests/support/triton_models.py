@@ -29,7 +29,7 @@ def write_graphs(models: Path, repository: Path, *, batched: bool = False, **ser
     """
     repository.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=repository.parent) as folder:
-        chosen = Serving(variant="python", threads=1, **serving)
+        chosen = Serving(**{"variant": "python", "threads": 1, **serving})
         report = write_repository(find_models(models), Path(folder) / "out", chosen, force=False)
         names = [name for name in report.models if "." in name and not name.endswith(".broadcast")]
         for name in names:

@@ -1,0 +1,1 @@
+"""What it costs to run graphs on Triton: ``make bench-triton``."""
