@@ -6,13 +6,15 @@ the calls, once for threads and once for asyncio.
 # ruff: noqa: ASYNC109 - a deadline travels to the server, which then refuses in time; asyncio.timeout stays here
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, TypeAlias, TypeVar, Unpack
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from stylewire import calls, pb, results
 from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
@@ -32,6 +34,10 @@ from stylewire.projections import (
 )
 from stylewire.results import Frame, Inversion, Result
 from stylewire.sources import LatentLike, PhotoLike
+
+T = TypeVar("T")
+_Stream: TypeAlias = Callable[..., Any]
+"""A method of a stub that streams; its types differ with and without asyncio."""
 
 
 class Client:
@@ -119,13 +125,11 @@ class Client:
             **options: see ``ProjectOptions``.
         """
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        with typed_errors(self.address):
-            stream = self._stylegan.Project(request, timeout=self._deadline(timeout))
-            try:
-                for response in stream:
-                    reader.read(response)
-            finally:
-                stream.cancel()
+        with contextlib.closing(
+            self._walk(self._stylegan.Project, request, self._deadline(timeout), reader.read)
+        ) as walk:
+            for _ in walk:
+                pass
         return reader.result()
 
     def mix_styles(
@@ -167,7 +171,7 @@ class Client:
             The frames in order. Closing the iterator cancels the call.
         """
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._frames(request, self._deadline(timeout))
+        return self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), results.read_frame)
 
     def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -186,15 +190,15 @@ class Client:
         with typed_errors(self.address):
             return self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout)).model
 
-    def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
+    def _walk(self, call: _Stream, request: Message, timeout: float, read: Callable[[Any], T]) -> Generator[T]:
         attempts, begun = StreamAttempts(timeout), False
         with typed_errors(self.address):
             while True:
-                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
+                stream = call(request, timeout=attempts.timeout)
                 try:
                     for response in stream:
                         begun = True
-                        yield results.read_frame(response)
+                        yield read(response)
                 except grpc.RpcError as error:
                     if begun:
                         raise
@@ -274,13 +278,10 @@ class AsyncClient:
     ) -> Projection:
         """Find the code of a picture by optimization; see ``Client.project``."""
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        with typed_errors(self.address):
-            stream = self._stylegan.Project(request, timeout=self._deadline(timeout))
-            try:
-                async for response in stream:
-                    reader.read(response)
-            finally:
-                stream.cancel()
+        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), reader.read)
+        async with contextlib.aclosing(walk):
+            async for _ in walk:
+                pass
         return reader.result()
 
     async def mix_styles(
@@ -305,7 +306,7 @@ class AsyncClient:
     ) -> AsyncIterator[Frame]:
         """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._frames(request, self._deadline(timeout))
+        return self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), results.read_frame)
 
     async def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -325,15 +326,17 @@ class AsyncClient:
             response = await self._models.GetModel(pb.GetModelRequest(name=name), timeout=self._deadline(timeout))
         return response.model
 
-    async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
+    async def _walk(
+        self, call: _Stream, request: Message, timeout: float, read: Callable[[Any], T]
+    ) -> AsyncGenerator[T]:
         attempts, begun = StreamAttempts(timeout), False
         with typed_errors(self.address):
             while True:
-                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
+                stream = call(request, timeout=attempts.timeout)
                 try:
                     async for response in stream:
                         begun = True
-                        yield results.read_frame(response)
+                        yield read(response)
                 except grpc.RpcError as error:
                     if begun:
                         raise
