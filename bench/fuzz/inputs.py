@@ -7,7 +7,7 @@ from fuzz import messages, pictures
 from fuzz.damage import damage, trick
 from stylewire import pb
 
-METHODS = ("Generate", "Invert", "MixStyles", "Interpolate", "ListModels", "GetModel")
+METHODS = ("Generate", "Invert", "MixStyles", "Interpolate", "Project", "ListModels", "GetModel")
 KINDS = {
     "valid": 2,
     "fields": 34,

@@ -43,11 +43,11 @@ def photo() -> bytes:
     return (resources.files("stylewire") / "demo" / "samples" / "avatar00.png").read_bytes()
 
 
-def valid(random: Random) -> tuple[str, Message]:
+def valid(random: Random) -> tuple[str, Message]:  # noqa: PLR0911 - one a method
     """Make a request that the demo models answer: (method, request)."""
     model = random.choice(MODELS)
     noise, output = _noise(random), _output(random)
-    match random.randrange(6):
+    match random.randrange(7):
         case 0:
             latents = [latent(random) for _ in range(random.randint(1, 4))]
             return "Generate", pb.GenerateRequest(model=model, latents=latents, noise=noise, output_config=output)
@@ -72,6 +72,16 @@ def valid(random: Random) -> tuple[str, Message]:
                 **_form(random, output),
             )
         case 4:
+            return "Project", pb.ProjectRequest(
+                model=random.choice(("", "avatars")),
+                image=_image(random),
+                step_count=random.randint(1, 2),
+                noise_optimized=random.random() < 0.5,
+                seed=random.randrange(2**63),
+                picture_interval=random.randrange(3),
+                output_config=output,
+            )
+        case 5:
             return "ListModels", pb.ListModelsRequest(page_size=random.randrange(3))
         case _:
             return "GetModel", pb.GetModelRequest(name=model)

@@ -14,12 +14,13 @@ from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.server import jobs
 from stylewire.server.access import Access
-from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
+from stylewire.server.answers import Answer, InvertAnswer, Picture, ProjectionStep, Run
 from stylewire.server.boundary import Boundary
 from stylewire.server.films import Films
 from stylewire.server.folder import Folder
 from stylewire.server.lifecycle import Lifecycle
 from stylewire.server.metrics import Metrics
+from stylewire.server.projection.tasks import Progress
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
 from stylewire.server.settings import Settings
 
@@ -30,6 +31,7 @@ _TRAILER_BYTES = 8192
 """What clients accept."""
 _BUGS = ("INTERNAL", "UNKNOWN")
 _BLACK = Picture(width_px=1, height_px=1, content=b"\0", mime_type="image/png")
+_PROGRESS = Progress(step=0, loss=0, pixel=0, gradient=0, spread=0, correlation=0, distortion=0)
 
 
 class Outcome(NamedTuple):
@@ -195,6 +197,9 @@ class _Networks:
     async def interpolate(self, job: jobs.InterpolateJob, run: Run) -> AsyncIterator[Answer]:
         for _ in range(min(job.frame_count, 3)):
             yield _frame(job, run) if job.video else _answer(job.model.manifest, 1, run)
+
+    async def project(self, job: jobs.ProjectJob, run: Run) -> AsyncIterator[ProjectionStep]:  # noqa: ARG002
+        yield ProjectionStep(progress=_PROGRESS, picture=_BLACK)
 
 
 def _answer(manifest: Any, count: int, run: Run) -> Answer:

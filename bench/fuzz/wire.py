@@ -50,7 +50,7 @@ async def _call(channel: grpc.aio.Channel, given: Input, choices: random.Random)
     path = f"/{service}/{given.method}"
     options = {"timeout": _TIMEOUT_SECONDS, "metadata": (("x-request-id", choices.choice(_IDS)),)}
     try:
-        if given.method == "Interpolate":
+        if given.method in ("Interpolate", "Project"):
             stream = channel.unary_stream(path)(given.content, **options)
             for _ in range(_FRAMES):
                 if await stream.read() is grpc.aio.EOF:

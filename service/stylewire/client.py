@@ -6,12 +6,14 @@ the calls, once for threads and once for asyncio.
 # ruff: noqa: ASYNC109 - a deadline travels to the server, which then refuses in time; asyncio.timeout stays here
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import TypeVar, Unpack
+from typing import Any, TypeAlias, TypeVar, Unpack
 
 import grpc
 import grpc.aio
+from google.protobuf.message import Message
 
 from stylewire import calls, pb, results
 from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
@@ -31,6 +33,8 @@ from stylewire.sources import LatentLike, PhotoLike
 from stylewire.videos import AsyncVideo, Video, VideoOptions, video_request
 
 T = TypeVar("T")
+_Stream: TypeAlias = Callable[..., Any]
+"""A method of a stub that streams; its types differ with and without asyncio."""
 
 
 class Client(Connection):
@@ -134,13 +138,11 @@ class Client(Connection):
             **options: see ``ProjectOptions``.
         """
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        with typed_errors(self.address):
-            stream = self._stylegan.Project(request, timeout=self._deadline(timeout))
-            try:
-                for response in stream:
-                    reader.read(response)
-            finally:
-                stream.cancel()
+        with contextlib.closing(
+            self._walk(self._stylegan.Project, request, self._deadline(timeout), reader.read)
+        ) as walk:
+            for _ in walk:
+                pass
         return reader.result()
 
     def mix_styles(
@@ -181,7 +183,7 @@ class Client(Connection):
             The frames in order. Closing the iterator cancels the call.
         """
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._walk(request, self._deadline(timeout), results.read_frame)
+        return self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), results.read_frame)
 
     def interpolate_video(
         self,
@@ -203,7 +205,10 @@ class Client(Connection):
             The file: ``save`` it, or iterate over its pieces. Closing it cancels the call.
         """
         request = video_request(keyframes, frame_count, **options)
-        return Video(self._walk(request, self._deadline(timeout), _whole), options.get("container", "mp4"))
+        return Video(
+            self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), _whole),
+            options.get("container", "mp4"),
+        )
 
     def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -220,13 +225,11 @@ class Client(Connection):
         """Describe one model; an empty name means the server's default model."""
         return self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout).model
 
-    def _walk(
-        self, request: pb.InterpolateRequest, timeout: float, read: Callable[[pb.InterpolateResponse], T]
-    ) -> Generator[T]:
+    def _walk(self, call: _Stream, request: Message, timeout: float, read: Callable[[Any], T]) -> Generator[T]:
         attempts, begun = Attempts(timeout, stream=True), False
         with typed_errors(self.address):
             while True:
-                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
+                stream = call(request, timeout=attempts.timeout)
                 try:
                     for response in stream:
                         begun = True
@@ -306,13 +309,10 @@ class AsyncClient(AsyncConnection):
     ) -> Projection:
         """Find the code of a picture by optimization; see ``Client.project``."""
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        with typed_errors(self.address):
-            stream = self._stylegan.Project(request, timeout=self._deadline(timeout))
-            try:
-                async for response in stream:
-                    reader.read(response)
-            finally:
-                stream.cancel()
+        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), reader.read)
+        async with contextlib.aclosing(walk):
+            async for _ in walk:
+                pass
         return reader.result()
 
     async def mix_styles(
@@ -336,7 +336,7 @@ class AsyncClient(AsyncConnection):
     ) -> AsyncIterator[Frame]:
         """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._walk(request, self._deadline(timeout), results.read_frame)
+        return self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), results.read_frame)
 
     def interpolate_video(
         self,
@@ -348,7 +348,10 @@ class AsyncClient(AsyncConnection):
     ) -> AsyncVideo:
         """Walk through keyframes in a video file; see ``Client.interpolate_video``."""
         request = video_request(keyframes, frame_count, **options)
-        return AsyncVideo(self._walk(request, self._deadline(timeout), _whole), options.get("container", "mp4"))
+        return AsyncVideo(
+            self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), _whole),
+            options.get("container", "mp4"),
+        )
 
     async def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -366,12 +369,12 @@ class AsyncClient(AsyncConnection):
         return (await self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout)).model
 
     async def _walk(
-        self, request: pb.InterpolateRequest, timeout: float, read: Callable[[pb.InterpolateResponse], T]
+        self, call: _Stream, request: Message, timeout: float, read: Callable[[Any], T]
     ) -> AsyncGenerator[T]:
         attempts, begun = Attempts(timeout, stream=True), False
         with typed_errors(self.address):
             while True:
-                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
+                stream = call(request, timeout=attempts.timeout)
                 try:
                     async for response in stream:
                         begun = True

@@ -203,14 +203,18 @@ def test_backlog_learns_and_predicts():
     backlog = Backlog(1)
 
     assert 0 == backlog.predict("a", 100)
-    with backlog.counted("a", 10) as job:
-        assert None is job.stepped(0, 1.0)
-        assert 2 == job.stepped(1, 3.0)
-        assert pytest.approx(9 * 2 + 5 * 2) == backlog.predict("a", 5)
-        with backlog.counted("a", 3):
-            assert 1 == backlog.waiting
-            assert pytest.approx(9 * 2 + 3 * 2) == backlog.predict("b", 5)
-            assert pytest.approx(9 * 2) == backlog.next_end_seconds()
+    running = backlog.add("a", 10)
+
+    assert None is running.stepped(0, 1.0)
+    assert 2 == running.stepped(1, 3.0)
+    assert pytest.approx(9 * 2 + 5 * 2) == backlog.predict("a", 5)
+    waiting = backlog.add("a", 3)
+
+    assert 1 == backlog.waiting
+    assert pytest.approx(9 * 2 + 3 * 2) == backlog.predict("b", 5)
+    assert pytest.approx(9 * 2) == backlog.next_end_seconds()
+    backlog.remove(running)
+    backlog.remove(waiting)
     backlog.learn("a", 1000.0)
 
     assert pytest.approx(2 + 0.2 * (4 * 2 - 2)) == backlog.predict("a", 1)

@@ -47,7 +47,7 @@ def test_retry_policy_of_grpc_leaves_streams_out():
         if method.server_streaming
     }
 
-    assert {"Interpolate"} == streams
+    assert {"Interpolate", "Project"} == streams
     assert not streams & {
         each.get("method", "Interpolate") for each in policy["name"] if each["service"] == pb.STYLEGAN_SERVICE
     }

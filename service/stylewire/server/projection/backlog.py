@@ -2,8 +2,6 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 _LEARN = 0.2
 """How much the latest step counts against what was known of a model's steps."""
@@ -58,15 +56,15 @@ class Backlog:
         """Whether one more would have to wait."""
         return len(self._jobs) >= self._places
 
-    @contextmanager
-    def counted(self, digest: str, step_count: int) -> Iterator[Job]:
-        """Count a projection until it has ended."""
+    def add(self, digest: str, step_count: int) -> Job:
+        """Count a projection from now on."""
         job = Job(self, digest, step_count)
         self._jobs.append(job)
-        try:
-            yield job
-        finally:
-            self._jobs.remove(job)
+        return job
+
+    def remove(self, job: Job) -> None:
+        """Count it no more."""
+        self._jobs.remove(job)
 
     def learn(self, digest: str, seconds: float) -> None:
         """Add a step that was made."""

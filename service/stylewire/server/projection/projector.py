@@ -131,7 +131,9 @@ class Projector:
             pending.append(progress)
             news.set()
 
-        running = self._hold(self._run(task, report, deadline))
+        job = self._backlog.add(task.digest, task.step_count)  # not in the task, before which others may check
+        running = self._hold(self._run(task, job, report, deadline))
+        running.add_done_callback(lambda _: self._backlog.remove(job))
         running.add_done_callback(lambda _: news.set())
         try:
             while not running.done():
@@ -155,8 +157,8 @@ class Projector:
         if self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _run(self, task: Task, report: Callable[[Progress], None], deadline: float | None) -> Found:
-        with self._backlog.counted(task.digest, task.step_count) as job, self._counted():
+    async def _run(self, task: Task, job: Job, report: Callable[[Progress], None], deadline: float | None) -> Found:
+        with self._counted():
             with self._metrics.waiting.track_inprogress():
                 await self._places.acquire()
             try:
@@ -178,7 +180,7 @@ class Projector:
         try:
             return await worker.run(task, observe)
         except asyncio.CancelledError:
-            clean = False
+            job.steps_left, clean = 0, False
             await worker.settle()
             clean = True
             raise
