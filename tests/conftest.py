@@ -1,13 +1,17 @@
 """Fixtures that every folder of tests shares."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import hypothesis
 import pytest
+from stylewire.testing import FakeServer
+from typer.testing import CliRunner, Result
 
 from stylewire import pb
+from stylewire.cli import app
+from support.fake_service import fake_server
 from support.models import export_random_model
 from support.servers import RunningServer, running_server
 
@@ -82,6 +86,22 @@ def channel(demo_server: RunningServer) -> Iterator[grpc.Channel]:
     """A channel to the demo server."""
     with demo_server.channel() as channel:
         yield channel
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    """A server without networks, with the models ``a`` (the default) and ``b``."""
+    with fake_server() as server:
+        yield server
+
+
+@pytest.fixture
+def command(fake: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command line against the fake server, in an empty folder."""
+    monkeypatch.setenv("STYLEWIRE_ADDRESS", fake.address)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -14,6 +14,7 @@ from stylewire.image_headers import ImageError
 from stylewire.provenance import Provenance
 
 MAX_FILE_BYTES = 256 << 20
+app = typer.Typer(add_completion=False)
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 
 
@@ -31,6 +32,7 @@ class Finding(NamedTuple):
         return self.origin is not None and self.origin.synthetic
 
 
+@app.command()
 def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG, WebP or GIF pictures.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
