@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         Violation,
     )
-    from stylewire.results import Frame, Inversion, Picture, Result, Timing
+    from stylewire.results import Face, Frame, Inversion, Picture, Result, Timing
     from stylewire.security import Security
     from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
 
@@ -41,6 +41,7 @@ __all__ = [
     "Client",
     "DeadlineError",
     "DrainingError",
+    "Face",
     "Frame",
     "InternalError",
     "InvalidFieldError",

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias, TypedDict, Unpack, get_args
 
 from stylewire import pb
 from stylewire.sources import (
+    Alignment,
     LatentLike,
     NoiseMode,
     PhotoLike,
@@ -98,15 +99,16 @@ class InvertOptions(OutputOptions, total=False):
     Attributes:
         model: the model whose encoder is used; the server's default model by default.
         encoder: which encoder; by default the model's only one, or the one named ``encoder``.
-        landmarks: 68 points (x, y) of a face in pixels of the picture, iBUG order.
-        align: crop the face as the FFHQ data set does; needs ``landmarks``.
+        landmarks: 68 points (x, y) of a face in pixels of the picture, iBUG order, or 5: see ``pb.Landmarks``.
+        align: ``face`` or True crops the face of a person as the FFHQ data set does, by ``landmarks`` or where the
+            server finds one; ``anime`` crops that of a drawing.
         return_reconstruction: also ask for the generator's picture of the code, and its distortion.
     """
 
     model: str
     encoder: str
     landmarks: Sequence[tuple[float, float]] | None
-    align: bool
+    align: bool | Alignment
     return_reconstruction: bool
 
 
@@ -135,7 +137,7 @@ def invert_request(  # noqa: PLR0913 - the request's fields, keyword-only
     model: str = "",
     encoder: str = "",
     landmarks: Sequence[tuple[float, float]] | None = None,
-    align: bool = False,
+    align: bool | Alignment = False,
     return_reconstruction: bool = False,
     **output: Unpack[OutputOptions],
 ) -> pb.InvertRequest:

@@ -26,6 +26,7 @@ __all__ = [
     "ImageError",
     "ImageFormat",
     "Pixels",
+    "check",
     "decode",
     "encode",
     "resize",
@@ -63,16 +64,22 @@ def decode(content: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
     Raises:
         ImageError: anything is wrong with the picture.
     """
-    if len(content) > max_bytes:
-        raise ImageError(f"the picture has {len(content)} bytes, the limit is {max_bytes}; send a smaller one")
-    header = read_header(content)
-    _check_size(header, max_pixels)
+    header = check(content, max_bytes=max_bytes, max_pixels=max_pixels)
     try:
         image = _open(header)
         image.load()
     except _DECODER_ERRORS as err:
         raise ImageError(f"the {header.image_format} file is damaged or truncated; save or send it again") from err
     return image.convert("L") if image.mode == "1" else image
+
+
+def check(content: bytes, *, max_bytes: int, max_pixels: int) -> Header:
+    """Hold a picture to the limits without decoding it; arguments and errors are those of ``decode``."""
+    if len(content) > max_bytes:
+        raise ImageError(f"the picture has {len(content)} bytes, the limit is {max_bytes}; send a smaller one")
+    header = read_header(content)
+    _check_size(header, max_pixels)
+    return header
 
 
 def _open(header: Header) -> Image.Image:

@@ -51,6 +51,7 @@ from stylewire.v1.stylegan_service_pb2_grpc import (
     add_StyleGanServiceServicer_to_server,
 )
 from stylewire.v1.types_pb2 import (
+    ALIGNMENT_ANIME,
     ALIGNMENT_FACE,
     ALIGNMENT_NONE,
     ALIGNMENT_UNSPECIFIED,
@@ -65,7 +66,9 @@ from stylewire.v1.types_pb2 import (
     IMAGE_FORMAT_WEBP,
     Alignment,
     BatchInfo,
+    Box,
     DataType,
+    Face,
     Image,
     ImageFormat,
     ImageSource,
@@ -87,6 +90,7 @@ MODEL_SERVICE = MODEL_SERVICE_FILE.services_by_name["ModelService"].full_name
 __all__ = [
     "ADMIN_SERVICE",
     "ADMIN_SERVICE_FILE",
+    "ALIGNMENT_ANIME",
     "ALIGNMENT_FACE",
     "ALIGNMENT_NONE",
     "ALIGNMENT_UNSPECIFIED",
@@ -110,9 +114,11 @@ __all__ = [
     "AdminServiceStub",
     "Alignment",
     "BatchInfo",
+    "Box",
     "Capability",
     "DataType",
     "Duration",
+    "Face",
     "GenerateRequest",
     "GenerateResponse",
     "GetModelRequest",

@@ -160,6 +160,29 @@ class Frame(Result):
     index: int
 
 
+@dataclass(frozen=True, slots=True)
+class Face:
+    """The face that the server found, for the alignment; the largest of the picture.
+
+    Attributes:
+        count: the faces in the picture.
+        box: left, top, right, bottom in pixels of the picture, as the detector gives it.
+        landmarks: 68 points (x, y) in pixels of the picture; given to ``invert`` with it, nothing is searched. Empty
+            for drawings.
+    """
+
+    count: int
+    box: tuple[float, float, float, float]
+    landmarks: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def read(cls, face: pb.Face) -> Self:
+        """Read a message."""
+        box = face.box
+        points = tuple((point.x_px, point.y_px) for point in face.landmarks.points)
+        return cls(face.count, (box.left_px, box.top_px, box.right_px, box.bottom_px), points)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Inversion:
     """The code of a picture.
@@ -169,6 +192,7 @@ class Inversion:
         aligned: what the encoder saw; None for label maps.
         reconstruction: the generator's picture of the code; None unless asked for.
         distortion: mean squared difference of both over values in [-1, 1]; None unless it could be computed.
+        face: what the picture was aligned by, if the server looked for it.
         timing: the server's time for the call.
         batch_size: how many items the networks ran together.
         model_digest: the same digest gives the same code.
@@ -178,6 +202,7 @@ class Inversion:
     aligned: Picture | None
     reconstruction: Picture | None
     distortion: float | None
+    face: Face | None
     timing: Timing
     batch_size: int
     model_digest: str
@@ -215,6 +240,7 @@ def read_invert(response: pb.InvertResponse) -> Inversion:
         aligned=Picture.read(response.aligned) if response.HasField("aligned") else None,
         reconstruction=Picture.read(response.reconstruction) if response.HasField("reconstruction") else None,
         distortion=response.distortion if response.HasField("distortion") else None,
+        face=Face.read(response.face) if response.HasField("face") else None,
         **_call_fields(response),
     )
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 NoiseMode: TypeAlias = Literal["const", "none", "random"]
+Alignment: TypeAlias = Literal["face", "anime"]
 Span: TypeAlias = tuple[int, int | None]
 """Layers from the first up to, but without, the second; None means all that follow."""
 LatentLike: TypeAlias = pb.Latent | SupportsIndex
@@ -138,7 +139,7 @@ def photo(  # noqa: PLR0913 - keyword-only but one
     *,
     encoder: str = "",
     landmarks: Sequence[tuple[float, float]] | None = None,
-    align: bool = False,
+    align: bool | Alignment = False,
     psi: float | None = None,
     truncation_layers: Span | None = None,
     model: str = "",
@@ -148,8 +149,9 @@ def photo(  # noqa: PLR0913 - keyword-only but one
     Args:
         picture: a path, the bytes of a PNG, JPEG or WebP file, or a Pillow image.
         encoder: which encoder; empty means the model's only one, or the one named ``encoder``.
-        landmarks: 68 points (x, y) of a face in pixels of the picture, iBUG order.
-        align: crop the face as the FFHQ data set does; needs ``landmarks``.
+        landmarks: 68 points (x, y) of a face in pixels of the picture, iBUG order, or 5: see ``pb.Landmarks``.
+        align: ``face`` or True crops the face of a person as the FFHQ data set does, by ``landmarks`` or where the
+            server finds one; ``anime`` crops that of a drawing.
         psi: truncation of the code; None means none.
         truncation_layers: the layers it applies to; None means all.
         model: whose encoder makes the code; empty means the request's model.
@@ -166,12 +168,12 @@ def image_source(
     *,
     encoder: str = "",
     landmarks: Sequence[tuple[float, float]] | None = None,
-    align: bool = False,
+    align: bool | Alignment = False,
 ) -> pb.ImageSource:
     """Make the message of a picture to be inverted; the arguments are those of ``photo``."""
     source = pb.ImageSource(content=_file_bytes(picture), encoder=encoder)
     if align:
-        source.alignment = pb.ALIGNMENT_FACE
+        source.alignment = _alignment("face" if align is True else align)
     if landmarks is not None:
         source.landmarks.points.extend(pb.Point(x_px=float(x), y_px=float(y)) for x, y in landmarks)
     return source
@@ -274,6 +276,11 @@ def check_word(name: str, value: str, allowed: tuple[str, ...]) -> None:
     """
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
+
+
+def _alignment(word: Alignment) -> pb.Alignment.ValueType:
+    check_word("align", word, get_args(Alignment))
+    return pb.Alignment.Value(f"ALIGNMENT_{word.upper()}")
 
 
 def _truncated(latent: pb.Latent, psi: float | None, span: Span | None) -> pb.Latent:

@@ -154,11 +154,14 @@ class FakeServer(pb.StyleGanServiceServicer, pb.ModelServiceServicer):
         self._admit(request, context)
         latent = pb.Latent(image=request.image)
         image = self._image(_level(latent), request.output_config.format)
+        aligned = request.image.alignment not in (pb.ALIGNMENT_UNSPECIFIED, pb.ALIGNMENT_NONE)
+        searched = aligned and not request.image.HasField("landmarks")
         return pb.InvertResponse(
             code=_code(latent),
             aligned=image,
             reconstruction=image if request.return_reconstruction else None,
             distortion=0.25 if request.return_reconstruction else None,
+            face=pb.Face(count=2, box=pb.Box(right_px=4, bottom_px=4)) if searched else None,
             **_facts(1),
         )
 

@@ -2,6 +2,7 @@
 
 import io
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import xxhash
@@ -68,3 +69,22 @@ def sixty_eight_points(side_px: float) -> pb.Landmarks:
     points = [pb.Point(x_px=side_px / 2, y_px=side_px / 2)] * 36 + [left] * 6 + [right] * 6
     points += [mouth_left] * 6 + [mouth_right] * 14
     return pb.Landmarks(points=points)
+
+
+def astronaut() -> Image.Image:
+    """A photograph of a person, 512 px; see tests/data/README.md."""
+    with Image.open(Path(__file__).parent.parent / "data" / "astronaut.png") as photo:
+        return photo.convert("RGB")
+
+
+def sheet_of(*pictures: tuple[Image.Image, tuple[int, int]], size: tuple[int, int]) -> Image.Image:
+    """Paste pictures onto gray at their places."""
+    sheet = Image.new("RGB", size, "gray")
+    for picture, place in pictures:
+        sheet.paste(picture, place)
+    return sheet
+
+
+def grains(side_px: int = 300) -> Image.Image:
+    """A picture in which nobody is."""
+    return Image.fromarray(np.random.default_rng(5).integers(0, 256, (side_px, side_px, 3), np.uint8))

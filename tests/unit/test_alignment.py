@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from stylewire.images import ImageError
 from stylewire.server import alignment
-from stylewire.server.alignment import align
+from stylewire.server.alignment import align, align_box
 
 
 def _face(center=(150.0, 140.0), scale=1.0):
@@ -103,3 +103,26 @@ def test_align_refuses_a_face_far_larger_than_the_photo():
     """A crop that would shrink the photo to nothing is refused, not computed."""
     with pytest.raises(ImageError, match="far larger than the photo"):
         align(_photo(2000, 2), _face(center=(1000, 0), scale=25))
+
+
+def test_align_box_cuts_one_and_a_half_times_the_box():
+    """The crop of a drawn face is the square of 1.5 times the side about the box's center, pixel for pixel."""
+    photo = _photo()
+    aligned = align_box(photo, (100, 90, 140, 130), output_px=60)
+
+    assert photo.crop((90, 80, 150, 140)).tobytes() == aligned.tobytes()
+
+
+def test_align_box_pads_where_the_square_leaves_the_picture():
+    """A box at the rim gives a whole square, with the picture's pixels where there are any."""
+    photo = Image.new("RGB", (300, 280), (10, 200, 30))
+    aligned = align_box(photo, (0, 0, 80, 80), output_px=120)
+
+    assert (120, 120) == aligned.size
+    assert np.all(np.abs(np.asarray(aligned, np.int16) - (10, 200, 30)) <= 1)
+
+
+def test_align_box_refuses_what_is_no_face():
+    """A box of a few pixels is refused."""
+    with pytest.raises(ImageError, match="at least 16 px"):
+        align_box(_photo(), (50, 50, 60, 60))

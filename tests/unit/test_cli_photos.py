@@ -52,6 +52,15 @@ def test_invert_shows_original_aligned_and_reconstruction(command, photos):
     assert [10, 20, 30] == pytest.approx([sheet.getpixel((4, 10 * row + 1))[0] for row in range(3)], abs=2)
 
 
+def test_invert_asks_for_the_alignment(command, fake):
+    """--align asks for the crop of a face; several faces are mentioned."""
+    PIL.Image.new("RGB", (4, 4)).save("a.png")
+    done = command("invert", "a.png", "--align", "anime")
+
+    assert pb.ALIGNMENT_ANIME == fake.requests[0].image.alignment
+    assert "the largest of 2 faces" in done.stdout
+
+
 def test_invert_goes_on_behind_a_picture_it_cannot_read(command, fake):
     """What is wrong with one picture is said beside its name, the others are inverted, and the exit code is 1."""
     PIL.Image.new("RGB", (4, 4)).save("a.png")

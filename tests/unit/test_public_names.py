@@ -11,6 +11,7 @@ PUBLIC = [
     "Client",
     "DeadlineError",
     "DrainingError",
+    "Face",
     "Frame",
     "InternalError",
     "InvalidFieldError",

@@ -76,7 +76,11 @@ def test_photo_carries_encoder_landmarks_and_alignment():
         landmarks=pb.Landmarks(points=[pb.Point(x_px=1, y_px=2)]),
     )
 
-    assert expected == photo(b"x", encoder="encoder-sketch", landmarks=[(1, 2)], align=True).image
+    for face in (True, "face"):
+        assert expected == photo(b"x", encoder="encoder-sketch", landmarks=[(1, 2)], align=face).image
+    assert pb.ImageSource(content=b"x", alignment=pb.ALIGNMENT_ANIME) == photo(b"x", align="anime").image
+    with pytest.raises(ValueError, match="align is 'manga'; choose one of face, anime"):
+        photo(b"x", align="manga")
 
 
 def test_missing_photo_is_an_os_error(tmp_path):

@@ -80,15 +80,6 @@ def test_invert_takes_every_file(demo, image_format, mode):
     assert (10, 128) == to_array(invert(demo, content).code).shape
 
 
-def test_alignment_without_landmarks_is_refused(demo):
-    """FACE without landmarks is FAILED_PRECONDITION: this server finds no faces by itself."""
-    source = pb.ImageSource(content=avatar(), alignment=pb.ALIGNMENT_FACE)
-    error = refusal(demo.Invert, pb.InvertRequest(image=source))
-
-    assert UnsupportedError is type(error)
-    assert "send landmarks" in error.message
-
-
 @pytest.mark.parametrize("landmarks", [five_points, sixty_eight_points])
 def test_alignment_cuts_the_face_out(demo, landmarks):
     """With landmarks the encoder sees the face upright wherever it was in the photo."""

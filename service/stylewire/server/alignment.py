@@ -5,7 +5,7 @@ One recipe for both variants in use: pSp and e4e sample the crop at its final si
 Source: Karras et al. 2018, "Progressive growing of GANs", appendix C (the alignment of CelebA-HQ, kept for FFHQ).
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,12 @@ from stylewire.latents import Array, Array64
 
 MIN_FACE_PX = 16
 """Smallest side of a crop in the photo; below, the landmarks' rounding decides the result."""
+
+ANIME_SCALE = 1.5
+"""Side of the crop of a drawn face over that of the detector's box, so that hair and chin are in it."""
+
+Box: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right, bottom in pixels of a picture."""
 
 _BLOCK = 128  # rows of one product in _gaussian: small enough that the band is most of its matrix
 
@@ -60,9 +66,38 @@ def align(
         ImageError: the landmarks cannot be those of a face in this photo.
     """
     _check_landmarks(landmarks, image)
-    transform_px = transform_px or output_px
     corners, side_px = _square(landmarks, rotated=rotated)
-    crop = _shrink(Crop(image.convert("RGB"), corners, side_px), output_px)
+    return _take(Crop(image.convert("RGB"), corners, side_px), output_px, transform_px or output_px)
+
+
+def align_box(image: Image.Image, box: Box, *, output_px: int = 256) -> Image.Image:
+    """Cut the square around a drawn face out of a picture; where it leaves the picture, it is padded as in ``align``.
+
+    Args:
+        image: a picture of any mode.
+        box: of the face's features, without hair; the square is 1.5 times as large.
+        output_px: side of the result.
+
+    Returns:
+        An RGB picture, output_px x output_px.
+
+    Raises:
+        ImageError: the square is too small.
+
+    Source: Jin et al. 2017, "Towards the automatic anime characters creation with generative adversarial networks",
+    section 2 (the data set).
+    """
+    left, top, right, bottom = box
+    half_px = max(right - left, bottom - top) * ANIME_SCALE / 2
+    _check_side(2 * half_px)
+    center = np.array([left + right, top + bottom]) / 2 - 0.5  # takes back what the FFHQ rule adds when it samples
+    corners = center + half_px * np.array([[-1.0, -1.0], [-1.0, 1.0], [1.0, 1.0], [1.0, -1.0]])
+    return _take(Crop(image.convert("RGB"), corners, 2 * half_px), output_px, output_px)
+
+
+def _take(crop: Crop, output_px: int, transform_px: int) -> Image.Image:
+    """Sample the square at ``transform_px``, then reduce it."""
+    crop = _shrink(crop, output_px)
     border_px = max(round(crop.side_px * 0.1), 3)
     crop = _pad(_cut(crop, border_px), border_px)
     aligned = crop.image.transform(
@@ -97,13 +132,17 @@ def _square(landmarks: Array64, *, rotated: bool) -> tuple[Array64, float]:
     x = eye_to_eye - _quarter_turn(eye_to_mouth) if rotated else np.array([1.0, 0.0])
     half_px = max(np.hypot(*eye_to_eye) * 2.0, np.hypot(*eye_to_mouth) * 1.8)
     length = np.hypot(*x)
-    if 2 * half_px < MIN_FACE_PX or length == 0:
-        raise ImageError(f"the landmarks span a crop of {2 * half_px:.1f} px; at least {MIN_FACE_PX} px are needed")
+    _check_side(2 * half_px if length else 0.0)
     x *= half_px / length
     y = _quarter_turn(x)
     center = eyes + eye_to_mouth * 0.1
     corners = np.stack([center - x - y, center - x + y, center + x + y, center + x - y])
     return corners, float(np.hypot(*x) * 2)
+
+
+def _check_side(side_px: float) -> None:
+    if side_px < MIN_FACE_PX:
+        raise ImageError(f"the face spans a crop of {side_px:.1f} px; at least {MIN_FACE_PX} px are needed")
 
 
 def _quarter_turn(v: Array64) -> Array64:

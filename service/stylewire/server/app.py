@@ -22,6 +22,7 @@ from stylewire.server import admin, listener, logs, tracing
 from stylewire.server.access import Access
 from stylewire.server.boundary import Boundary
 from stylewire.server.devices import watch_device
+from stylewire.server.faces import Faces
 from stylewire.server.folder import Folder
 from stylewire.server.health import HealthServicer
 from stylewire.server.lifecycle import Lifecycle
@@ -64,6 +65,7 @@ class App:
         self.lifecycle = Lifecycle(Folder(settings.models or MODELS), settings, self.metrics)
         self.registry = self.lifecycle.registry
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
+        self._faces = Faces(settings, self.metrics)
         self._health = HealthServicer()
         self._hung: list[str] = []
         self._tracer = tracing.open_tracer(settings)
@@ -130,6 +132,7 @@ class App:
             raise BackendUnavailableError("stopped although a graph still runs") from err
         finally:
             self._executor.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(self._faces.close)
             await asyncio.to_thread(self._stop_metrics)
             if self._tracer:
                 await asyncio.to_thread(self._tracer.close)
@@ -159,7 +162,7 @@ class App:
         server = listener.make_server(self.settings, self._boundary, shared=self._shared)
         pipeline = Pipeline(self._executor, self.settings.look_ahead_frames, provenance=self.settings.provenance)
         pb.add_StyleGanServiceServicer_to_server(
-            StyleGanServicer(self.registry, pipeline, self.settings, self._executor), server
+            StyleGanServicer(self.registry, pipeline, self.settings, self._executor, self._faces), server
         )
         pb.add_ModelServiceServicer_to_server(ModelServicer(self.registry), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

@@ -4,9 +4,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal, TypeAlias
 
+import numpy as np
+
 from stylewire.images import ImageFormat
 from stylewire.keyframes import Easing
 from stylewire.latents import Array
+from stylewire.manifest import EncoderInfo
+from stylewire.server.detectors import Art, Face
 from stylewire.server.model import Model
 
 OutputForm: TypeAlias = ImageFormat | Literal["tensor", "pixels"]
@@ -21,12 +25,32 @@ class Photo:
         graph: the encoder's graph.
         kind: what the input shows.
         input: float32[C, H, W].
+        face: what it was aligned by, if the server looked for it.
     """
 
     model: Model
     graph: str
     kind: Literal["photo", "sketch", "labels"]
     input: Array
+    face: Face | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnalignedPhoto(Photo):
+    """A picture whose face is still to be found; ``faces.py`` makes a ``Photo`` of it before the job runs.
+
+    Attributes:
+        path: of the picture in the request, for errors.
+        content: a PNG, JPEG or WebP file within the limits, not yet decoded.
+        art: what kind of face is looked for.
+        encoder: what the input is made for.
+    """
+
+    input: Array = field(default_factory=lambda: np.empty(0, np.float32))
+    path: str
+    content: bytes
+    art: Art
+    encoder: EncoderInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

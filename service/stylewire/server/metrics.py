@@ -29,6 +29,7 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 REJECTIONS = ("UNAUTHENTICATED", "RATE_LIMITED", "OVERLOADED")
 """Reasons for which a call is turned away before anybody looks at what it asks for."""
 REFUSALS = ("overloaded", "deadline", "expired", "cancelled", "failed")
+ALIGNMENTS, FACE_RESULTS = ("face", "anime"), ("none", "one", "several", "failed")
 PHASES = ("queue", "inference", "encoding")
 
 CODES = (
@@ -119,8 +120,14 @@ class Metrics:
             "stylewire_event_loop_lag_seconds", "How late the event loop was, asked about once a second.", ())
         self.resident = gauge("stylewire_model_resident_bytes", "Memory that loading a model took.", _VERSION)
         self.loads = counter("stylewire_model_loads_total", "Models loaded, by result.", ("model", "result"))
+        self.faces = counter("stylewire_faces_total", "Pictures searched for faces, by what was found.",
+                             ("alignment", "result"))
+        self.search = histogram("stylewire_face_search_seconds", "Time of a search for faces.", ("alignment",))
         # fmt: on
         self._tasks = Gauge("stylewire_tasks", "Tasks of the event loop.", registry=self.registry)
+        for alignment in ALIGNMENTS:
+            for result in FACE_RESULTS:
+                self.faces.labels(alignment, result)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
 

@@ -1,16 +1,19 @@
 """A picture of a request -> the input of an encoder: decode, align, resize, normalize."""
 
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from stylewire import images, pb
+from stylewire.errors import UnsupportedError
 from stylewire.images import ImageError
 from stylewire.latents import Array64
 from stylewire.manifest import EncoderInfo
 from stylewire.server import jobs
 from stylewire.server.alignment import align
+from stylewire.server.detectors import Art, missing
 from stylewire.server.model import Model
 from stylewire.server.preprocessing import encoder_input
 
@@ -20,7 +23,7 @@ class LandmarkError(ValueError):
 
 
 class ImageLimits(Protocol):
-    """The settings that bound a picture."""
+    """The settings that bound a picture, and what faces are found with."""
 
     @property
     def max_image_bytes(self) -> int:
@@ -30,6 +33,11 @@ class ImageLimits(Protocol):
     @property
     def max_image_pixels(self) -> int:
         """Width times height."""
+        ...
+
+    @property
+    def landmark_model(self) -> Path | None:
+        """The file that the operator named."""
         ...
 
 
@@ -53,6 +61,24 @@ def prepare(
     if landmarks is not None:
         image = _aligned(image, landmarks, max(encoder.input_height_px, encoder.input_width_px))
     return jobs.Photo(model=model, graph=encoder.graph, kind=encoder.input_kind, input=encoder_input(image, encoder))
+
+
+def check_search(content: bytes, art: Art, limits: ImageLimits) -> None:
+    """Refuse what can be refused before a face is looked for.
+
+    Args:
+        content: a PNG, JPEG or WebP file.
+        art: what kind of face is looked for.
+        limits: what is refused.
+
+    Raises:
+        ImageError: the picture cannot be used.
+        UnsupportedError: this server finds no such faces.
+    """
+    images.check(content, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
+    if found := missing(art, limits.landmark_model):
+        instead = "; or send landmarks" if art == "face" else ""
+        raise UnsupportedError(f"this server finds no faces by itself, {found}{instead}")
 
 
 def points(landmarks: pb.Landmarks) -> Array64:

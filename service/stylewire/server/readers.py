@@ -13,6 +13,7 @@ from stylewire.errors import StylewireError, UnsupportedError
 from stylewire.images import ImageError, ImageFormat
 from stylewire.latents import Array
 from stylewire.server import jobs, photos
+from stylewire.server.detectors import Art
 from stylewire.server.findings import Findings
 from stylewire.server.model import Model
 from stylewire.server.registry import Lease
@@ -33,7 +34,12 @@ _NOISE_MODES: dict[int, jobs.NoiseMode] = {
     pb.Noise.MODE_NONE: jobs.NoiseMode.NONE,
     pb.Noise.MODE_RANDOM: jobs.NoiseMode.RANDOM,
 }
-_ALIGNMENTS: dict[int, bool] = {pb.ALIGNMENT_UNSPECIFIED: False, pb.ALIGNMENT_NONE: False, pb.ALIGNMENT_FACE: True}
+_ALIGNMENTS: dict[int, Art | None] = {
+    pb.ALIGNMENT_UNSPECIFIED: None,
+    pb.ALIGNMENT_NONE: None,
+    pb.ALIGNMENT_FACE: "face",
+    pb.ALIGNMENT_ANIME: "anime",
+}
 _SOURCES = "seed, z, w, w_plus or image"
 
 
@@ -141,18 +147,29 @@ class Reader(Findings):
 
     def photo(self, path: str, message: pb.ImageSource, model: Model) -> jobs.Photo | None:
         """Read a picture; decodes it, so call this off the event loop."""
-        aligned = self.choice(f"{path}.alignment", message.alignment, _ALIGNMENTS, fallback=False)
-        if aligned and not message.HasField("landmarks"):
-            self.refuse(UnsupportedError(f"{path}: this server finds no faces by itself; send landmarks"))
-        if not aligned and message.HasField("landmarks"):
+        art = self.choice(f"{path}.alignment", message.alignment, _ALIGNMENTS, fallback=None)
+        landmarks = None
+        if message.HasField("landmarks") and art == "face":
+            landmarks, art = photos.points(message.landmarks), None
+        elif message.HasField("landmarks"):
             self.wrong(f"{path}.landmarks", "are only used with FACE alignment; leave them out or set alignment")
-        landmarks = photos.points(message.landmarks) if aligned and message.HasField("landmarks") else None
         if not message.content:
             self.wrong(f"{path}.content", "is empty; required, a PNG, JPEG or WebP file")
             return None
         try:
             encoder = model.encoder(message.encoder)
             self.needs(model, encoder.graph)
+            if art:
+                photos.check_search(message.content, art, self._limits)
+                return jobs.UnalignedPhoto(
+                    model=model,
+                    graph=encoder.graph,
+                    kind=encoder.input_kind,
+                    path=path,
+                    content=message.content,
+                    art=art,
+                    encoder=encoder,
+                )
             return photos.prepare(message.content, landmarks, model, encoder, self._limits)
         except ImageError as err:
             self.wrong(f"{path}.content", str(err))

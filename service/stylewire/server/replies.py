@@ -6,6 +6,7 @@ from typing import TypeAlias
 from stylewire import pb
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.choice import fastest
+from stylewire.server.detectors import Face
 from stylewire.server.model import Model, State
 from stylewire.tensors import fill_tensor
 
@@ -45,14 +46,16 @@ def frame(answer: Answer, index: int, digest: str, *, return_code: bool) -> pb.I
     return reply
 
 
-def invert(answer: InvertAnswer, digest: str) -> pb.InvertResponse:
-    """Build the reply of Invert."""
+def invert(answer: InvertAnswer, digest: str, face: Face | None) -> pb.InvertResponse:
+    """Build the reply of Invert; the face is the one that was found for it."""
     reply = pb.InvertResponse(distortion=answer.distortion, model_digest=digest)
     fill_tensor(reply.code, answer.code)
     if answer.aligned:
         _fill_image(reply.aligned, answer.aligned)
     if answer.reconstruction:
         _fill_image(reply.reconstruction, answer.reconstruction)
+    if face:
+        _fill_face(reply.face, face)
     _fill_run(reply, answer.run)
     return reply
 
@@ -139,6 +142,14 @@ def _fill_image(image: pb.Image, picture: Picture) -> None:
         image.content = picture.content
     else:
         fill_tensor(image.tensor, picture.array)
+
+
+def _fill_face(message: pb.Face, face: Face) -> None:
+    left, top, right, bottom = face.box
+    message.count = face.count
+    message.box.CopyFrom(pb.Box(left_px=left, top_px=top, right_px=right, bottom_px=bottom))
+    if face.landmarks is not None:
+        message.landmarks.points.extend(pb.Point(x_px=x, y_px=y) for x, y in face.landmarks.tolist())
 
 
 def _fill_run(reply: _Reply, run: Run) -> None:

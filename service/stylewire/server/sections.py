@@ -116,6 +116,24 @@ class Pictures(BaseModel):
     )
 
 
+class FaceSearch(BaseModel):
+    """Search for faces."""
+
+    landmark_model: Path | None = Field(
+        None,
+        description="dlib's model of 68 landmarks, for alignment FACE without landmarks. Unset: that of the package "
+        "face-recognition-models. Read its licence first: docs/alignment.md.",
+    )
+    face_search_px: Annotated[int, Field(ge=128, le=8192)] = Field(
+        1600,
+        description="Longest side at which pictures are searched. Faces under a twentieth of it are missed in larger "
+        "pictures; time grows with its square.",
+    )
+    face_searches: Positive = Field(
+        1, description="Pictures that are searched at once, each by a process of its own with a core and 200 MB."
+    )
+
+
 class Clients(BaseModel):
     """Clients and their connections."""
 
@@ -197,6 +215,7 @@ SECTIONS: tuple[type[BaseModel], ...] = (
     Running,
     RequestLimits,
     Pictures,
+    FaceSearch,
     Clients,
     Stopping,
     Logs,

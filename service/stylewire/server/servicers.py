@@ -13,6 +13,7 @@ from stylewire import pb
 from stylewire.errors import InvalidFieldError, ModelNotFoundError, UnsupportedError, Violation
 from stylewire.server import replies, requests, tracing
 from stylewire.server.answers import Answer, Run
+from stylewire.server.faces import Faces
 from stylewire.server.model import Model
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.readers import Limits
@@ -28,8 +29,10 @@ PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 class StyleGanServicer(pb.StyleGanServiceServicer):
     """Pictures from latents, and latents from pictures."""
 
-    def __init__(self, registry: Registry, pipeline: Pipeline, limits: Limits, executor: Executor) -> None:
-        self._registry, self._pipeline = registry, pipeline
+    def __init__(
+        self, registry: Registry, pipeline: Pipeline, limits: Limits, executor: Executor, faces: Faces
+    ) -> None:
+        self._registry, self._pipeline, self._faces = registry, pipeline, faces
         self._limits, self._executor = limits, executor
 
     async def Generate(self, request: pb.GenerateRequest, context: _Context) -> pb.GenerateResponse:  # noqa: N802
@@ -47,7 +50,7 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
         with self._registry.lease() as models:
             job = await self._parse(requests.parse_invert, request, models, run)
             answer = await self._pipeline.invert(job, run)
-        return replies.invert(answer, job.model.digest)
+        return replies.invert(answer, job.model.digest, job.photo.face)
 
     async def MixStyles(self, request: pb.MixStylesRequest, context: _Context) -> pb.MixStylesResponse:  # noqa: N802
         """Replace layers of one latent's code by those of others."""
@@ -89,7 +92,7 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
         ended = time.monotonic()
         run.encoding_seconds += ended - started
         tracing.phase("parse", started, ended)
-        return job
+        return await self._faces.settle(job, run)
 
 
 class ModelServicer(pb.ModelServiceServicer):

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from stylewire.server.sections import (
     SECTIONS,
     Clients,
+    FaceSearch,
     Listening,
     Logs,
     Models,
@@ -55,7 +56,7 @@ def metrics_port_taken(port: int, err: OSError) -> SettingError:
     return SettingError(f"cannot listen on --metrics-port {port}: {err.strerror}")
 
 
-class Settings(Traces, Logs, Stopping, Clients, Pictures, RequestLimits, Running, Models, Listening):
+class Settings(Traces, Logs, Stopping, Clients, FaceSearch, Pictures, RequestLimits, Running, Models, Listening):
     """What a server is told when it starts."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -158,6 +158,7 @@ class InvertResponse(google.protobuf.message.Message):
     TIMING_FIELD_NUMBER: builtins.int
     BATCH_FIELD_NUMBER: builtins.int
     MODEL_DIGEST_FIELD_NUMBER: builtins.int
+    FACE_FIELD_NUMBER: builtins.int
     distortion: builtins.float
     """Mean squared difference of reconstruction and encoder input at the smaller of both sizes, over values in [-1, 1];
     0 means equal. Absent unless the reconstruction was asked for and the input is a photograph.
@@ -184,6 +185,10 @@ class InvertResponse(google.protobuf.message.Message):
     def batch(self) -> stylewire.v1.types_pb2.BatchInfo:
         """The batch it ran in."""
 
+    @property
+    def face(self) -> stylewire.v1.types_pb2.Face:
+        """The face that the server found for the alignment; absent if it did not look for one."""
+
     def __init__(
         self,
         *,
@@ -194,10 +199,11 @@ class InvertResponse(google.protobuf.message.Message):
         timing: stylewire.v1.types_pb2.Timing | None = ...,
         batch: stylewire.v1.types_pb2.BatchInfo | None = ...,
         model_digest: builtins.str = ...,
+        face: stylewire.v1.types_pb2.Face | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_distortion", b"_distortion", "aligned", b"aligned", "batch", b"batch", "code", b"code", "distortion", b"distortion", "reconstruction", b"reconstruction", "timing", b"timing"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_distortion", b"_distortion", "aligned", b"aligned", "batch", b"batch", "code", b"code", "distortion", b"distortion", "face", b"face", "reconstruction", b"reconstruction", "timing", b"timing"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_distortion", b"_distortion", "aligned", b"aligned", "batch", b"batch", "code", b"code", "distortion", b"distortion", "model_digest", b"model_digest", "reconstruction", b"reconstruction", "timing", b"timing"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_distortion", b"_distortion", "aligned", b"aligned", "batch", b"batch", "code", b"code", "distortion", b"distortion", "face", b"face", "model_digest", b"model_digest", "reconstruction", b"reconstruction", "timing", b"timing"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__distortion: typing_extensions.TypeAlias = typing.Literal["distortion"]
     _WhichOneofArgType__distortion: typing_extensions.TypeAlias = typing.Literal["_distortion", b"_distortion"]

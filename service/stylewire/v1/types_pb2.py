@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18stylewire/v1/types.proto\x12\x0cstylewire.v1\x1a\x1egoogle/protobuf/duration.proto\"P\n\x06Tensor\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.stylewire.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"G\n\nLayerRange\x12\x13\n\x0bstart_layer\x18\x01 \x01(\x05\x12\x16\n\tend_layer\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_end_layer\"U\n\nTruncation\x12\x10\n\x03psi\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12-\n\x0blayer_range\x18\x02 \x01(\x0b\x32\x18.stylewire.v1.LayerRangeB\x06\n\x04_psi\"#\n\x05Point\x12\x0c\n\x04x_px\x18\x01 \x01(\x01\x12\x0c\n\x04y_px\x18\x02 \x01(\x01\"0\n\tLandmarks\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.stylewire.v1.Point\"\x87\x01\n\x0bImageSource\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12*\n\talignment\x18\x03 \x01(\x0e\x32\x17.stylewire.v1.Alignment\x12*\n\tlandmarks\x18\x04 \x01(\x0b\x32\x17.stylewire.v1.Landmarks\"\xc4\x02\n\x06Latent\x12\x0e\n\x04seed\x18\x01 \x01(\x03H\x00\x12!\n\x01z\x18\x02 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12!\n\x01w\x18\x03 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12&\n\x06w_plus\x18\x04 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12*\n\x05image\x18\x05 \x01(\x0b\x32\x19.stylewire.v1.ImageSourceH\x00\x12,\n\ntruncation\x18\x06 \x01(\x0b\x32\x18.stylewire.v1.Truncation\x12\x15\n\x0b\x63lass_index\x18\x07 \x01(\x05H\x01\x12%\n\x05label\x18\x08 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x01\x12\r\n\x05model\x18\t \x01(\tB\x08\n\x06sourceB\x0b\n\tcondition\"\xbd\x01\n\x05Noise\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.stylewire.v1.Noise.Mode\x12\x11\n\x04seed\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08strength\x18\x03 \x01(\x01H\x01\x88\x01\x01\"L\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_CONST\x10\x01\x12\r\n\tMODE_NONE\x10\x02\x12\x0f\n\x0bMODE_RANDOM\x10\x03\x42\x07\n\x05_seedB\x0b\n\t_strength\"\x89\x01\n\x0cOutputConfig\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.stylewire.v1.ImageFormat\x12\x14\n\x07quality\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rresolution_px\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_qualityB\x10\n\x0e_resolution_px\"\x82\x01\n\x05Image\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12&\n\x06tensor\x18\x02 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x10\n\x08width_px\x18\x04 \x01(\x05\x12\x11\n\theight_px\x18\x05 \x01(\x05\x42\x06\n\x04\x64\x61ta\"\x8d\x01\n\x06Timing\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x19\n\tBatchInfo\x12\x0c\n\x04size\x18\x01 \x01(\x05*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02*N\n\tAlignment\x12\x19\n\x15\x41LIGNMENT_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41LIGNMENT_NONE\x10\x01\x12\x12\n\x0e\x41LIGNMENT_FACE\x10\x02*\xa1\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x12\x17\n\x13IMAGE_FORMAT_TENSOR\x10\x04\x12\x17\n\x13IMAGE_FORMAT_PIXELS\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18stylewire/v1/types.proto\x12\x0cstylewire.v1\x1a\x1egoogle/protobuf/duration.proto\"P\n\x06Tensor\x12)\n\tdata_type\x18\x01 \x01(\x0e\x32\x16.stylewire.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"G\n\nLayerRange\x12\x13\n\x0bstart_layer\x18\x01 \x01(\x05\x12\x16\n\tend_layer\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\x0c\n\n_end_layer\"U\n\nTruncation\x12\x10\n\x03psi\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12-\n\x0blayer_range\x18\x02 \x01(\x0b\x32\x18.stylewire.v1.LayerRangeB\x06\n\x04_psi\"#\n\x05Point\x12\x0c\n\x04x_px\x18\x01 \x01(\x01\x12\x0c\n\x04y_px\x18\x02 \x01(\x01\"0\n\tLandmarks\x12#\n\x06points\x18\x01 \x03(\x0b\x32\x13.stylewire.v1.Point\"K\n\x03\x42ox\x12\x0f\n\x07left_px\x18\x01 \x01(\x01\x12\x0e\n\x06top_px\x18\x02 \x01(\x01\x12\x10\n\x08right_px\x18\x03 \x01(\x01\x12\x11\n\tbottom_px\x18\x04 \x01(\x01\"a\n\x04\x46\x61\x63\x65\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12\x1e\n\x03\x62ox\x18\x02 \x01(\x0b\x32\x11.stylewire.v1.Box\x12*\n\tlandmarks\x18\x03 \x01(\x0b\x32\x17.stylewire.v1.Landmarks\"\x87\x01\n\x0bImageSource\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x0f\n\x07\x65ncoder\x18\x02 \x01(\t\x12*\n\talignment\x18\x03 \x01(\x0e\x32\x17.stylewire.v1.Alignment\x12*\n\tlandmarks\x18\x04 \x01(\x0b\x32\x17.stylewire.v1.Landmarks\"\xc4\x02\n\x06Latent\x12\x0e\n\x04seed\x18\x01 \x01(\x03H\x00\x12!\n\x01z\x18\x02 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12!\n\x01w\x18\x03 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12&\n\x06w_plus\x18\x04 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12*\n\x05image\x18\x05 \x01(\x0b\x32\x19.stylewire.v1.ImageSourceH\x00\x12,\n\ntruncation\x18\x06 \x01(\x0b\x32\x18.stylewire.v1.Truncation\x12\x15\n\x0b\x63lass_index\x18\x07 \x01(\x05H\x01\x12%\n\x05label\x18\x08 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x01\x12\r\n\x05model\x18\t \x01(\tB\x08\n\x06sourceB\x0b\n\tcondition\"\xbd\x01\n\x05Noise\x12&\n\x04mode\x18\x01 \x01(\x0e\x32\x18.stylewire.v1.Noise.Mode\x12\x11\n\x04seed\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x15\n\x08strength\x18\x03 \x01(\x01H\x01\x88\x01\x01\"L\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_CONST\x10\x01\x12\r\n\tMODE_NONE\x10\x02\x12\x0f\n\x0bMODE_RANDOM\x10\x03\x42\x07\n\x05_seedB\x0b\n\t_strength\"\x89\x01\n\x0cOutputConfig\x12)\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x19.stylewire.v1.ImageFormat\x12\x14\n\x07quality\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x1a\n\rresolution_px\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\n\n\x08_qualityB\x10\n\x0e_resolution_px\"\x82\x01\n\x05Image\x12\x11\n\x07\x63ontent\x18\x01 \x01(\x0cH\x00\x12&\n\x06tensor\x18\x02 \x01(\x0b\x32\x14.stylewire.v1.TensorH\x00\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x10\n\x08width_px\x18\x04 \x01(\x05\x12\x11\n\theight_px\x18\x05 \x01(\x05\x42\x06\n\x04\x64\x61ta\"\x8d\x01\n\x06Timing\x12(\n\x05queue\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tinference\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08\x65ncoding\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x19\n\tBatchInfo\x12\x0c\n\x04size\x18\x01 \x01(\x05*Q\n\x08\x44\x61taType\x12\x19\n\x15\x44\x41TA_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x44\x41TA_TYPE_FLOAT32\x10\x01\x12\x13\n\x0f\x44\x41TA_TYPE_UINT8\x10\x02*c\n\tAlignment\x12\x19\n\x15\x41LIGNMENT_UNSPECIFIED\x10\x00\x12\x12\n\x0e\x41LIGNMENT_NONE\x10\x01\x12\x12\n\x0e\x41LIGNMENT_FACE\x10\x02\x12\x13\n\x0f\x41LIGNMENT_ANIME\x10\x03*\xa1\x01\n\x0bImageFormat\x12\x1c\n\x18IMAGE_FORMAT_UNSPECIFIED\x10\x00\x12\x14\n\x10IMAGE_FORMAT_PNG\x10\x01\x12\x15\n\x11IMAGE_FORMAT_JPEG\x10\x02\x12\x15\n\x11IMAGE_FORMAT_WEBP\x10\x03\x12\x17\n\x13IMAGE_FORMAT_TENSOR\x10\x04\x12\x17\n\x13IMAGE_FORMAT_PIXELS\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stylewire.v1.types_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_DATATYPE']._serialized_start=1504
-  _globals['_DATATYPE']._serialized_end=1585
-  _globals['_ALIGNMENT']._serialized_start=1587
-  _globals['_ALIGNMENT']._serialized_end=1665
-  _globals['_IMAGEFORMAT']._serialized_start=1668
-  _globals['_IMAGEFORMAT']._serialized_end=1829
+  _globals['_DATATYPE']._serialized_start=1680
+  _globals['_DATATYPE']._serialized_end=1761
+  _globals['_ALIGNMENT']._serialized_start=1763
+  _globals['_ALIGNMENT']._serialized_end=1862
+  _globals['_IMAGEFORMAT']._serialized_start=1865
+  _globals['_IMAGEFORMAT']._serialized_end=2026
   _globals['_TENSOR']._serialized_start=74
   _globals['_TENSOR']._serialized_end=154
   _globals['_LAYERRANGE']._serialized_start=156
@@ -48,20 +48,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POINT']._serialized_end=351
   _globals['_LANDMARKS']._serialized_start=353
   _globals['_LANDMARKS']._serialized_end=401
-  _globals['_IMAGESOURCE']._serialized_start=404
-  _globals['_IMAGESOURCE']._serialized_end=539
-  _globals['_LATENT']._serialized_start=542
-  _globals['_LATENT']._serialized_end=866
-  _globals['_NOISE']._serialized_start=869
-  _globals['_NOISE']._serialized_end=1058
-  _globals['_NOISE_MODE']._serialized_start=960
-  _globals['_NOISE_MODE']._serialized_end=1036
-  _globals['_OUTPUTCONFIG']._serialized_start=1061
-  _globals['_OUTPUTCONFIG']._serialized_end=1198
-  _globals['_IMAGE']._serialized_start=1201
-  _globals['_IMAGE']._serialized_end=1331
-  _globals['_TIMING']._serialized_start=1334
-  _globals['_TIMING']._serialized_end=1475
-  _globals['_BATCHINFO']._serialized_start=1477
-  _globals['_BATCHINFO']._serialized_end=1502
+  _globals['_BOX']._serialized_start=403
+  _globals['_BOX']._serialized_end=478
+  _globals['_FACE']._serialized_start=480
+  _globals['_FACE']._serialized_end=577
+  _globals['_IMAGESOURCE']._serialized_start=580
+  _globals['_IMAGESOURCE']._serialized_end=715
+  _globals['_LATENT']._serialized_start=718
+  _globals['_LATENT']._serialized_end=1042
+  _globals['_NOISE']._serialized_start=1045
+  _globals['_NOISE']._serialized_end=1234
+  _globals['_NOISE_MODE']._serialized_start=1136
+  _globals['_NOISE_MODE']._serialized_end=1212
+  _globals['_OUTPUTCONFIG']._serialized_start=1237
+  _globals['_OUTPUTCONFIG']._serialized_end=1374
+  _globals['_IMAGE']._serialized_start=1377
+  _globals['_IMAGE']._serialized_end=1507
+  _globals['_TIMING']._serialized_start=1510
+  _globals['_TIMING']._serialized_end=1651
+  _globals['_BATCHINFO']._serialized_start=1653
+  _globals['_BATCHINFO']._serialized_end=1678
 # @@protoc_insertion_point(module_scope)

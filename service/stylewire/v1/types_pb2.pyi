@@ -55,8 +55,13 @@ class _AlignmentEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     ALIGNMENT_NONE: _Alignment.ValueType  # 1
     """The picture is taken as it is and resized to the encoder's input."""
     ALIGNMENT_FACE: _Alignment.ValueType  # 2
-    """The upright crop that face models were trained on, computed from `landmarks`; without landmarks the call is
-    refused with FAILED_PRECONDITION.
+    """The upright crop that face models were trained on, computed from `landmarks`. Without landmarks the server looks
+    for the face of a person in a photograph, and takes the largest. The call is refused with FAILED_PRECONDITION if
+    there is none (reason NO_FACE), or if the server was not set up to look for faces (reason UNSUPPORTED).
+    """
+    ALIGNMENT_ANIME: _Alignment.ValueType  # 3
+    """The square around the largest face of a drawing, as anime models were trained on: the box that the detector finds,
+    made larger by 1.5 about its center. Refused as FACE is; there are no landmarks for it.
     """
 
 class Alignment(_Alignment, metaclass=_AlignmentEnumTypeWrapper):
@@ -67,8 +72,13 @@ ALIGNMENT_UNSPECIFIED: Alignment.ValueType  # 0
 ALIGNMENT_NONE: Alignment.ValueType  # 1
 """The picture is taken as it is and resized to the encoder's input."""
 ALIGNMENT_FACE: Alignment.ValueType  # 2
-"""The upright crop that face models were trained on, computed from `landmarks`; without landmarks the call is
-refused with FAILED_PRECONDITION.
+"""The upright crop that face models were trained on, computed from `landmarks`. Without landmarks the server looks
+for the face of a person in a photograph, and takes the largest. The call is refused with FAILED_PRECONDITION if
+there is none (reason NO_FACE), or if the server was not set up to look for faces (reason UNSUPPORTED).
+"""
+ALIGNMENT_ANIME: Alignment.ValueType  # 3
+"""The square around the largest face of a drawing, as anime models were trained on: the box that the detector finds,
+made larger by 1.5 about its center. Refused as FACE is; there are no landmarks for it.
 """
 Global___Alignment: typing_extensions.TypeAlias = Alignment
 
@@ -244,6 +254,72 @@ class Landmarks(google.protobuf.message.Message):
 Global___Landmarks: typing_extensions.TypeAlias = Landmarks
 
 @typing.final
+class Box(google.protobuf.message.Message):
+    """An upright rectangle in a picture, in its pixels, from the top left corner; it may reach beyond the picture."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEFT_PX_FIELD_NUMBER: builtins.int
+    TOP_PX_FIELD_NUMBER: builtins.int
+    RIGHT_PX_FIELD_NUMBER: builtins.int
+    BOTTOM_PX_FIELD_NUMBER: builtins.int
+    left_px: builtins.float
+    """Pixels from the left edge to its left side."""
+    top_px: builtins.float
+    """Pixels from the top edge to its upper side."""
+    right_px: builtins.float
+    """Pixels from the left edge to its right side."""
+    bottom_px: builtins.float
+    """Pixels from the top edge to its lower side."""
+    def __init__(
+        self,
+        *,
+        left_px: builtins.float = ...,
+        top_px: builtins.float = ...,
+        right_px: builtins.float = ...,
+        bottom_px: builtins.float = ...,
+    ) -> None: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["bottom_px", b"bottom_px", "left_px", b"left_px", "right_px", b"right_px", "top_px", b"top_px"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Box: typing_extensions.TypeAlias = Box
+
+@typing.final
+class Face(google.protobuf.message.Message):
+    """The face that the server found in a picture."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: builtins.int
+    BOX_FIELD_NUMBER: builtins.int
+    LANDMARKS_FIELD_NUMBER: builtins.int
+    count: builtins.int
+    """The faces in the picture, at least 1; this one is the largest."""
+    @property
+    def box(self) -> Global___Box:
+        """The box of the detector; for ANIME before it was made larger."""
+
+    @property
+    def landmarks(self) -> Global___Landmarks:
+        """The 68 points that the crop was computed from, in pixels of the picture as it was sent: sent back with it, they
+        give the same crop and nothing is searched. Absent for ANIME.
+        """
+
+    def __init__(
+        self,
+        *,
+        count: builtins.int = ...,
+        box: Global___Box | None = ...,
+        landmarks: Global___Landmarks | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["box", b"box", "landmarks", b"landmarks"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["box", b"box", "count", b"count", "landmarks", b"landmarks"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___Face: typing_extensions.TypeAlias = Face
+
+@typing.final
 class ImageSource(google.protobuf.message.Message):
     """A picture to be inverted: encoded into a w+ code."""
 
@@ -266,7 +342,7 @@ class ImageSource(google.protobuf.message.Message):
     """*Optional.* What is done before the encoder sees the picture. NONE by default."""
     @property
     def landmarks(self) -> Global___Landmarks:
-        """*Optional.* Landmarks for FACE alignment."""
+        """*Optional.* Landmarks for FACE alignment; refused with another. Unset means that the server looks for the face."""
 
     def __init__(
         self,
@@ -519,7 +595,7 @@ class Timing(google.protobuf.message.Message):
     ENCODING_FIELD_NUMBER: builtins.int
     @property
     def queue(self) -> google.protobuf.duration_pb2.Duration:
-        """Waiting for the networks, summed over the graphs the call needed."""
+        """Waiting for the networks, summed over the graphs the call needed, and for the search for faces."""
 
     @property
     def inference(self) -> google.protobuf.duration_pb2.Duration:
@@ -527,7 +603,9 @@ class Timing(google.protobuf.message.Message):
 
     @property
     def encoding(self) -> google.protobuf.duration_pb2.Duration:
-        """Decoding pictures of the request and encoding those of the reply, as far as no network of this call ran meanwhile."""
+        """Decoding pictures of the request, looking for faces in them, and encoding pictures of the reply, as far as no
+        network of this call ran meanwhile.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,11 @@
+"""What finds faces, for tests that need the real thing."""
+
+import pytest
+
+from stylewire.server import detectors
+
+
+def needs(*arts: detectors.Art) -> pytest.MarkDecorator:
+    """Skip with the reason where faces of some kind cannot be found."""
+    reasons = [reason for art in arts if (reason := detectors.missing(art, None))]
+    return pytest.mark.skipif(bool(reasons), reason="; ".join(reasons))
