@@ -27,7 +27,7 @@ $(VENV)/.serve: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.develop: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[server,cpu,torch,openvino,ncnn,triton,tracing,align,export]' --group dev
+	$(PIP) --editable '.[server,cpu,torch,openvino,ncnn,triton,tracing,align,video,export]' --group dev
 	@touch $@ $(VENV)/.serve
 
 install: $(VENV)/.develop ## set up .venv with everything that developing needs

@@ -69,12 +69,20 @@ def valid(random: Random) -> tuple[str, Message]:
                 easing=random.randrange(5),
                 looped=random.random() < 0.5,
                 noise=noise,
-                output_config=output,
+                **_form(random, output),
             )
         case 4:
             return "ListModels", pb.ListModelsRequest(page_size=random.randrange(3))
         case _:
             return "GetModel", pb.GetModelRequest(name=model)
+
+
+def _form(random: Random, output: pb.OutputConfig) -> dict[str, Message]:
+    """Ask for frames, or for a video, which takes no form of a picture."""
+    if random.random() < 0.7:
+        return {"output_config": output}
+    video = pb.VideoConfig(container=random.randrange(3), frame_rate=random.choice([None, 1, 29.97, 120]))
+    return {"video": video, "output_config": pb.OutputConfig(resolution_px=random.choice([None, 16, 64]))}
 
 
 def latent(random: Random) -> pb.Latent:

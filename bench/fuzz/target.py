@@ -16,6 +16,7 @@ from stylewire.server import jobs
 from stylewire.server.access import Access
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.boundary import Boundary
+from stylewire.server.films import Films
 from stylewire.server.folder import Folder
 from stylewire.server.lifecycle import Lifecycle
 from stylewire.server.metrics import Metrics
@@ -58,8 +59,9 @@ class Target:
         lifecycle = Lifecycle(Folder(MODELS), settings, metrics)
         await lifecycle.start()
         registry = lifecycle.registry
+        films = Films(_InPlace(), settings.max_videos, provenance=True)
         # Nothing runs, so nothing is ever late.
-        servicer = StyleGanServicer(registry, _Networks(), settings, _InPlace(), _Faces())  # type: ignore[arg-type]
+        servicer = StyleGanServicer(registry, _Networks(), settings, _InPlace(), _Faces(), films)  # type: ignore[arg-type]
         found = _Registrar()
         pb.add_StyleGanServiceServicer_to_server(servicer, found)  # type: ignore[no-untyped-call]
         pb.add_ModelServiceServicer_to_server(ModelServicer(registry), found)  # type: ignore[no-untyped-call]
@@ -185,11 +187,18 @@ class _Networks:
 
     async def interpolate(self, job: jobs.InterpolateJob, run: Run) -> AsyncIterator[Answer]:
         for _ in range(min(job.frame_count, 3)):
-            yield _answer(job.model.manifest, 1, run)
+            yield _frame(job, run) if job.video else _answer(job.model.manifest, 1, run)
 
 
 def _answer(manifest: Any, count: int, run: Run) -> Answer:
     return Answer([_BLACK] * count, [_code(manifest)] * count, run)
+
+
+def _frame(job: jobs.InterpolateJob, run: Run) -> Answer:
+    """Answer with black pixels, as many as the video expects."""
+    side_px = job.output.resolution_px or job.model.manifest.resolution_px
+    array = np.zeros((side_px, side_px, job.model.manifest.image_channels), np.uint8)
+    return Answer([Picture(width_px=side_px, height_px=side_px, array=array)], [], run)
 
 
 def _code(manifest: Any) -> Any:

@@ -34,9 +34,11 @@ if TYPE_CHECKING:
     from stylewire.results import Face, Frame, Inversion, Picture, Result, Timing
     from stylewire.security import Security
     from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
+    from stylewire.videos import AsyncVideo, Video
 
 __all__ = [
     "AsyncClient",
+    "AsyncVideo",
     "BackendUnavailableError",
     "Client",
     "DeadlineError",
@@ -62,6 +64,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnreachableError",
     "UnsupportedError",
+    "Video",
     "Violation",
     "layers",
     "load_code",
@@ -77,7 +80,7 @@ __all__ = [
     "z",
 ]
 
-_HOMES = ("client", "codes", "errors", "results", "security", "sources")
+_HOMES = ("client", "codes", "errors", "results", "security", "sources", "videos")
 
 
 def __getattr__(name: str) -> object:

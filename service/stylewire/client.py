@@ -7,8 +7,8 @@ the calls, once for threads and once for asyncio.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Unpack
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from typing import TypeVar, Unpack
 
 import grpc
 import grpc.aio
@@ -21,6 +21,9 @@ from stylewire.results import Frame, Inversion, Result
 from stylewire.retries import Attempts
 from stylewire.security import Security
 from stylewire.sources import LatentLike, PhotoLike
+from stylewire.videos import AsyncVideo, Video, VideoOptions, video_request
+
+T = TypeVar("T")
 
 
 class Client(Connection):
@@ -145,7 +148,29 @@ class Client(Connection):
             The frames in order. Closing the iterator cancels the call.
         """
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._frames(request, self._deadline(timeout))
+        return self._walk(request, self._deadline(timeout), results.read_frame)
+
+    def interpolate_video(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[VideoOptions],
+    ) -> Video:
+        """Walk through keyframes in a video file, which arrives while the server makes the next frames.
+
+        Args:
+            keyframes: 2 or more latents.
+            frame_count: frames in all.
+            timeout: deadline of the whole walk in seconds; None means the client's.
+            **options: see ``VideoOptions``.
+
+        Returns:
+            The file: ``save`` it, or iterate over its pieces. Closing it cancels the call.
+        """
+        request = video_request(keyframes, frame_count, **options)
+        return Video(self._walk(request, self._deadline(timeout), _whole), options.get("container", "mp4"))
 
     def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -162,7 +187,9 @@ class Client(Connection):
         """Describe one model; an empty name means the server's default model."""
         return self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout).model
 
-    def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
+    def _walk(
+        self, request: pb.InterpolateRequest, timeout: float, read: Callable[[pb.InterpolateResponse], T]
+    ) -> Generator[T]:
         attempts, begun = Attempts(timeout, stream=True), False
         with typed_errors(self.address):
             while True:
@@ -170,7 +197,7 @@ class Client(Connection):
                 try:
                     for response in stream:
                         begun = True
-                        yield results.read_frame(response)
+                        yield read(response)
                 except grpc.RpcError as error:
                     if begun:
                         raise
@@ -257,7 +284,19 @@ class AsyncClient(AsyncConnection):
     ) -> AsyncIterator[Frame]:
         """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._frames(request, self._deadline(timeout))
+        return self._walk(request, self._deadline(timeout), results.read_frame)
+
+    def interpolate_video(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[VideoOptions],
+    ) -> AsyncVideo:
+        """Walk through keyframes in a video file; see ``Client.interpolate_video``."""
+        request = video_request(keyframes, frame_count, **options)
+        return AsyncVideo(self._walk(request, self._deadline(timeout), _whole), options.get("container", "mp4"))
 
     async def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -274,7 +313,9 @@ class AsyncClient(AsyncConnection):
         """Describe one model; an empty name means the server's default model."""
         return (await self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout)).model
 
-    async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
+    async def _walk(
+        self, request: pb.InterpolateRequest, timeout: float, read: Callable[[pb.InterpolateResponse], T]
+    ) -> AsyncGenerator[T]:
         attempts, begun = Attempts(timeout, stream=True), False
         with typed_errors(self.address):
             while True:
@@ -282,7 +323,7 @@ class AsyncClient(AsyncConnection):
                 try:
                     async for response in stream:
                         begun = True
-                        yield results.read_frame(response)
+                        yield read(response)
                 except grpc.RpcError as error:
                     if begun:
                         raise
@@ -296,3 +337,7 @@ class AsyncClient(AsyncConnection):
         if name not in self._described:
             self._described[name] = await self.model(name)
         return self._described[name]
+
+
+def _whole(response: pb.InterpolateResponse) -> pb.InterpolateResponse:
+    return response

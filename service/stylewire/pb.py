@@ -44,6 +44,7 @@ from stylewire.v1.stylegan_service_pb2 import (
     MixStylesRequest,
     MixStylesResponse,
     StyleSource,
+    VideoConfig,
 )
 from stylewire.v1.stylegan_service_pb2_grpc import (
     StyleGanServiceServicer,
@@ -155,6 +156,7 @@ __all__ = [
     "Truncation",
     "UnloadModelRequest",
     "UnloadModelResponse",
+    "VideoConfig",
     "add_AdminServiceServicer_to_server",
     "add_ModelServiceServicer_to_server",
     "add_StyleGanServiceServicer_to_server",

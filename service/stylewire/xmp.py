@@ -1,4 +1,4 @@
-"""XMP packets inside picture files: where PNG, JPEG, WebP and GIF keep them. ``provenance.py`` knows what they say.
+"""XMP packets inside files: where PNG, JPEG, WebP, GIF, MP4 and WebM keep them. ``provenance.py`` knows what they say.
 
 Files are cut and joined, never decoded, so pixels stay as they are.
 Source: Adobe, XMP specification, part 3 (storage in files).
@@ -30,6 +30,9 @@ _JPEG_NAME = b"http://ns.adobe.com/xap/1.0/\0"
 _WEBP_HAS_XMP, _WEBP_HAS_ALPHA = 0x04, 0x10
 _GIF_START = b"!\xff\x0bXMP DataXMP"
 _GIF_END = b"\x01" + bytes(range(255, -1, -1)) + b"\0"  # wherever readers of sub-blocks arrive, it leads them out
+_MP4_KIND = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_EBML_MAGIC = b"\x1aE\xdf\xa3"
+_PACKET_START, _PACKET_END = b"<?xpacket begin=", b'<?xpacket end="r"?>'
 _WEBP_HEAD = struct.Struct("<4sI4s4sIIHxHx")  # of an extended file with sides up to 65536 px
 _VP8_SIZE = struct.Struct("<HH")
 _VP8L_ALPHA_BIT = 28
@@ -56,7 +59,7 @@ def extract(content: bytes) -> bytes | None:
     """Find the packet of a file; None when it has none. Compressed packets, which the specification forbids, are none.
 
     Raises:
-        ImageError: the file is no PNG, JPEG, WebP or GIF, or ends before the packet was found.
+        ImageError: the file is no PNG, JPEG, WebP, GIF, MP4 or WebM, or ends before the packet was found.
     """
     if content.startswith(PNG_SIGNATURE):
         bodies = (chunk[8:-4] for kind, chunk in png_chunks(content) if kind == b"iTXt")
@@ -66,10 +69,20 @@ def extract(content: bytes) -> bytes | None:
         return next((body[len(_JPEG_NAME) :] for body in bodies if body.startswith(_JPEG_NAME)), None)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return _from_webp(content)
+    if content[4:8] == b"ftyp":
+        return _from_mp4(content)
+    if content.startswith(_EBML_MAGIC):  # Matroska has no place for XMP: a tag, found by the marks of the packet itself
+        start, end = content.find(_PACKET_START), content.find(_PACKET_END)
+        return content[start : end + len(_PACKET_END)] if 0 <= start < end else None
     if content.startswith(b"GIF8"):
         start, end = content.find(_GIF_START), content.rfind(_GIF_END)
         return content[start + len(_GIF_START) : end] if 0 <= start < end else None
-    raise ImageError(f"the content is {name_foreign(content)}; PNG, JPEG, WebP and GIF can be read")
+    raise ImageError(f"the content is {name_foreign(content)}; PNG, JPEG, WebP, GIF, MP4 and WebM can be read")
+
+
+def mp4_box(packet: bytes) -> bytes:
+    """Make the box that holds the packet of an MP4, to be put between two others of the file."""
+    return (8 + len(_MP4_KIND) + len(packet)).to_bytes(4) + b"uuid" + _MP4_KIND + packet
 
 
 def _into_png(content: bytes, packet: bytes) -> bytes:
@@ -126,6 +139,22 @@ def _from_webp(content: bytes) -> bytes | None:
             return content[position + 8 : position + 8 + size]
         position += 8 + size + size % 2
     raise ImageError(f"the WebP has more than {PART_LIMIT} chunks; save it again")
+
+
+def _from_mp4(content: bytes) -> bytes | None:
+    position = 0
+    for _ in range(PART_LIMIT):
+        if position + 8 > len(content):
+            return None
+        size, head = int.from_bytes(content[position : position + 4]), content[position + 8 : position + 24]
+        if content[position + 4 : position + 8] == b"uuid" and head == _MP4_KIND:
+            return content[position + 24 : position + size]
+        if size == 1:  # its length follows in 64 bits
+            size = int.from_bytes(head[:8])
+        if size < 8:  # up to the end of the file
+            return None
+        position += size
+    raise ImageError(f"the MP4 has more than {PART_LIMIT} boxes; its metadata is not read")
 
 
 _EMBEDDERS = {

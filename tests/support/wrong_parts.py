@@ -216,3 +216,17 @@ OUTPUTS = [
 JPEG_OF_ALPHA = Wrong("JPEG of alpha", pb.OutputConfig(format=pb.IMAGE_FORMAT_JPEG), ("format",), model="rgba")
 
 WEIGHTS = [Wrong(f"weight {weight}", weight, ("weight",)) for weight in (NAN, INF, -0.1, 1.1)]
+VIDEOS = [
+    Wrong("unknown container", pb.VideoConfig(container=3), ("container",)),
+    *(
+        Wrong(f"{rate} frames a second", pb.VideoConfig(frame_rate=rate), ("frame_rate",))
+        for rate in (0, 0.5, 120.5, -30, NAN, INF, -INF, 1e308, 5e-324)
+    ),
+    *(Wrong(f"quality {quality}", pb.VideoConfig(quality=quality), ("quality",)) for quality in (0, 101, -(2**31))),
+    *(
+        Wrong(f"{bits} bits a second", pb.VideoConfig(bits_per_second=bits), ("bits_per_second",))
+        for bits in (0, 9_999, 100_000_001, -1)
+    ),
+    Wrong("quality and bits", pb.VideoConfig(quality=50, bits_per_second=10_000), ("quality",)),
+    Wrong("of a model with alpha", pb.VideoConfig(), ("container",), model="rgba"),
+]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from stylewire import pb
-from support.wrong_parts import JPEG_OF_ALPHA, LATENTS, NOISES, OUTPUTS, PHOTOS, RANGES, WEIGHTS, Wrong
+from support.wrong_parts import JPEG_OF_ALPHA, LATENTS, NOISES, OUTPUTS, PHOTOS, RANGES, VIDEOS, WEIGHTS, Wrong
 
 _MANY = 65  # one over the limit
 
@@ -64,6 +64,7 @@ _NOISE_PLACES = [
     Place(method, "noise", lambda _, part: {"noise": part}) for method in ("Generate", "MixStyles", "Interpolate")
 ]
 _OUTPUT_PLACES = [Place(method, "output_config", lambda _, part: {"output_config": part}) for method in REQUESTS]
+_VIDEO_PLACES = [Place("Interpolate", "video", lambda _, part: {"video": part})]
 
 _SLERP = pb.InterpolateRequest.METHOD_SLERP
 _OWN: list[tuple[str, dict[str, Any], Wrong]] = [
@@ -85,6 +86,17 @@ _OWN: list[tuple[str, dict[str, Any], Wrong]] = [
         "Interpolate",
         {"method": _SLERP, "keyframes": [good(""), pb.Latent(seed=1, model="pixels")]},
         Wrong("a great circle between models", None, ("keyframes[1].model",)),
+    ),
+    *(
+        ("Interpolate", {"video": pb.VideoConfig(), **fields}, Wrong(f"video with {name}", None, paths))
+        for name, fields, paths in (
+            ("codes", {"return_codes": True}, ("return_codes",)),
+            ("PNG", {"output_config": pb.OutputConfig(format=pb.IMAGE_FORMAT_PNG)}, ("output_config.format",)),
+            *(
+                (f"{px} px", {"output_config": pb.OutputConfig(resolution_px=px)}, ("output_config.resolution_px",))
+                for px in (14, 33)
+            ),
+        )
     ),
     *(
         (method, {"model": "nobody"}, Wrong("unknown model", None, (), ("model",), "MODEL_NOT_FOUND"))
@@ -117,6 +129,7 @@ def _all() -> list[Case]:
         (_PHOTO_PLACES, PHOTOS),
         (_NOISE_PLACES, NOISES),
         (_OUTPUT_PLACES, OUTPUTS),
+        (_VIDEO_PLACES, VIDEOS),
         (_OUTPUT_PLACES[:1], [JPEG_OF_ALPHA]),
     ]
     cases = [_at(place, part) for places, parts in pairs for place in places for part in parts]

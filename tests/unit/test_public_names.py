@@ -7,6 +7,7 @@ import stylewire.errors
 
 PUBLIC = [
     "AsyncClient",
+    "AsyncVideo",
     "BackendUnavailableError",
     "Client",
     "DeadlineError",
@@ -32,6 +33,7 @@ PUBLIC = [
     "UnauthenticatedError",
     "UnreachableError",
     "UnsupportedError",
+    "Video",
     "Violation",
     "layers",
     "load_code",

@@ -95,6 +95,19 @@ def test_looped_walk_does_not_repeat_its_start(small, method):
     assert 1 < worst_difference(frames[:1], frames[-1:])
 
 
+@pytest.mark.parametrize("easing", EASINGS)
+@pytest.mark.parametrize("method", METHODS)
+def test_loop_has_no_seam(demo, method, easing):
+    """Whichever keyframe a looped walk begins with, it is the same circle: no place in it is the end."""
+    fields = {"method": METHODS[method], "easing": EASINGS[easing], "looped": True, "return_codes": True}
+    one, other = (
+        np.stack([to_array(frame.code) for frame in demo.Interpolate(request(20, seeds=seeds, **fields))])
+        for seeds in (SEEDS, SEEDS[1:] + SEEDS[:1])
+    )
+
+    assert np.allclose(np.roll(one, -20 // len(SEEDS), axis=0), other, atol=1e-3)
+
+
 def test_unset_method_and_easing_are_lerp_and_linear(small):
     """The defaults are LERP and LINEAR."""
     plain = [frame.code for frame in small.Interpolate(request(return_codes=True))]

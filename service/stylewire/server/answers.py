@@ -34,6 +34,13 @@ class Run:
         self.encoding_seconds += result.convert_seconds
         self.batch_size = result.batch_size
 
+    def merge(self, other: "Run") -> None:
+        """Count what another job did, for an answer to both."""
+        self.queue_seconds += other.queue_seconds
+        self.inference_seconds += other.inference_seconds
+        self.encoding_seconds += other.encoding_seconds
+        self.batch_size = other.batch_size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:

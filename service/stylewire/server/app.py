@@ -23,6 +23,7 @@ from stylewire.server.access import Access
 from stylewire.server.boundary import Boundary
 from stylewire.server.devices import watch_device
 from stylewire.server.faces import Faces
+from stylewire.server.films import Films
 from stylewire.server.folder import Folder
 from stylewire.server.health import HealthServicer
 from stylewire.server.lifecycle import Lifecycle
@@ -161,8 +162,9 @@ class App:
         self._boundary = Boundary(self.metrics, self._access, self._tracer)
         server = listener.make_server(self.settings, self._boundary, shared=self._shared)
         pipeline = Pipeline(self._executor, self.settings.look_ahead_frames, provenance=self.settings.provenance)
+        films = Films(self._executor, self.settings.max_videos, provenance=self.settings.provenance)
         pb.add_StyleGanServiceServicer_to_server(
-            StyleGanServicer(self.registry, pipeline, self.settings, self._executor, self._faces), server
+            StyleGanServicer(self.registry, pipeline, self.settings, self._executor, self._faces, films), server
         )
         pb.add_ModelServiceServicer_to_server(ModelServicer(self.registry), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

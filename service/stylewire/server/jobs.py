@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from fractions import Fraction
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -151,9 +152,33 @@ class Method(Enum):
     CUBIC = "cubic"
 
 
+class Container(Enum):
+    """The form of a video file."""
+
+    MP4 = "mp4"
+    WEBM = "webm"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Video:
+    """How frames become a video file.
+
+    Attributes:
+        container: decides the codec too.
+        frame_rate: frames a second.
+        quality: in [1, 100], when ``bits_per_second`` is None.
+        bits_per_second: on average; None for as many as the quality needs.
+    """
+
+    container: Container
+    frame_rate: Fraction
+    quality: int
+    bits_per_second: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterpolateJob:
-    """A walk through keyframes."""
+    """A walk through keyframes; with ``video`` the form of its output is ``pixels``."""
 
     model: Model
     keyframes: tuple[Latent, ...]
@@ -163,3 +188,4 @@ class InterpolateJob:
     looped: bool
     noise: Noise
     output: Output
+    video: Video | None = None

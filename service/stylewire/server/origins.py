@@ -15,6 +15,7 @@ from stylewire.server import jobs
 from stylewire.server.model import Model
 
 _CONST = jobs.NoiseMode.CONST
+_WALK_LENGTH = 800  # characters; provenance cuts what is longer than 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -48,6 +49,31 @@ class Origins:
         else:
             words = f"code {_digest(self.codes[row])}"
         return words if self.noise is None else words + _noise(self.noise, row)
+
+
+def describe_walk(job: jobs.InterpolateJob) -> str:
+    """Say what the frames of a video are made of, such as ``60 frames, slerp, looped: seed 1; seed 2, psi 0.7``."""
+    form = f"{job.frame_count} frames, {job.method.value}" + (", looped" if job.looped else "")
+    stops = "; ".join(_keyframe(latent, job.model) for latent in job.keyframes)
+    if len(stops) > _WALK_LENGTH:
+        stops = f"{len(job.keyframes)} keyframes"
+    noise = _noise(job.noise, 0) if job.model.styled else ""
+    return f"{form}{noise}: {stops}"
+
+
+def _keyframe(latent: jobs.Latent, model: Model) -> str:
+    if latent.seed is not None:
+        words = f"seed {latent.seed}"
+    elif latent.z is not None:
+        words = f"z {_digest(latent.z)}"
+    else:
+        words = "a photo" if latent.code is None else f"code {_digest(latent.code)}"
+    if latent.label is not None:
+        words += _label(latent.label)
+    if latent.psi is not None:
+        layers = latent.truncated_layers
+        words += _truncation(latent.psi, layers.start, layers.stop, latent.model.manifest.layer_count)
+    return words if latent.model is model else f"{words} of {latent.model.digest}"
 
 
 def _digest(array: Array) -> str:

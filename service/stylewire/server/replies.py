@@ -7,6 +7,7 @@ from stylewire import pb
 from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
 from stylewire.server.choice import fastest
 from stylewire.server.detectors import Face
+from stylewire.server.films import Piece
 from stylewire.server.model import Model, State
 from stylewire.tensors import fill_tensor
 
@@ -43,6 +44,15 @@ def frame(answer: Answer, index: int, digest: str, *, return_code: bool) -> pb.I
     """Build one message of Interpolate."""
     reply = pb.InterpolateResponse(frame_index=index, model_digest=digest)
     _fill_single(reply, answer, return_code=return_code)
+    return reply
+
+
+def piece(made: Piece, digest: str) -> pb.InterpolateResponse:
+    """Build one message of Interpolate with a part of a video."""
+    reply = pb.InterpolateResponse(
+        frame_index=made.frame_index, model_digest=digest, video_chunk=made.content, video_mime_type=made.mime_type
+    )
+    _fill_run(reply, made.run)
     return reply
 
 

@@ -1,10 +1,13 @@
 """Requests -> jobs: one function an RPC. The parts of a request are read in ``readers.py``."""
 
+from dataclasses import replace
+from fractions import Fraction
 from typing import TypeAlias
 
 from stylewire import pb
+from stylewire.errors import UnsupportedError
 from stylewire.keyframes import Easing
-from stylewire.server import jobs
+from stylewire.server import jobs, video
 from stylewire.server.model import Model
 from stylewire.server.readers import Limits, Reader
 from stylewire.server.registry import Lease
@@ -21,6 +24,11 @@ _EASINGS: dict[int, Easing] = {
     pb.InterpolateRequest.EASING_EASE_IN: Easing.EASE_IN,
     pb.InterpolateRequest.EASING_EASE_OUT: Easing.EASE_OUT,
     pb.InterpolateRequest.EASING_EASE_IN_OUT: Easing.EASE_IN_OUT,
+}
+_CONTAINERS: dict[int, jobs.Container] = {
+    pb.VideoConfig.CONTAINER_UNSPECIFIED: jobs.Container.MP4,
+    pb.VideoConfig.CONTAINER_MP4: jobs.Container.MP4,
+    pb.VideoConfig.CONTAINER_WEBM: jobs.Container.WEBM,
 }
 
 Request: TypeAlias = pb.GenerateRequest | pb.InvertRequest | pb.MixStylesRequest | pb.InterpolateRequest
@@ -114,6 +122,11 @@ def parse_interpolate(request: pb.InterpolateRequest, models: Lease, limits: Lim
     noise, output = reader.noise("noise", request.noise), reader.output("output_config", request.output_config)
     if request.return_codes:
         reader.needs_styles("codes to return")
+    film = None
+    if request.HasField("video"):
+        film = _video(reader, "video", request.video)
+        _check_video(reader, request, output)
+        output = replace(output, form="pixels", quality=None)
     reader.needs_picture()
     reader.finish()
     return jobs.InterpolateJob(
@@ -125,7 +138,44 @@ def parse_interpolate(request: pb.InterpolateRequest, models: Lease, limits: Lim
         looped=request.looped,
         noise=noise,
         output=output,
+        video=film,
     )
+
+
+def _video(reader: Reader, path: str, message: pb.VideoConfig) -> jobs.Video:
+    frame_rate, quality, bits_per_second = 30.0, 75, None
+    if message.HasField("frame_rate"):
+        frame_rate = reader.number(f"{path}.frame_rate", message.frame_rate, 1, 120)
+    if message.HasField("quality"):
+        quality = round(reader.number(f"{path}.quality", message.quality, 1, 100))
+    if message.HasField("bits_per_second"):
+        bits_per_second = round(reader.number(f"{path}.bits_per_second", message.bits_per_second, 1e4, 1e8))
+        if message.HasField("quality"):
+            reader.wrong(f"{path}.quality", "means nothing beside bits_per_second; leave one of them out")
+    return jobs.Video(
+        container=reader.choice(f"{path}.container", message.container, _CONTAINERS, jobs.Container.MP4),
+        # 29.97 and 30000/1001, as they were meant
+        frame_rate=Fraction(frame_rate if 1 <= frame_rate <= 120 else 30).limit_denominator(1001),
+        quality=quality,
+        bits_per_second=bits_per_second,
+    )
+
+
+def _check_video(reader: Reader, request: pb.InterpolateRequest, output: jobs.Output) -> None:
+    """Note what a video cannot be made of."""
+    manifest = reader.model.manifest
+    if request.return_codes:
+        reader.wrong("return_codes", "a video has no codes; leave it out, or leave video out")
+    if request.output_config.format != pb.IMAGE_FORMAT_UNSPECIFIED:
+        reader.wrong("output_config.format", "is not used with video, which has its own container; leave it out")
+    if manifest.image_channels in (2, 4):
+        reader.wrong("video.container", "has no alpha, and this model makes it; ask for frames as PNG or WEBP")
+    side_px = output.resolution_px or manifest.resolution_px
+    if side_px % 2 or side_px < video.SMALLEST_PX:
+        expected = f"expected an even number, {video.SMALLEST_PX} or more"
+        reader.wrong("output_config.resolution_px", f"a video of {side_px} px cannot be made; {expected}")
+    if not video.is_available():
+        reader.refuse(UnsupportedError("this server makes no videos; its operator can: pip install 'stylewire[video]'"))
 
 
 def _check_slerp(reader: Reader, keyframes: tuple[jobs.Latent, ...]) -> None:

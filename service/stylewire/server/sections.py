@@ -104,6 +104,9 @@ class RequestLimits(BaseModel):
     max_latents: Positive = Field(64, description="Latents, styles or keyframes in a request.")
     max_frames: Positive = Field(3600, description="Frames of an interpolation.")
     look_ahead_frames: Positive = Field(8, description="Frames made before the reader of a stream has taken them.")
+    max_videos: Positive = Field(
+        16, description="Videos being made at once; more are refused. One of 1024 px takes about 100 MB."
+    )
 
 
 class Pictures(BaseModel):

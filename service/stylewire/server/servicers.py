@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Executor
 from typing import Any, TypeAlias, TypeVar
 
@@ -14,6 +14,8 @@ from stylewire.errors import InvalidFieldError, ModelNotFoundError, UnsupportedE
 from stylewire.server import replies, requests, tracing
 from stylewire.server.answers import Answer, Run
 from stylewire.server.faces import Faces
+from stylewire.server.films import Films
+from stylewire.server.jobs import InterpolateJob
 from stylewire.server.model import Model
 from stylewire.server.pipeline import Pipeline
 from stylewire.server.readers import Limits
@@ -30,9 +32,15 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
     """Pictures from latents, and latents from pictures."""
 
     def __init__(
-        self, registry: Registry, pipeline: Pipeline, limits: Limits, executor: Executor, faces: Faces
+        self,
+        registry: Registry,
+        pipeline: Pipeline,
+        limits: Limits,
+        executor: Executor,
+        faces: Faces,
+        films: Films,
     ) -> None:
-        self._registry, self._pipeline, self._faces = registry, pipeline, faces
+        self._registry, self._pipeline, self._faces, self._films = registry, pipeline, faces, films
         self._limits, self._executor = limits, executor
 
     async def Generate(self, request: pb.GenerateRequest, context: _Context) -> pb.GenerateResponse:  # noqa: N802
@@ -64,13 +72,28 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
         self, request: pb.InterpolateRequest, context: _Context
     ) -> AsyncIterator[pb.InterpolateResponse]:
         """Walk through keyframes."""
-        run, index = _run(context), 0
+        run = _run(context)
         with self._registry.lease() as models:
             job = await self._parse(requests.parse_interpolate, request, models, run)
-            async with contextlib.aclosing(self._pipeline.interpolate(job, run)) as answers:
-                async for answer in answers:
-                    yield replies.frame(answer, index, job.model.digest, return_code=request.return_codes)
-                    index += 1
+            async with (
+                contextlib.aclosing(self._pipeline.interpolate(job, run)) as answers,
+                contextlib.aclosing(self._messages(job, answers, return_code=request.return_codes)) as messages,
+            ):
+                async for message in messages:
+                    yield message
+
+    async def _messages(
+        self, job: InterpolateJob, answers: AsyncGenerator[Answer], *, return_code: bool
+    ) -> AsyncGenerator[pb.InterpolateResponse]:
+        digest, index = job.model.digest, 0
+        if job.video is None:
+            async for answer in answers:
+                yield replies.frame(answer, index, digest, return_code=return_code)
+                index += 1
+            return
+        async with contextlib.aclosing(self._films.pieces(job, job.video, answers)) as pieces:
+            async for piece in pieces:
+                yield replies.piece(piece, digest)
 
     def _check_size(self, answer: Answer) -> None:
         """Refuse what gRPC would drop; how large files become is known only now."""

@@ -422,6 +422,7 @@ class InterpolateRequest(google.protobuf.message.Message):
     NOISE_FIELD_NUMBER: builtins.int
     OUTPUT_CONFIG_FIELD_NUMBER: builtins.int
     RETURN_CODES_FIELD_NUMBER: builtins.int
+    VIDEO_FIELD_NUMBER: builtins.int
     model: builtins.str
     """*Optional.* The model: `name`, or `name@version`. Unset means the server's default model."""
     frame_count: builtins.int
@@ -435,7 +436,7 @@ class InterpolateRequest(google.protobuf.message.Message):
     looped: builtins.bool
     """*Optional.* Returns to the first keyframe, which is not repeated at the end."""
     return_codes: builtins.bool
-    """*Optional.* Also returns each frame's w+ code."""
+    """*Optional.* Also returns each frame's w+ code. Refused with `video`."""
     @property
     def keyframes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[stylewire.v1.types_pb2.Latent]:
         """*Required.* 2 to 64 keyframes (the upper bound is a setting of the server)."""
@@ -447,6 +448,13 @@ class InterpolateRequest(google.protobuf.message.Message):
     @property
     def output_config(self) -> stylewire.v1.types_pb2.OutputConfig:
         """*Optional.* The form of the frames. Unset means PNG."""
+
+    @property
+    def video(self) -> Global___VideoConfig:
+        """*Optional.* Returns the frames as one video file. Of `output_config` only `resolution_px` may be set then; width and
+        height must be even and at least 16 px, and models with an alpha channel are refused. Unset means single frames.
+        Refused with FAILED_PRECONDITION by a server without the extra `[video]`.
+        """
 
     def __init__(
         self,
@@ -460,17 +468,90 @@ class InterpolateRequest(google.protobuf.message.Message):
         noise: stylewire.v1.types_pb2.Noise | None = ...,
         output_config: stylewire.v1.types_pb2.OutputConfig | None = ...,
         return_codes: builtins.bool = ...,
+        video: Global___VideoConfig | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["noise", b"noise", "output_config", b"output_config"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["noise", b"noise", "output_config", b"output_config", "video", b"video"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["easing", b"easing", "frame_count", b"frame_count", "keyframes", b"keyframes", "looped", b"looped", "method", b"method", "model", b"model", "noise", b"noise", "output_config", b"output_config", "return_codes", b"return_codes"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["easing", b"easing", "frame_count", b"frame_count", "keyframes", b"keyframes", "looped", b"looped", "method", b"method", "model", b"model", "noise", b"noise", "output_config", b"output_config", "return_codes", b"return_codes", "video", b"video"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___InterpolateRequest: typing_extensions.TypeAlias = InterpolateRequest
 
 @typing.final
+class VideoConfig(google.protobuf.message.Message):
+    """How frames become a video file that can be played while it arrives. Its metadata says that it is synthetic, as that of
+    pictures does.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Container:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _ContainerEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[VideoConfig._Container.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        CONTAINER_UNSPECIFIED: VideoConfig._Container.ValueType  # 0
+        """The same as MP4."""
+        CONTAINER_MP4: VideoConfig._Container.ValueType  # 1
+        """Fragmented MP4 with H.264, a fragment for each second or less. Plays nearly everywhere."""
+        CONTAINER_WEBM: VideoConfig._Container.ValueType  # 2
+        """WebM with VP9, a cluster for each second or less. Its times are whole milliseconds."""
+
+    class Container(_Container, metaclass=_ContainerEnumTypeWrapper):
+        """The form of the file."""
+
+    CONTAINER_UNSPECIFIED: VideoConfig.Container.ValueType  # 0
+    """The same as MP4."""
+    CONTAINER_MP4: VideoConfig.Container.ValueType  # 1
+    """Fragmented MP4 with H.264, a fragment for each second or less. Plays nearly everywhere."""
+    CONTAINER_WEBM: VideoConfig.Container.ValueType  # 2
+    """WebM with VP9, a cluster for each second or less. Its times are whole milliseconds."""
+
+    CONTAINER_FIELD_NUMBER: builtins.int
+    FRAME_RATE_FIELD_NUMBER: builtins.int
+    QUALITY_FIELD_NUMBER: builtins.int
+    BITS_PER_SECOND_FIELD_NUMBER: builtins.int
+    container: Global___VideoConfig.Container.ValueType
+    """*Optional.* MP4 by default."""
+    frame_rate: builtins.float
+    """*Optional.* Frames a second, in [1, 120]. Unset means 30."""
+    quality: builtins.int
+    """*Optional.* In [1, 100], the same for all frames however many bytes they take. Unset means 75."""
+    bits_per_second: builtins.int
+    """*Optional.* Bits that a second of the video takes on average, in [10000, 100000000]. Unset means as many as `quality`
+    needs; refused beside it.
+    """
+    def __init__(
+        self,
+        *,
+        container: Global___VideoConfig.Container.ValueType = ...,
+        frame_rate: builtins.float | None = ...,
+        quality: builtins.int | None = ...,
+        bits_per_second: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_bits_per_second", b"_bits_per_second", "_frame_rate", b"_frame_rate", "_quality", b"_quality", "bits_per_second", b"bits_per_second", "frame_rate", b"frame_rate", "quality", b"quality"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_bits_per_second", b"_bits_per_second", "_frame_rate", b"_frame_rate", "_quality", b"_quality", "bits_per_second", b"bits_per_second", "container", b"container", "frame_rate", b"frame_rate", "quality", b"quality"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bits_per_second: typing_extensions.TypeAlias = typing.Literal["bits_per_second"]
+    _WhichOneofArgType__bits_per_second: typing_extensions.TypeAlias = typing.Literal["_bits_per_second", b"_bits_per_second"]
+    _WhichOneofReturnType__frame_rate: typing_extensions.TypeAlias = typing.Literal["frame_rate"]
+    _WhichOneofArgType__frame_rate: typing_extensions.TypeAlias = typing.Literal["_frame_rate", b"_frame_rate"]
+    _WhichOneofReturnType__quality: typing_extensions.TypeAlias = typing.Literal["quality"]
+    _WhichOneofArgType__quality: typing_extensions.TypeAlias = typing.Literal["_quality", b"_quality"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bits_per_second) -> _WhichOneofReturnType__bits_per_second | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__frame_rate) -> _WhichOneofReturnType__frame_rate | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+
+Global___VideoConfig: typing_extensions.TypeAlias = VideoConfig
+
+@typing.final
 class InterpolateResponse(google.protobuf.message.Message):
-    """One frame."""
+    """One frame, or a piece of a video file."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -480,13 +561,23 @@ class InterpolateResponse(google.protobuf.message.Message):
     TIMING_FIELD_NUMBER: builtins.int
     BATCH_FIELD_NUMBER: builtins.int
     MODEL_DIGEST_FIELD_NUMBER: builtins.int
+    VIDEO_CHUNK_FIELD_NUMBER: builtins.int
+    VIDEO_MIME_TYPE_FIELD_NUMBER: builtins.int
     frame_index: builtins.int
-    """The number of the frame, from 0; frames arrive in order and none is left out."""
+    """The number of the frame, from 0; frames arrive in order and none is left out. With `video` that of the latest frame
+    that was made for the file.
+    """
     model_digest: builtins.str
     """The digest of the model."""
+    video_chunk: builtins.bytes
+    """At most 1 MiB of the video file: the chunks of all messages, joined in their order, are the file. Empty without
+    `video`.
+    """
+    video_mime_type: builtins.str
+    """The media type of the file, such as `video/mp4; codecs="avc1.64000a"`; empty without `video`."""
     @property
     def image(self) -> stylewire.v1.types_pb2.Image:
-        """The picture."""
+        """The picture; absent with `video`."""
 
     @property
     def code(self) -> stylewire.v1.types_pb2.Tensor:
@@ -494,7 +585,7 @@ class InterpolateResponse(google.protobuf.message.Message):
 
     @property
     def timing(self) -> stylewire.v1.types_pb2.Timing:
-        """Where the time of this frame went."""
+        """Where the time of this frame went; with `video` that of the frames since the message before."""
 
     @property
     def batch(self) -> stylewire.v1.types_pb2.BatchInfo:
@@ -509,10 +600,12 @@ class InterpolateResponse(google.protobuf.message.Message):
         timing: stylewire.v1.types_pb2.Timing | None = ...,
         batch: stylewire.v1.types_pb2.BatchInfo | None = ...,
         model_digest: builtins.str = ...,
+        video_chunk: builtins.bytes = ...,
+        video_mime_type: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["batch", b"batch", "code", b"code", "image", b"image", "timing", b"timing"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["batch", b"batch", "code", b"code", "frame_index", b"frame_index", "image", b"image", "model_digest", b"model_digest", "timing", b"timing"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["batch", b"batch", "code", b"code", "frame_index", b"frame_index", "image", b"image", "model_digest", b"model_digest", "timing", b"timing", "video_chunk", b"video_chunk", "video_mime_type", b"video_mime_type"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___InterpolateResponse: typing_extensions.TypeAlias = InterpolateResponse

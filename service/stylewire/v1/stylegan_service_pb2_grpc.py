@@ -93,8 +93,8 @@ class StyleGanServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Interpolate(self, request, context):
-        """Walks through keyframes and returns the frames in order, one a message. A reader that is slow slows the server's
-        work for it; few frames are made ahead.
+        """Walks through keyframes and returns the frames in order, one a message, or with `video` a video file, piece by
+        piece. A reader that is slow slows the server's work for it; few frames are made ahead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

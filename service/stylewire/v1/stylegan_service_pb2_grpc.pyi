@@ -40,8 +40,8 @@ class StyleGanServiceStub:
     MixStyles: grpc.UnaryUnaryMultiCallable[stylewire.v1.stylegan_service_pb2.MixStylesRequest, stylewire.v1.stylegan_service_pb2.MixStylesResponse]
     """Replaces layers of one latent's code by those of others, and makes the picture."""
     Interpolate: grpc.UnaryStreamMultiCallable[stylewire.v1.stylegan_service_pb2.InterpolateRequest, stylewire.v1.stylegan_service_pb2.InterpolateResponse]
-    """Walks through keyframes and returns the frames in order, one a message. A reader that is slow slows the server's
-    work for it; few frames are made ahead.
+    """Walks through keyframes and returns the frames in order, one a message, or with `video` a video file, piece by
+    piece. A reader that is slow slows the server's work for it; few frames are made ahead.
     """
 
 @typing.type_check_only
@@ -62,8 +62,8 @@ class StyleGanServiceAsyncStub(StyleGanServiceStub):
     MixStyles: grpc.aio.UnaryUnaryMultiCallable[stylewire.v1.stylegan_service_pb2.MixStylesRequest, stylewire.v1.stylegan_service_pb2.MixStylesResponse]  # type: ignore[assignment]
     """Replaces layers of one latent's code by those of others, and makes the picture."""
     Interpolate: grpc.aio.UnaryStreamMultiCallable[stylewire.v1.stylegan_service_pb2.InterpolateRequest, stylewire.v1.stylegan_service_pb2.InterpolateResponse]  # type: ignore[assignment]
-    """Walks through keyframes and returns the frames in order, one a message. A reader that is slow slows the server's
-    work for it; few frames are made ahead.
+    """Walks through keyframes and returns the frames in order, one a message, or with `video` a video file, piece by
+    piece. A reader that is slow slows the server's work for it; few frames are made ahead.
     """
 
 class StyleGanServiceServicer(metaclass=abc.ABCMeta):
@@ -105,8 +105,8 @@ class StyleGanServiceServicer(metaclass=abc.ABCMeta):
         request: stylewire.v1.stylegan_service_pb2.InterpolateRequest,
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[stylewire.v1.stylegan_service_pb2.InterpolateResponse], collections.abc.AsyncIterator[stylewire.v1.stylegan_service_pb2.InterpolateResponse]]:
-        """Walks through keyframes and returns the frames in order, one a message. A reader that is slow slows the server's
-        work for it; few frames are made ahead.
+        """Walks through keyframes and returns the frames in order, one a message, or with `video` a video file, piece by
+        piece. A reader that is slow slows the server's work for it; few frames are made ahead.
         """
 
 def add_StyleGanServiceServicer_to_server(servicer: StyleGanServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...
