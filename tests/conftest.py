@@ -6,11 +6,11 @@ from pathlib import Path
 import grpc
 import hypothesis
 import pytest
-from stylewire.testing import FakeServer
 from typer.testing import CliRunner, Result
 
 from stylewire import pb
 from stylewire.cli import app
+from stylewire.testing import FakeServer
 from support.fake_service import fake_server
 from support.models import export_random_model
 from support.servers import RunningServer, running_server

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         Violation,
     )
+    from stylewire.projections import Projection, ProjectionProgress
     from stylewire.results import Face, Frame, Inversion, Picture, Result, Timing
     from stylewire.security import Security
     from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
@@ -55,6 +56,8 @@ __all__ = [
     "OverloadedError",
     "PermissionDeniedError",
     "Picture",
+    "Projection",
+    "ProjectionProgress",
     "RateLimitedError",
     "Result",
     "RetryableError",
@@ -80,7 +83,7 @@ __all__ = [
     "z",
 ]
 
-_HOMES = ("client", "codes", "errors", "results", "security", "sources", "videos")
+_HOMES = ("client", "codes", "errors", "projections", "results", "security", "sources", "videos")
 
 
 def __getattr__(name: str) -> object:

@@ -103,6 +103,7 @@ class InvertOptions(OutputOptions, total=False):
         align: ``face`` or True crops the face of a person as the FFHQ data set does, by ``landmarks`` or where the
             server finds one; ``anime`` crops that of a drawing.
         return_reconstruction: also ask for the generator's picture of the code, and its distortion.
+        refine_steps: steps that improve the encoder's answer on the server, which needs PyTorch for it; 0 by default.
     """
 
     model: str
@@ -110,6 +111,7 @@ class InvertOptions(OutputOptions, total=False):
     landmarks: Sequence[tuple[float, float]] | None
     align: bool | Alignment
     return_reconstruction: bool
+    refine_steps: int
 
 
 def generate_request(
@@ -126,7 +128,7 @@ def generate_request(
         model=model,
         latents=to_latents(latents, psi),
         noise=to_noise(noise),
-        output_config=_output_config(**output),
+        output_config=output_config(**output),
         return_codes=return_codes,
     )
 
@@ -139,6 +141,7 @@ def invert_request(  # noqa: PLR0913 - the request's fields, keyword-only
     landmarks: Sequence[tuple[float, float]] | None = None,
     align: bool | Alignment = False,
     return_reconstruction: bool = False,
+    refine_steps: int = 0,
     **output: Unpack[OutputOptions],
 ) -> pb.InvertRequest:
     """Make the request of ``Client.invert``; see ``InvertOptions``."""
@@ -146,7 +149,8 @@ def invert_request(  # noqa: PLR0913 - the request's fields, keyword-only
         model=model,
         image=image_source(picture, encoder=encoder, landmarks=landmarks, align=align),
         return_reconstruction=return_reconstruction,
-        output_config=_output_config(**output),
+        output_config=output_config(**output),
+        refine_step_count=refine_steps or None,
     )
 
 
@@ -201,7 +205,7 @@ def mix_request(  # noqa: PLR0913 - the request's fields, keyword-only
         content=to_latent(content, psi),
         styles=[_style_source(each, described) for each in styles],
         noise=to_noise(noise),
-        output_config=_output_config(**output),
+        output_config=output_config(**output),
         return_code=return_code,
     )
 
@@ -230,7 +234,7 @@ def interpolate_request(  # noqa: PLR0913 - the request's fields, keyword-only
         easing=pb.InterpolateRequest.Easing.Value(f"EASING_{easing.upper()}"),
         looped=looped,
         noise=to_noise(noise),
-        output_config=_output_config(**output),
+        output_config=output_config(**output),
         return_codes=return_codes,
     )
 
@@ -245,12 +249,13 @@ def _style_source(chosen: Style, described: pb.Model | None) -> pb.StyleSource:
     return source
 
 
-def _output_config(
+def output_config(
     *,
     format: Format = "png",  # noqa: A002 - the word of the API
     quality: int | None = None,
     resolution_px: int | None = None,
 ) -> pb.OutputConfig:
+    """Make the form of pictures; see ``OutputOptions``."""
     check_word("format", format, _FORMATS)
     return pb.OutputConfig(
         format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{format.upper()}"), quality=quality, resolution_px=resolution_px

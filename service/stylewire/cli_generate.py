@@ -11,7 +11,7 @@ from stylewire import pb
 from stylewire.calls import FileFormat, OutputOptions
 from stylewire.cli_calls import origin_of, read_codes
 from stylewire.cli_files import check_targets, find_files
-from stylewire.cli_options import OUTPUT, PICTURES, Json, Look, Server, Zoom, examples, grouped
+from stylewire.cli_options import OUTPUT, PICTURES, Json, Look, Server, Size, Zoom, examples, grouped
 from stylewire.cli_output import Report, facts_of, progress
 from stylewire.cli_words import CODE_SUFFIX, Classes, Seeds, SheetPath, parse_classes, parse_seeds, parse_sheet_path
 from stylewire.results import Result
@@ -71,9 +71,7 @@ def generate(
     quality: Annotated[
         int | None, typer.Option(min=1, max=100, help="For jpeg and webp.", rich_help_panel=OUTPUT)
     ] = None,
-    size: Annotated[
-        int | None, typer.Option(min=1, help="Width and height; the model's own by default.", rich_help_panel=OUTPUT)
-    ] = None,
+    size: Size = None,
     skip_existing: Annotated[
         bool,
         typer.Option("--skip-existing", help="Go on where a run ended: keep files of DIR.", rich_help_panel=OUTPUT),
@@ -130,14 +128,14 @@ async def _draw(
             quality=form.get("quality"),
             resolution_px=form.get("resolution_px"),
         )
-        with progress("generate", len(wishes)) as advance:
+        with progress("generate", len(wishes)) as bar:
             async for result in stream:
                 wish = next(at)
                 if wish.target:
                     report.wrote(result.save(wish.target), **wish.facts, **facts_of(result))
                 if keep:
                     kept.append(result)
-                advance()
+                bar.advance()
     return kept
 
 

@@ -10,7 +10,7 @@ from stylewire.cli_calls import origin_of
 from stylewire.cli_files import check_targets
 from stylewire.cli_options import OUTPUT, Json, Model, Server, Zoom, examples, grouped
 from stylewire.cli_output import Report, facts_of
-from stylewire.cli_photos import Photos, Reading, ask_each, find_photos, line_of
+from stylewire.cli_photos import Photos, Reading, Refinement, ask_each, find_photos, line_of
 from stylewire.cli_words import SheetPath, parse_sheet_path
 from stylewire.codes import save_code
 from stylewire.results import Inversion
@@ -47,6 +47,7 @@ def invert(
     zoom: Zoom = 1,
     model: Model = "",
     reading: Reading,
+    refine_steps: Refinement = 0,
     as_json: Json = False,
     server: Server,
 ) -> None:
@@ -66,7 +67,12 @@ def invert(
 
             async def ask(file: Path) -> Inversion:
                 return await client.invert(
-                    file, model=model, encoder=reading.encoder, align=reading.align or False, return_reconstruction=True
+                    file,
+                    model=model,
+                    encoder=reading.encoder,
+                    align=reading.align or False,
+                    refine_steps=refine_steps,
+                    return_reconstruction=True,
                 )
 
             async for file, inversion in ask_each("invert", files, ask, report):

@@ -75,12 +75,12 @@ async def _draw(
     """Make the heads of rows and columns, and the cells row by row."""
     rows, cols = points
     async with server.async_client() as client:
-        with progress("mix", len(rows) + len(cols) + len(rows) * len(cols)) as advance:
+        with progress("mix", len(rows) + len(cols) + len(rows) * len(cols)) as bar:
             latents = await find_latents(client, [*rows, *cols], model=look.model, psi=look.psi)
             heads = []
             async for head in client.generate_many(latents, model=look.model, noise=look.noise):
                 heads.append(head)
-                advance()
+                bar.advance()
 
             async def cell(place: tuple[pb.Latent, pb.Latent]) -> Result:
                 content, lender = place
@@ -92,5 +92,5 @@ async def _draw(
             places = [(row, col) for row in latents[: len(rows)] for col in latents[len(rows) :]]
             async for _, result in in_order(cell, places):
                 cells.append(result)
-                advance()
+                bar.advance()
     return heads, cells

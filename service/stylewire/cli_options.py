@@ -31,6 +31,9 @@ Model = Annotated[
 ]
 Noise = Annotated[NoiseMode, typer.Option(help="Pixel noise.", rich_help_panel=PICTURES)]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object a line; errors too.", rich_help_panel=OUTPUT)]
+Size = Annotated[
+    int | None, typer.Option(min=1, help="Width and height; the model's own by default.", rich_help_panel=OUTPUT)
+]
 Zoom = Annotated[
     int, typer.Option(min=1, max=16, help="Enlarge pixels of sheets, for looking at.", rich_help_panel=OUTPUT)
 ]

@@ -5,21 +5,36 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from stylewire.errors import StylewireError
 from stylewire.results import Inversion, Result
 
 
-class Advance(Protocol):
-    """Moves a bar."""
+class Bar:
+    """A bar on the terminal, or nothing where there is none."""
 
-    def __call__(self, count: int = 1) -> None:
-        """Say that so many more are done."""
+    def __init__(self, shown: Progress, task: TaskID) -> None:
+        self._shown, self._task = shown, task
+
+    def advance(self) -> None:
+        """Say that one more is done."""
+        self._shown.advance(self._task)
+
+    def reach(self, done: int, label: str) -> None:
+        """Say how many are done, and what that means."""
+        self._shown.update(self._task, completed=done, description=label)
 
 
 class Report:
@@ -44,6 +59,11 @@ class Report:
     def note(self, text: str) -> None:
         """Say something that is no result."""
         typer.echo(text, err=True)
+
+    def step(self, **facts: object) -> None:
+        """Print how it goes, for programs; people see a bar."""
+        if self._as_json:
+            typer.echo(json.dumps(facts))
 
     def failed(self, path: Path, error: Exception) -> None:
         """Say that nothing came of a file, while the others go on."""
@@ -71,7 +91,7 @@ def facts_of(answer: Result | Inversion) -> dict[str, object]:
 
 
 @contextmanager
-def progress(label: str, total: float | None = None) -> Iterator[Advance]:
+def progress(label: str, total: float | None = None) -> Iterator[Bar]:
     """Show a bar on the terminal while something long runs; without a terminal, nothing."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
@@ -84,9 +104,8 @@ def progress(label: str, total: float | None = None) -> Iterator[Advance]:
         disable=not console.is_terminal,
         # Where only one of both is a terminal, what is printed would be taken to the bar's.
         redirect_stdout=sys.stdout.isatty(),
-    ) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda count=1: bar.advance(task, count)
+    ) as shown:
+        yield Bar(shown, shown.add_task(label, total=total))
 
 
 def print_error(error: Exception, *, as_json: bool = False) -> None:

@@ -20,13 +20,19 @@ from stylewire.results import Picture
 from stylewire.sources import Alignment
 
 _Answer = TypeVar("_Answer")
-_OF_ONE_PICTURE = (InvalidFieldError, NoFaceError, OSError)
+OF_ONE_PICTURE = (InvalidFieldError, NoFaceError, OSError)
 """What is wrong with one picture and says nothing about the others."""
 
 Photos = Annotated[
     list[Path],
     typer.Argument(
         metavar="PICTURE...", help="PNG, JPEG or WebP files, folders of them, or patterns such as 'a/*.jpg'."
+    ),
+]
+Refinement = Annotated[
+    int,
+    typer.Option(
+        "--refine-steps", min=0, help="Steps that improve each code; see stylewire project.", rich_help_panel=PICTURES
     ),
 ]
 
@@ -62,16 +68,16 @@ async def ask_each(
     async def attempt(file: Path) -> _Answer | InvalidFieldError | NoFaceError | OSError:
         try:
             return await ask(file)
-        except _OF_ONE_PICTURE as error:
+        except OF_ONE_PICTURE as error:
             return error
 
-    with progress(label, len(files)) as advance:
+    with progress(label, len(files)) as bar:
         async for file, answer in in_order(attempt, files):
-            if isinstance(answer, _OF_ONE_PICTURE):
+            if isinstance(answer, OF_ONE_PICTURE):
                 report.failed(file, answer)
             else:
                 yield file, answer
-            advance()
+            bar.advance()
 
 
 def line_of(file: Path, aligned: Picture | None, drawn: Picture) -> list[Image | None]:

@@ -10,7 +10,7 @@ from stylewire.cli_calls import find_latents, origin_of
 from stylewire.cli_files import check_targets
 from stylewire.cli_options import OUTPUT, PICTURES, Json, Noise, Server, Zoom, examples, grouped
 from stylewire.cli_output import Report, facts_of
-from stylewire.cli_photos import Photos, Reading, ask_each, find_photos, line_of
+from stylewire.cli_photos import Photos, Reading, Refinement, ask_each, find_photos, line_of
 from stylewire.cli_words import Choices, Points, SheetPath, parse_layers, parse_points, parse_sheet_path
 from stylewire.client import AsyncClient
 from stylewire.results import Inversion, Result
@@ -123,6 +123,7 @@ def toonify(
         float | None, typer.Option(min=0, max=1, help="How much; all by default.", rich_help_panel=PICTURES)
     ] = None,
     reading: Reading,
+    refine_steps: Refinement = 0,
     as_json: Json = False,
     server: Server,
 ) -> None:
@@ -146,7 +147,9 @@ def toonify(
 
             async def ask(file: Path) -> _Drawing:
                 align = reading.align or False
-                read = await client.invert(file, model=reader, encoder=reading.encoder, align=align)
+                read = await client.invert(
+                    file, model=reader, encoder=reading.encoder, align=align, refine_steps=refine_steps
+                )
                 return _Drawing(read, await pen.draw(client, read, styles))
 
             async for file, drawing in ask_each("toonify", files, ask, report):

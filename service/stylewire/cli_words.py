@@ -21,6 +21,7 @@ AnimationPath = NewType("AnimationPath", Path)
 
 PICTURE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 CODE_SUFFIX = ".npz"
+VIDEO_SUFFIXES = frozenset({".mp4", ".webm"})
 _SEED_COUNT_MAX = 100_000
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 _RESOLUTIONS = re.compile(r"(\d+)(?:-(\d+))?px")
@@ -71,8 +72,8 @@ def parse_sheet_path(text: str) -> SheetPath:
 
 
 def parse_animation_path(text: str) -> AnimationPath:
-    """Read the path of an animation to write, or of a folder for its frames."""
-    return AnimationPath(_path(text, ANIMATION_SUFFIXES | {""}))
+    """Read the path of an animation or video to write, or of a folder for its frames."""
+    return AnimationPath(_path(text, ANIMATION_SUFFIXES | VIDEO_SUFFIXES | {""}))
 
 
 def _seeds(part: str, also: str = "") -> range:

@@ -17,6 +17,13 @@ from stylewire import calls, pb, results
 from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
 from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, AsyncConnection, Connection, typed_errors
 from stylewire.parts import ManyOptions, Parts, async_pictures, pictures
+from stylewire.projections import (
+    Projection,
+    ProjectionProgress,
+    ProjectionReader,
+    ProjectOptions,
+    project_request,
+)
 from stylewire.results import Frame, Inversion, Result
 from stylewire.retries import Attempts
 from stylewire.security import Security
@@ -109,6 +116,32 @@ class Client(Connection):
         request = calls.invert_request(picture, **options)
         response = self._ask(self._stylegan.Invert, request, timeout)
         return results.read_invert(response)
+
+    def project(
+        self,
+        picture: PhotoLike,
+        *,
+        on_progress: Callable[[ProjectionProgress], None] | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ProjectOptions],
+    ) -> Projection:
+        """Find the code of a picture by optimization: slower than ``invert``, and closer. The server needs PyTorch.
+
+        Args:
+            picture: as for ``invert``.
+            on_progress: told of every step; an exception that it raises ends the call.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``ProjectOptions``.
+        """
+        request, reader = project_request(picture, **options), ProjectionReader(on_progress)
+        with typed_errors(self.address):
+            stream = self._stylegan.Project(request, timeout=self._deadline(timeout))
+            try:
+                for response in stream:
+                    reader.read(response)
+            finally:
+                stream.cancel()
+        return reader.result()
 
     def mix_styles(
         self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]
@@ -262,6 +295,25 @@ class AsyncClient(AsyncConnection):
         request = calls.invert_request(picture, **options)
         response = await self._ask(self._stylegan.Invert, request, timeout)
         return results.read_invert(response)
+
+    async def project(
+        self,
+        picture: PhotoLike,
+        *,
+        on_progress: Callable[[ProjectionProgress], None] | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ProjectOptions],
+    ) -> Projection:
+        """Find the code of a picture by optimization; see ``Client.project``."""
+        request, reader = project_request(picture, **options), ProjectionReader(on_progress)
+        with typed_errors(self.address):
+            stream = self._stylegan.Project(request, timeout=self._deadline(timeout))
+            try:
+                async for response in stream:
+                    reader.read(response)
+            finally:
+                stream.cancel()
+        return reader.result()
 
     async def mix_styles(
         self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]

@@ -43,6 +43,8 @@ from stylewire.v1.stylegan_service_pb2 import (
     InvertResponse,
     MixStylesRequest,
     MixStylesResponse,
+    ProjectRequest,
+    ProjectResponse,
     StyleSource,
     VideoConfig,
 )
@@ -146,6 +148,8 @@ __all__ = [
     "Noise",
     "OutputConfig",
     "Point",
+    "ProjectRequest",
+    "ProjectResponse",
     "ReloadModelRequest",
     "ReloadModelResponse",
     "StyleGanServiceServicer",

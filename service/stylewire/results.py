@@ -263,6 +263,11 @@ def read_timing(spent: pb.Timing) -> Timing:
     return Timing(*(part.ToTimedelta().total_seconds() for part in (spent.queue, spent.inference, spent.encoding)))
 
 
+def add_timings(one: Timing, other: Timing) -> Timing:
+    """Add the times of two parts of a call."""
+    return Timing(*(a + b for a, b in zip(one, other, strict=True)))
+
+
 def _code(tensor: pb.Tensor) -> Array:
     return to_float_array(tensor, tuple(tensor.shape))
 

@@ -219,19 +219,27 @@ def resolutions(low_px: int, high_px: int | None = None) -> Resolutions:
     return Resolutions(low_px, low_px if high_px is None else high_px)
 
 
-def noise(mode: NoiseMode, *, seed: int | None = None, strength: float | None = None) -> pb.Noise:
+def noise(
+    mode: NoiseMode | Literal["values"],
+    *,
+    seed: int | None = None,
+    strength: float | None = None,
+    values: ArrayLike | None = None,
+) -> pb.Noise:
     """Choose the pixel noise of pictures.
 
     >>> noise("random", seed=3).seed
     3
 
     Args:
-        mode: ``const`` (stored in the model), ``none`` or ``random``.
+        mode: ``const`` (stored in the model), ``none``, ``random`` or ``values``.
         seed: for ``random``, in [0, 2^63); None means 0. Picture k of a call uses seed + k.
         strength: multiplies the noise, in [0, 10]; None means 1.
+        values: for ``values``, float32[P]: the maps that ``Client.project`` found.
     """
-    check_word("noise", mode, get_args(NoiseMode))
-    return pb.Noise(mode=pb.Noise.Mode.Value(f"MODE_{mode.upper()}"), seed=seed, strength=strength)
+    check_word("noise", mode, (*get_args(NoiseMode), "values"))
+    given = None if values is None else to_tensor(np.asarray(values, np.float32))
+    return pb.Noise(mode=pb.Noise.Mode.Value(f"MODE_{mode.upper()}"), seed=seed, strength=strength, values=given)
 
 
 def to_latent(latent: LatentLike, psi: float | None = None) -> pb.Latent:

@@ -193,14 +193,17 @@ LATENTS = [
 ]
 
 _STRENGTHS = (NAN, INF, -0.001, 10.01)
+_VALUES = ("values.data_type", "values.shape", "values.data")
 NOISES = [
-    Wrong("unknown mode", pb.Noise(mode=4), ("mode",)),
+    Wrong("unknown mode", pb.Noise(mode=5), ("mode",)),
     Wrong("negative mode", pb.Noise(mode=-1), ("mode",)),
     Wrong("negative seed", pb.Noise(mode=pb.Noise.MODE_RANDOM, seed=-1), ("seed",)),
     Wrong("seed of CONST", pb.Noise(seed=1), ("seed",)),
     Wrong("seed of NONE", pb.Noise(mode=pb.Noise.MODE_NONE, seed=0), ("seed",)),
     *(Wrong(f"strength {s}", pb.Noise(strength=s), ("strength",)) for s in _STRENGTHS),
     Wrong("strength of NONE", pb.Noise(mode=pb.Noise.MODE_NONE, strength=1), ("strength",)),
+    Wrong("values of CONST", pb.Noise(values=tensor()), ("values",), _VALUES),
+    Wrong("VALUES without values", pb.Noise(mode=pb.Noise.MODE_VALUES), ("values",), _VALUES),
 ]
 
 OUTPUTS = [

@@ -48,6 +48,7 @@ REQUESTS = {
     "Invert": lambda model: {},
     "MixStyles": lambda model: {"content": good(model), "styles": [_style(model)]},
     "Interpolate": lambda model: {"keyframes": [good(model)] * 2, "frame_count": 2},
+    "Project": lambda model: {},
 }
 """RPC -> the fields of a good request."""
 
@@ -59,7 +60,10 @@ _LATENT_PLACES = [
 ]
 _RANGE_PLACES = [Place("MixStyles", "styles[0].layer_range", lambda m, part: {"styles": [_style(m, layer_range=part)]})]
 _WEIGHT_PLACES = [Place("MixStyles", "styles[0]", lambda m, part: {"styles": [_style(m, weight=part)]})]
-_PHOTO_PLACES = [Place("Invert", "image", lambda _, part: {"image": part})]
+_PHOTO_PLACES = [
+    Place("Invert", "image", lambda _, part: {"image": part}),
+    Place("Project", "image", lambda _, part: {"image": part}),
+]
 _NOISE_PLACES = [
     Place(method, "noise", lambda _, part: {"noise": part}) for method in ("Generate", "MixStyles", "Interpolate")
 ]
@@ -87,6 +91,13 @@ _OWN: list[tuple[str, dict[str, Any], Wrong]] = [
         {"method": _SLERP, "keyframes": [good(""), pb.Latent(seed=1, model="pixels")]},
         Wrong("a great circle between models", None, ("keyframes[1].model",)),
     ),
+    ("Invert", {"refine_step_count": -1}, Wrong("-1 steps", None, ("refine_step_count",))),
+    ("Invert", {"refine_step_count": 1001}, Wrong("1001 steps", None, ("refine_step_count",))),
+    *(("Project", {"step_count": count}, Wrong(f"{count} steps", None, ("step_count",))) for count in (0, -1, 1001)),
+    ("Project", {"start": 3}, Wrong("unknown start", None, ("start",))),
+    ("Project", {"seed": -1}, Wrong("negative seed", None, ("seed",))),
+    ("Project", {"picture_interval": -1}, Wrong("interval -1", None, ("picture_interval",))),
+    ("Project", {"picture_interval": 1001}, Wrong("interval 1001", None, ("picture_interval",))),
     *(
         ("Interpolate", {"video": pb.VideoConfig(), **fields}, Wrong(f"video with {name}", None, paths))
         for name, fields, paths in (
@@ -137,12 +148,16 @@ def _all() -> list[Case]:
         Case(method, request_type(method)(**{**REQUESTS[method](""), **fields}), wrong)
         for method, fields, wrong in _OWN
     ]
-    # Beside a wrong field elsewhere, Invert has no picture either, and says both.
+    # Beside a wrong field elsewhere, Invert and Project have no picture either, and say both.
     return [_with_picture(case) for case in [*cases, *own]] + _MODEL_CASES
 
 
 def _with_picture(case: Case) -> Case:
-    if case.method != "Invert" or case.request.HasField("image") or case.wrong.reason != "INVALID_FIELD":
+    if (
+        case.method not in ("Invert", "Project")
+        or case.request.HasField("image")
+        or case.wrong.reason != "INVALID_FIELD"
+    ):
         return case
     return case._replace(wrong=replace(case.wrong, fields=("image.content", *case.wrong.fields)))
 

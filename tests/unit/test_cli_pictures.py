@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-from stylewire.testing import DIGEST
 
 from stylewire import InternalError, pb, save_code, seed, w_plus
 from stylewire.latents import layer_resolutions
+from stylewire.testing import DIGEST
 
 CODE = np.full((len(layer_resolutions(64)), 4), 0.5, np.float32)  # [L, D]
 

@@ -24,6 +24,8 @@ PUBLIC = [
     "OverloadedError",
     "PermissionDeniedError",
     "Picture",
+    "Projection",
+    "ProjectionProgress",
     "RateLimitedError",
     "Result",
     "RetryableError",

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from stylewire.latents import Array
 from stylewire.server.batches import BatchResult
+from stylewire.server.projection.tasks import Progress
 
 
 @dataclass(slots=True)
@@ -36,10 +37,14 @@ class Run:
 
     def merge(self, other: "Run") -> None:
         """Count what another job did, for an answer to both."""
+        self.add_run(other)
+        self.batch_size = other.batch_size
+
+    def add_run(self, other: "Run") -> None:
+        """Count the time of a part of the job."""
         self.queue_seconds += other.queue_seconds
         self.inference_seconds += other.inference_seconds
         self.encoding_seconds += other.encoding_seconds
-        self.batch_size = other.batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +64,39 @@ class Answer:
 
     pictures: list[Picture]
     codes: list[Array]
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionStep:
+    """Progress of an optimization, with the picture if it is to be shown, and where the time since the last went."""
+
+    progress: Progress
+    picture: Picture | None
+    run: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectionAnswer:
+    """The end of an optimization.
+
+    Attributes:
+        last: the last step.
+        code: float32[L, D].
+        noise: float32[P], if it was optimized.
+        target: the picture that was wanted.
+        reconstruction: the picture of the code.
+        start_distortion: of the first code.
+        distortion: of this one.
+    """
+
+    last: Progress
+    code: Array
+    noise: Array | None
+    target: Picture
+    reconstruction: Picture
+    start_distortion: float
+    distortion: float
     run: Run
 
 

@@ -30,6 +30,7 @@ from stylewire.server.lifecycle import Lifecycle
 from stylewire.server.metrics import Metrics
 from stylewire.server.operations import Operations
 from stylewire.server.pipeline import Pipeline
+from stylewire.server.projection.projector import Projector
 from stylewire.server.servicers import ModelServicer, StyleGanServicer
 from stylewire.server.settings import SettingError, Settings, metrics_port_taken
 from stylewire.server.vitals import GraphHealth, Vitals, watch_process
@@ -67,6 +68,7 @@ class App:
         self.registry = self.lifecycle.registry
         self._executor = ThreadPoolExecutor(settings.threads, thread_name_prefix="pictures")
         self._faces = Faces(settings, self.metrics)
+        self._projector = Projector(settings, self.metrics.projections)
         self._health = HealthServicer()
         self._hung: list[str] = []
         self._tracer = tracing.open_tracer(settings)
@@ -127,6 +129,7 @@ class App:
             await self._admin.stop(0)
         await self._health.close()  # its streams would last as long as the grace
         await self._server.stop(grace_seconds)
+        await self._projector.close()
         try:
             await asyncio.wait_for(self.lifecycle.close(), _CLOSE_SECONDS)
         except TimeoutError as err:
@@ -161,7 +164,9 @@ class App:
     def _build(self) -> grpc.aio.Server:
         self._boundary = Boundary(self.metrics, self._access, self._tracer)
         server = listener.make_server(self.settings, self._boundary, shared=self._shared)
-        pipeline = Pipeline(self._executor, self.settings.look_ahead_frames, provenance=self.settings.provenance)
+        pipeline = Pipeline(
+            self._executor, self._projector, self.settings.look_ahead_frames, provenance=self.settings.provenance
+        )
         films = Films(self._executor, self.settings.max_videos, provenance=self.settings.provenance)
         pb.add_StyleGanServiceServicer_to_server(
             StyleGanServicer(self.registry, pipeline, self.settings, self._executor, self._faces, films), server

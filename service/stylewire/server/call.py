@@ -49,7 +49,8 @@ class Call:
         self.queue_seconds += seconds[0]
         self.inference_seconds += seconds[1]
         self.encoding_seconds += seconds[2]
-        self.batch_size = max(self.batch_size, response.batch.size)
+        if "batch" in response.DESCRIPTOR.fields_by_name:
+            self.batch_size = max(self.batch_size, response.batch.size)
 
     def line(self, code: grpc.StatusCode, seconds: float) -> Fields:
         """Make its line for the log. Nothing of its content is in it, and no metadata."""

@@ -32,6 +32,11 @@ class Findings:
         if self._refusal:
             raise self._refusal
 
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was found yet: what costs much may be left out where the request is refused anyway."""
+        return not self._violations and self._refusal is None
+
     def wrong(self, path: str, description: str) -> None:
         """Note a wrong field."""
         self._violations.append(Violation(path, description))

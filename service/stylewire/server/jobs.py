@@ -84,15 +84,17 @@ class NoiseMode(Enum):
     CONST = "const"
     NONE = "none"
     RANDOM = "random"
+    VALUES = "values"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """Pixel noise; image k of a job uses seed + k."""
+    """Pixel noise; image k of a job uses seed + k, all use the same values float32[P]."""
 
     mode: NoiseMode = NoiseMode.CONST
     seed: int = 0
     strength: float = 1.0
+    values: Array | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +132,36 @@ class InvertJob:
     model: Model
     photo: Photo
     return_reconstruction: bool
+    output: Output
+    refinement: "Refinement | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """How a code is optimized.
+
+    Attributes:
+        target: float32[C, R, R] in [-1, 1], the picture that it is to give.
+        step_count: at least 1.
+        seed: of what is random.
+        noise_sides_px: of the noise maps that are optimized too; empty for the stored ones.
+        picture_interval: every so many steps the progress has a picture; 0 for never.
+    """
+
+    target: Array
+    step_count: int
+    seed: int = 0
+    noise_sides_px: tuple[int, ...] = ()
+    picture_interval: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectJob:
+    """A code that is optimized; without a photo for an encoder, it starts at the mean."""
+
+    model: Model
+    photo: Photo | None
+    refinement: Refinement
     output: Output
 
 

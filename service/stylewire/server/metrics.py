@@ -124,6 +124,7 @@ class Metrics:
                              ("alignment", "result"))
         self.search = histogram("stylewire_face_search_seconds", "Time of a search for faces.", ("alignment",))
         # fmt: on
+        self.projections = ProjectionMetrics(self.registry)
         self._tasks = Gauge("stylewire_tasks", "Tasks of the event loop.", registry=self.registry)
         for alignment in ALIGNMENTS:
             for result in FACE_RESULTS:
@@ -201,6 +202,39 @@ class MethodMetrics:
     def handled(self, code: str) -> Counter:
         """The counter of calls that ended with this status."""
         return self._handled[code]
+
+
+class ProjectionMetrics:
+    """What is known of codes that are optimized.
+
+    Attributes:
+        running: under way.
+        waiting: for their turn.
+    """
+
+    RESULTS = ("done", "cancelled", "overloaded", "deadline", "failed")
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.running = Gauge("stylewire_projections_running", "Projections under way.", registry=registry)
+        self.waiting = Gauge("stylewire_projections_waiting", "Projections that wait.", registry=registry)
+        self._steps = Counter("stylewire_projection_steps_total", "Steps that projections made.", registry=registry)
+        self._seconds = Histogram(
+            "stylewire_projection_step_seconds", "Time of a step.", registry=registry, buckets=_SECONDS[3:]
+        )
+        self._ended = Counter(
+            "stylewire_projections_total", "Projections that ended, by result.", ("result",), registry=registry
+        )
+        for result in self.RESULTS:
+            self._ended.labels(result)
+
+    def step(self, seconds: float) -> None:
+        """Count a step."""
+        self._steps.inc()
+        self._seconds.observe(seconds)
+
+    def ended(self, result: str) -> None:
+        """Count a projection that ended or was refused."""
+        self._ended.labels(result).inc()
 
 
 class GraphMetrics:

@@ -122,6 +122,11 @@ class Model:
         return "synthesis" if self.styled else "generator"
 
     @property
+    def directory(self) -> Path:
+        """Where its files are."""
+        return self._directory
+
+    @property
     def w_mean(self) -> Array:
         """float32[D], the center of truncation."""
         if self._w_mean is None:

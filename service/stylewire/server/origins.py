@@ -100,4 +100,6 @@ def _noise(noise: jobs.Noise, row: int) -> str:
     if noise.mode is jobs.NoiseMode.NONE:
         return ", no noise"
     seed = f" seed {noise.seed + row}" if noise.mode is jobs.NoiseMode.RANDOM else ""
+    if noise.values is not None:
+        seed = f" {_digest(noise.values)}"
     return f", noise{seed}" if noise.strength == 1 else f", noise{seed} times {noise.strength}"

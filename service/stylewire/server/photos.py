@@ -9,13 +9,13 @@ from PIL import Image
 from stylewire import images, pb
 from stylewire.errors import UnsupportedError
 from stylewire.images import ImageError
-from stylewire.latents import Array64
+from stylewire.latents import Array, Array64
 from stylewire.manifest import EncoderInfo
 from stylewire.server import jobs
 from stylewire.server.alignment import align
 from stylewire.server.detectors import Art, missing
 from stylewire.server.model import Model
-from stylewire.server.preprocessing import encoder_input
+from stylewire.server.preprocessing import encoder_input, photo_input, sketch_input
 
 
 class LandmarkError(ValueError):
@@ -79,6 +79,31 @@ def check_search(content: bytes, art: Art, limits: ImageLimits) -> None:
     if found := missing(art, limits.landmark_model):
         instead = "; or send landmarks" if art == "face" else ""
         raise UnsupportedError(f"this server finds no faces by itself, {found}{instead}")
+
+
+def prepare_target(content: bytes, landmarks: Array64 | None, model: Model, limits: ImageLimits) -> Array:
+    """Make a photo the picture that a generator is to draw.
+
+    Args:
+        content: a PNG, JPEG or WebP file.
+        landmarks: as for ``prepare``.
+        model: whose generator.
+        limits: what is refused before it is decoded.
+
+    Returns:
+        float32[C, R, R] in [-1, 1], of the model's size; gray for a model of one channel.
+
+    Raises:
+        ImageError: the picture cannot be used.
+        LandmarkError: the landmarks cannot.
+    """
+    side_px = model.manifest.resolution_px
+    image = images.decode(content, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
+    if landmarks is not None:
+        image = _aligned(image, landmarks, side_px)
+    if model.manifest.image_channels == 1:
+        return sketch_input(image, side_px, side_px) * np.float32(2) - np.float32(1)
+    return photo_input(image, side_px, side_px)
 
 
 def points(landmarks: pb.Landmarks) -> Array64:

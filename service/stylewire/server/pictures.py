@@ -70,6 +70,17 @@ def show_input(photo: jobs.Photo) -> Pixels | None:
     return np.rint(unit * 255).astype(np.uint8).transpose(1, 2, 0)  # [H, W, C]
 
 
+def show_target(target: Array) -> Pixels:
+    """Show float32[C, R, R] in [-1, 1] as uint8[R, R, C]."""
+    pixels: Pixels = np.rint((target * 0.5 + 0.5) * 255).astype(np.uint8).transpose(1, 2, 0)  # [R, R, C]
+    return pixels
+
+
+def encode_target(target: Array, output: jobs.Output) -> Picture:
+    """Bring the picture that a code was to give into the form of the reply."""
+    return encode(target if output.form == "tensor" else show_target(target), output)
+
+
 def encode_input(photo: jobs.Photo, seen: Pixels, output: jobs.Output) -> Picture:
     """Bring what an encoder saw into the form of the reply, at its own size."""
     return encode(photo.input if output.form == "tensor" else seen, replace(output, resolution_px=None))
@@ -103,4 +114,6 @@ def noise_inputs(noise: jobs.Noise, noise_size: int, count: int) -> dict[str, Ar
     if noise.mode is jobs.NoiseMode.RANDOM and noise_size:
         maps = [latents.random_noise(noise.seed + index, noise_size) for index in range(count)]
         inputs["noise"] = np.stack(maps) * np.float32(noise.strength)
+    elif noise.values is not None and noise_size:
+        inputs["noise"] = np.tile(noise.values * np.float32(noise.strength), (count, 1))  # [N, P]
     return inputs

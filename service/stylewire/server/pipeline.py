@@ -1,6 +1,7 @@
 """Jobs -> pictures: resolve latents to codes, compose codes, synthesize, encode. Every call is this recipe."""
 
 import asyncio
+import contextlib
 import time
 from collections import defaultdict, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -11,14 +12,16 @@ from typing import ParamSpec, TypeAlias, TypeVar
 import numpy as np
 
 from stylewire import latents
-from stylewire.images import ImageFormat
+from stylewire.images import ImageFormat, Pixels
 from stylewire.keyframes import CubicPath, LinePath, frame_positions, segment
 from stylewire.latents import Array
 from stylewire.server import jobs, pictures, tracing
-from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
+from stylewire.server.answers import Answer, InvertAnswer, Picture, ProjectionAnswer, ProjectionStep, Run
 from stylewire.server.backends import Arrays
 from stylewire.server.model import Model
 from stylewire.server.origins import Origins
+from stylewire.server.projection.projector import Projector
+from stylewire.server.projection.tasks import Found, Progress, Task
 from stylewire.server.walks import ZWalk
 
 P = ParamSpec("P")
@@ -33,12 +36,13 @@ class Pipeline:
 
     Args:
         executor: threads for what is neither a graph nor trivial: drawing noise, encoding pictures.
+        projector: optimizes codes.
         look_ahead_frames: frames of an interpolation that are made before the reader has taken them.
         provenance: whether picture files say that they are synthetic.
     """
 
-    def __init__(self, executor: Executor, look_ahead_frames: int, *, provenance: bool) -> None:
-        self._executor = executor
+    def __init__(self, executor: Executor, projector: Projector, look_ahead_frames: int, *, provenance: bool) -> None:
+        self._executor, self._projector = executor, projector
         self._look_ahead_frames = look_ahead_frames
         self._provenance = provenance
 
@@ -59,19 +63,17 @@ class Pipeline:
 
     async def invert(self, job: jobs.InvertJob, run: Run) -> InvertAnswer:
         """Find the code of a photo; on request also make the picture of the code and measure how far off it is."""
+        if job.refinement:
+            self._projector.check(job.model.digest, job.refinement.step_count, run.deadline)
         (code,) = await self._encode([job.photo], run)
+        if job.refinement:
+            code = await self._refine(job.model, job.refinement, code, run)
         seen = pictures.show_input(job.photo)
         aligned = None if seen is None else await self._timed(run, pictures.encode_input, job.photo, seen, job.output)
         reconstruction = distortion = None
         if job.return_reconstruction:
-            outputs = {"pixels", pictures.graph_output(job.output)}
-            inputs = await self._synthesis_inputs(job.model, [code], jobs.Noise(), run)
-            arrays = await _run_graph(job.model, "synthesis", inputs, outputs, run)
-            made = arrays[pictures.graph_output(job.output)][0]
-            mark = self._mark(job.output, Origins(model=job.model, codes=[code]))
-            reconstruction = await self._timed(run, pictures.encode, made, job.output, mark)
+            reconstruction, pixels = await self._reconstruct(job, code, jobs.Noise(), run)
             if seen is not None:
-                pixels = np.asarray(arrays["pixels"][0], np.uint8)
                 distortion = await self._timed(run, pictures.distortion, pixels, seen)
         return InvertAnswer(code, aligned, reconstruction, distortion, run)
 
@@ -90,6 +92,85 @@ class Pipeline:
             for task in pending:
                 task.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
+
+    async def project(self, job: jobs.ProjectJob, run: Run) -> AsyncGenerator[ProjectionStep | ProjectionAnswer]:
+        """Optimize a code toward a picture: tell the steps that the reader takes, then what was found."""
+        wanted, model, last = job.refinement, job.model, None
+        self._projector.check(model.digest, wanted.step_count, run.deadline)
+        if job.photo:
+            (start,) = await self._encode([job.photo], run)
+        else:
+            start = latents.broadcast(model.w_mean, model.manifest.layer_count)
+        task = _task(model, wanted, start, encoded=job.photo is not None)
+        async with contextlib.aclosing(self._events(task, run)) as events:
+            async for event, part in events:
+                if isinstance(event, Found):
+                    assert last is not None
+                    yield await self._projected(job, task, last, event, part)
+                else:
+                    last, picture = event, None
+                    if event.code is not None:
+                        picture, _ = await self._reconstruct(job, event.code, _noise_of(event), part)
+                    yield ProjectionStep(progress=event, picture=picture, run=part)
+
+    async def _refine(self, model: Model, wanted: jobs.Refinement, code: Array, run: Run) -> Array:
+        """Improve an encoder's answer."""
+        task = _task(model, wanted, code, encoded=True)
+        async with contextlib.aclosing(self._events(task, run)) as events:
+            async for event, part in events:
+                if part is not run:
+                    run.add_run(part)
+                if isinstance(event, Found):
+                    code = event.code
+        return code
+
+    async def _events(self, task: Task, run: Run) -> AsyncGenerator[tuple[Progress | Found, Run]]:
+        """Run a projection; each event comes with where the time since the one before went, the first with ``run``."""
+        part, then = run, time.monotonic()
+        async with contextlib.aclosing(self._projector.project(task, run.deadline)) as events:
+            async for event in events:
+                now = time.monotonic()
+                if part is run:
+                    part.queue_seconds += now - then
+                    tracing.phase("projection queue", then, now)
+                else:
+                    part.inference_seconds += now - then
+                yield event, part
+                part, then = Run(run.deadline), time.monotonic()
+
+    async def _projected(
+        self, job: jobs.ProjectJob, task: Task, last: Progress, found: Found, run: Run
+    ) -> ProjectionAnswer:
+        """Draw what was found beside what it started from."""
+        wanted = job.refinement.target
+        seen = pictures.show_target(wanted)
+        _, before = await self._reconstruct(job, task.start, jobs.Noise(), run)
+        picture, after = await self._reconstruct(job, found.code, _noise_of(found), run)
+        start_distortion = await self._timed(run, pictures.distortion, before, seen)
+        distortion = await self._timed(run, pictures.distortion, after, seen)
+        assert start_distortion is not None
+        assert distortion is not None
+        return ProjectionAnswer(
+            last=last,
+            code=found.code,
+            noise=found.noise,
+            target=await self._timed(run, pictures.encode_target, wanted, job.output),
+            reconstruction=picture,
+            start_distortion=start_distortion,
+            distortion=distortion,
+            run=run,
+        )
+
+    async def _reconstruct(
+        self, job: jobs.InvertJob | jobs.ProjectJob, code: Array, noise: jobs.Noise, run: Run
+    ) -> tuple[Picture, Pixels]:
+        """Make the picture of a code, in its form and as uint8[R, R, C]."""
+        wanted = pictures.graph_output(job.output)
+        inputs = await self._synthesis_inputs(job.model, [code], noise, run)
+        arrays = await _run_graph(job.model, "synthesis", inputs, {"pixels", wanted}, run)
+        mark = self._mark(job.output, Origins(model=job.model, codes=[code], noise=noise))
+        picture = await self._timed(run, pictures.encode, arrays[wanted][0], job.output, mark)
+        return picture, np.asarray(arrays["pixels"][0], np.uint8)
 
     async def _frames(self, job: jobs.InterpolateJob, run: Run) -> Callable[[int, Run], Awaitable[Answer]]:
         """Lay the path; frames are made when they are needed, since the codes of all may be hundreds of MB."""
@@ -211,6 +292,25 @@ async def _run_graph(model: Model, graph: str, inputs: Arrays, outputs: set[str]
     result = await model.runner(graph).submit(inputs, tuple(outputs), run.deadline)
     run.add(result)
     return result.outputs
+
+
+def _task(model: Model, wanted: jobs.Refinement, start: Array, *, encoded: bool) -> Task:
+    return Task(
+        directory=str(model.directory),
+        digest=model.digest,
+        start=start,
+        encoded=encoded,
+        mean=model.w_mean,
+        target=wanted.target,
+        step_count=wanted.step_count,
+        seed=wanted.seed,
+        noise_sides_px=wanted.noise_sides_px,
+        picture_interval=wanted.picture_interval,
+    )
+
+
+def _noise_of(found: Found | Progress) -> jobs.Noise:
+    return jobs.Noise() if found.noise is None else jobs.Noise(mode=jobs.NoiseMode.VALUES, values=found.noise)
 
 
 def _truncated(code: Array, source: jobs.Latent) -> Array:

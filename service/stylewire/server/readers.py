@@ -33,6 +33,7 @@ _NOISE_MODES: dict[int, jobs.NoiseMode] = {
     pb.Noise.MODE_CONST: jobs.NoiseMode.CONST,
     pb.Noise.MODE_NONE: jobs.NoiseMode.NONE,
     pb.Noise.MODE_RANDOM: jobs.NoiseMode.RANDOM,
+    pb.Noise.MODE_VALUES: jobs.NoiseMode.VALUES,
 }
 _ALIGNMENTS: dict[int, Art | None] = {
     pb.ALIGNMENT_UNSPECIFIED: None,
@@ -54,6 +55,11 @@ class Limits(photos.ImageLimits, Protocol):
     @property
     def max_frames(self) -> int:
         """Frames of an interpolation."""
+        ...
+
+    @property
+    def max_projection_steps(self) -> int:
+        """Steps of a projection."""
         ...
 
     @property
@@ -179,6 +185,32 @@ class Reader(Findings):
             self.refuse(err)
         return None
 
+    def target(self, path: str, message: pb.ImageSource) -> Array | None:
+        """Read a picture that the generator is to draw; off the event loop, as ``photo``."""
+        if self.model.manifest.image_channels not in (1, 3):
+            self.refuse(UnsupportedError(f"model {self.model.name!r} draws an alpha channel, which no photo has"))
+        elif message.alignment in _ALIGNMENTS.keys() - {pb.ALIGNMENT_FACE} and message.HasField("landmarks"):
+            self.wrong(f"{path}.landmarks", "are only used with FACE alignment; leave them out or set alignment")
+        elif message.alignment and message.alignment != pb.ALIGNMENT_NONE and not message.HasField("landmarks"):
+            self.refuse(UnsupportedError(f"{path}: projections need landmarks for this alignment; send them"))
+        elif not message.content:
+            self.wrong(f"{path}.content", "is empty; required, a PNG, JPEG or WebP file")
+        else:
+            landmarks = photos.points(message.landmarks) if message.HasField("landmarks") else None
+            try:
+                return photos.prepare_target(message.content, landmarks, self.model, self._limits)
+            except ImageError as err:
+                self.wrong(f"{path}.content", str(err))
+            except photos.LandmarkError as err:
+                self.wrong(f"{path}.landmarks", str(err))
+        return None
+
+    def count(self, path: str, value: int, least: int, most: int) -> int:
+        """Read a whole number of a closed range."""
+        if not least <= value <= most:
+            self.wrong(path, f"is {value}; expected {least} to {most}")
+        return value
+
     def noise(self, path: str, message: pb.Noise) -> jobs.Noise:
         """Read the pixel noise."""
         mode = self.choice(f"{path}.mode", message.mode, _NOISE_MODES, jobs.NoiseMode.CONST)
@@ -191,7 +223,12 @@ class Reader(Findings):
             strength = self.number(f"{path}.strength", message.strength, 0, 10)
             if mode is jobs.NoiseMode.NONE:
                 self.wrong(f"{path}.strength", "means nothing with NONE; leave it out or change mode")
-        return jobs.Noise(mode=mode, seed=max(0, message.seed), strength=strength)
+        values = None
+        if mode is jobs.NoiseMode.VALUES:
+            values = self.tensor(f"{path}.values", message.values, (self.model.manifest.noise_size,))
+        elif message.HasField("values"):
+            self.wrong(f"{path}.values", "are only used with VALUES; leave them out or set mode")
+        return jobs.Noise(mode=mode, seed=max(0, message.seed), strength=strength, values=values)
 
     def output(self, path: str, message: pb.OutputConfig, image_count: int = 1) -> jobs.Output:
         """Read the form of the pictures, which must fit into one reply."""

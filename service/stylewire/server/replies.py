@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from stylewire import pb
-from stylewire.server.answers import Answer, InvertAnswer, Picture, Run
+from stylewire.server.answers import Answer, InvertAnswer, Picture, ProjectionAnswer, ProjectionStep, Run
 from stylewire.server.choice import fastest
 from stylewire.server.detectors import Face
 from stylewire.server.films import Piece
+from stylewire.server.jobs import ProjectJob
 from stylewire.server.model import Model, State
+from stylewire.server.projection.tasks import Progress
 from stylewire.tensors import fill_tensor
 
 _Reply: TypeAlias = pb.GenerateResponse | pb.InvertResponse | pb.MixStylesResponse | pb.InterpolateResponse
@@ -68,6 +70,33 @@ def invert(answer: InvertAnswer, digest: str, face: Face | None) -> pb.InvertRes
         _fill_face(reply.face, face)
     _fill_run(reply, answer.run)
     return reply
+
+
+def project(answer: ProjectionStep | ProjectionAnswer, job: ProjectJob) -> pb.ProjectResponse:
+    """Build one message of Project."""
+    reply = pb.ProjectResponse(step_count=job.refinement.step_count, model_digest=job.model.digest)
+    if isinstance(answer, ProjectionStep):
+        _fill_progress(reply, answer.progress)
+        if answer.picture:
+            _fill_image(reply.image, answer.picture)
+    else:
+        _fill_progress(reply, answer.last)
+        found = reply.projection
+        fill_tensor(found.code, answer.code)
+        if answer.noise is not None:
+            fill_tensor(found.noise, answer.noise)
+        _fill_image(found.target, answer.target)
+        _fill_image(found.reconstruction, answer.reconstruction)
+        found.start_distortion, found.distortion = answer.start_distortion, answer.distortion
+    _fill_timing(reply, answer.run)
+    return reply
+
+
+def _fill_progress(reply: pb.ProjectResponse, progress: Progress) -> None:
+    reply.step, reply.distortion = progress.step, progress.distortion
+    loss = reply.loss
+    loss.total, loss.pixel, loss.gradient = progress.loss, progress.pixel, progress.gradient
+    loss.spread, loss.noise = progress.spread, progress.correlation
 
 
 def model(found: Model, *, default: bool) -> pb.Model:
@@ -163,10 +192,14 @@ def _fill_face(message: pb.Face, face: Face) -> None:
 
 
 def _fill_run(reply: _Reply, run: Run) -> None:
+    _fill_timing(reply, run)
+    reply.batch.size = run.batch_size
+
+
+def _fill_timing(reply: _Reply | pb.ProjectResponse, run: Run) -> None:
     reply.timing.queue.CopyFrom(_duration(run.queue_seconds))
     reply.timing.inference.CopyFrom(_duration(run.inference_seconds))
     reply.timing.encoding.CopyFrom(_duration(run.encoding_seconds))
-    reply.batch.size = run.batch_size
 
 
 def _duration(seconds: float) -> pb.Duration:

@@ -5,10 +5,12 @@ from fractions import Fraction
 from typing import TypeAlias
 
 from stylewire import pb
-from stylewire.errors import UnsupportedError
+from stylewire.errors import ModelNotFoundError, UnsupportedError
 from stylewire.keyframes import Easing
+from stylewire.latents import Array
 from stylewire.server import jobs, video
 from stylewire.server.model import Model
+from stylewire.server.projection.tasks import noise_sides
 from stylewire.server.readers import Limits, Reader
 from stylewire.server.registry import Lease
 
@@ -31,7 +33,16 @@ _CONTAINERS: dict[int, jobs.Container] = {
     pb.VideoConfig.CONTAINER_WEBM: jobs.Container.WEBM,
 }
 
-Request: TypeAlias = pb.GenerateRequest | pb.InvertRequest | pb.MixStylesRequest | pb.InterpolateRequest
+_STARTS: dict[int, bool | None] = {
+    pb.ProjectRequest.START_UNSPECIFIED: None,
+    pb.ProjectRequest.START_ENCODER: True,
+    pb.ProjectRequest.START_MEAN: False,
+}
+_PROJECTION_STEPS, _MAX_PICTURE_INTERVAL = 100, 1000
+
+Request: TypeAlias = (
+    pb.GenerateRequest | pb.InvertRequest | pb.MixStylesRequest | pb.InterpolateRequest | pb.ProjectRequest
+)
 _MANY_LATENTS = 16
 """A latent takes about 0.1 ms."""
 
@@ -90,11 +101,47 @@ def parse_invert(request: pb.InvertRequest, models: Lease, limits: Limits) -> jo
     if request.return_reconstruction:
         reader.needs_picture()
     output = reader.output("output_config", request.output_config)
+    refinement = None
+    if reader.count("refine_step_count", request.refine_step_count, 0, limits.max_projection_steps):
+        reader.needs_picture()
+        _check_photograph(reader, photo)
+        target = reader.target("image", request.image) if reader.sound else None
+        if target is not None:
+            refinement = jobs.Refinement(target=target, step_count=request.refine_step_count)
     reader.finish()
     assert photo is not None
     return jobs.InvertJob(
-        model=reader.model, photo=photo, return_reconstruction=request.return_reconstruction, output=output
+        model=reader.model,
+        photo=photo,
+        return_reconstruction=request.return_reconstruction,
+        output=output,
+        refinement=refinement,
     )
+
+
+def parse_project(request: pb.ProjectRequest, models: Lease, limits: Limits) -> jobs.ProjectJob:
+    """Check a Project request."""
+    reader = Reader(models, limits, request.model)
+    reader.needs_styles("codes to optimize")
+    reader.needs_picture()
+    most, manifest = limits.max_projection_steps, reader.model.manifest
+    wanted = request.step_count if request.HasField("step_count") else min(_PROJECTION_STEPS, most)
+    step_count = reader.count("step_count", wanted, 1, most)
+    interval = reader.count("picture_interval", request.picture_interval, 0, _MAX_PICTURE_INTERVAL)
+    seed = reader.count("seed", request.seed, 0, 2**63 - 1)
+    sides: tuple[int, ...] = ()
+    if request.noise_optimized:
+        sides = noise_sides(tuple(layer.resolution_px for layer in manifest.layers), manifest.noise_size)
+        if not sides:
+            reader.refuse(UnsupportedError(f"model {reader.model.name!r} has no noise maps that could be optimized"))
+    photo, target = _photo_and_target(reader, request)
+    output = reader.output("output_config", request.output_config)
+    reader.finish()
+    assert target is not None
+    refinement = jobs.Refinement(
+        target=target, step_count=step_count, seed=seed, noise_sides_px=sides, picture_interval=interval
+    )
+    return jobs.ProjectJob(model=reader.model, photo=photo, refinement=refinement, output=output)
 
 
 def parse_mix(request: pb.MixStylesRequest, models: Lease, limits: Limits) -> jobs.MixJob:
@@ -176,6 +223,32 @@ def _check_video(reader: Reader, request: pb.InterpolateRequest, output: jobs.Ou
         reader.wrong("output_config.resolution_px", f"a video of {side_px} px cannot be made; {expected}")
     if not video.is_available():
         reader.refuse(UnsupportedError("this server makes no videos; its operator can: pip install 'stylewire[video]'"))
+
+
+def _photo_and_target(reader: Reader, request: pb.ProjectRequest) -> tuple[jobs.Photo | None, Array | None]:
+    """Read the picture for an encoder, unless the code starts at the mean, and as the generator is to draw it."""
+    encoded = reader.choice("start", request.start, _STARTS, fallback=None)
+    if encoded is None:
+        encoded = bool(request.image.encoder) or _reads_photographs(reader.model)
+    if not encoded:
+        if request.image.encoder:
+            reader.wrong("image.encoder", "is not used by a code that starts at the mean; leave it out")
+        return None, reader.target("image", request.image)
+    photo = reader.photo("image", request.image, reader.model)
+    _check_photograph(reader, photo)
+    return photo, reader.target("image", request.image) if reader.sound else None
+
+
+def _reads_photographs(model: Model) -> bool:
+    try:
+        return model.encoder("").input_kind == "photo"
+    except (UnsupportedError, ModelNotFoundError):
+        return False
+
+
+def _check_photograph(reader: Reader, photo: jobs.Photo | None) -> None:
+    if photo and photo.kind != "photo":
+        reader.refuse(UnsupportedError(f"encoder {photo.graph!r} reads no photographs, so nothing can be drawn after"))
 
 
 def _check_slerp(reader: Reader, keyframes: tuple[jobs.Latent, ...]) -> None:

@@ -109,6 +109,25 @@ class RequestLimits(BaseModel):
     )
 
 
+class Projections(BaseModel):
+    """Projections: codes that are optimized (Project, refine_step_count)."""
+
+    max_projections: int = Field(
+        1, ge=0, description="Projections that run at once, each in a process of its own; 0 refuses them all."
+    )
+    max_waiting_projections: int = Field(4, ge=0, description="Projections that may wait for that.")
+    max_projection_steps: Positive = Field(1000, description="Steps of a projection.")
+    projection_threads: Positive = Field(
+        1, description="Threads that a projection computes with. More is faster, and takes from the other calls."
+    )
+    projection_niceness: int = Field(
+        10, ge=0, le=19, description="How much less urgent projections are than other calls. 19: what is left over."
+    )
+    projection_device: str = Field(
+        "cpu", pattern=r"^(cpu|cuda(:\d+)?)$", description="cpu, cuda or cuda:N; better not the GPU of the other calls."
+    )
+
+
 class Pictures(BaseModel):
     """Pictures."""
 
@@ -217,6 +236,7 @@ SECTIONS: tuple[type[BaseModel], ...] = (
     Models,
     Running,
     RequestLimits,
+    Projections,
     Pictures,
     FaceSearch,
     Clients,

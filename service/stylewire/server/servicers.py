@@ -31,7 +31,7 @@ PAGE_SIZE, MAX_PAGE_SIZE = 100, 1000
 class StyleGanServicer(pb.StyleGanServiceServicer):
     """Pictures from latents, and latents from pictures."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - what all calls share, given once
         self,
         registry: Registry,
         pipeline: Pipeline,
@@ -94,6 +94,17 @@ class StyleGanServicer(pb.StyleGanServiceServicer):
         async with contextlib.aclosing(self._films.pieces(job, job.video, answers)) as pieces:
             async for piece in pieces:
                 yield replies.piece(piece, digest)
+
+    async def Project(  # noqa: N802
+        self, request: pb.ProjectRequest, context: _Context
+    ) -> AsyncIterator[pb.ProjectResponse]:
+        """Optimize a code toward a picture."""
+        run = _run(context)
+        with self._registry.lease() as models:
+            job = await self._parse(requests.parse_project, request, models, run)
+            async with contextlib.aclosing(self._pipeline.project(job, run)) as answers:
+                async for answer in answers:
+                    yield replies.project(answer, job)
 
     def _check_size(self, answer: Answer) -> None:
         """Refuse what gRPC would drop; how large files become is known only now."""

@@ -25,6 +25,7 @@ from stylewire.server.sections import (
     Logs,
     Models,
     Pictures,
+    Projections,
     RequestLimits,
     Running,
     Stopping,
@@ -56,7 +57,9 @@ def metrics_port_taken(port: int, err: OSError) -> SettingError:
     return SettingError(f"cannot listen on --metrics-port {port}: {err.strerror}")
 
 
-class Settings(Traces, Logs, Stopping, Clients, FaceSearch, Pictures, RequestLimits, Running, Models, Listening):
+class Settings(
+    Traces, Logs, Stopping, Clients, FaceSearch, Pictures, Projections, RequestLimits, Running, Models, Listening
+):
     """What a server is told when it starts."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", validate_default=True)

@@ -118,10 +118,15 @@ class InvertRequest(google.protobuf.message.Message):
     IMAGE_FIELD_NUMBER: builtins.int
     RETURN_RECONSTRUCTION_FIELD_NUMBER: builtins.int
     OUTPUT_CONFIG_FIELD_NUMBER: builtins.int
+    REFINE_STEP_COUNT_FIELD_NUMBER: builtins.int
     model: builtins.str
     """*Optional.* The model (`name`, or `name@version`) whose encoder is used. Unset means the server's default model."""
     return_reconstruction: builtins.bool
     """*Optional.* Also returns the picture that the generator makes of the code, and its distortion."""
+    refine_step_count: builtins.int
+    """*Optional.* Steps that improve the encoder's answer as Project does, before the reply, in [0, 1000] (the upper bound
+    is a setting of the server). Unset means 0. The encoder must read photographs.
+    """
     @property
     def image(self) -> stylewire.v1.types_pb2.ImageSource:
         """*Required.* The picture."""
@@ -137,11 +142,15 @@ class InvertRequest(google.protobuf.message.Message):
         image: stylewire.v1.types_pb2.ImageSource | None = ...,
         return_reconstruction: builtins.bool = ...,
         output_config: stylewire.v1.types_pb2.OutputConfig | None = ...,
+        refine_step_count: builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["image", b"image", "output_config", b"output_config"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_refine_step_count", b"_refine_step_count", "image", b"image", "output_config", b"output_config", "refine_step_count", b"refine_step_count"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["image", b"image", "model", b"model", "output_config", b"output_config", "return_reconstruction", b"return_reconstruction"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_refine_step_count", b"_refine_step_count", "image", b"image", "model", b"model", "output_config", b"output_config", "refine_step_count", b"refine_step_count", "return_reconstruction", b"return_reconstruction"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__refine_step_count: typing_extensions.TypeAlias = typing.Literal["refine_step_count"]
+    _WhichOneofArgType__refine_step_count: typing_extensions.TypeAlias = typing.Literal["_refine_step_count", b"_refine_step_count"]
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refine_step_count) -> _WhichOneofReturnType__refine_step_count | None: ...
 
 Global___InvertRequest: typing_extensions.TypeAlias = InvertRequest
 
@@ -167,7 +176,7 @@ class InvertResponse(google.protobuf.message.Message):
     """The digest of the model."""
     @property
     def code(self) -> stylewire.v1.types_pb2.Tensor:
-        """FLOAT32 [layer_count, w_dim], the encoder's answer."""
+        """FLOAT32 [layer_count, w_dim], the encoder's answer, after the steps of refinement if there are any."""
 
     @property
     def aligned(self) -> stylewire.v1.types_pb2.Image:
@@ -609,3 +618,230 @@ class InterpolateResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
 
 Global___InterpolateResponse: typing_extensions.TypeAlias = InterpolateResponse
+
+@typing.final
+class ProjectRequest(google.protobuf.message.Message):
+    """Asks for the code of a picture, found by optimization."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    class _Start:
+        ValueType = typing.NewType("ValueType", builtins.int)
+        V: typing_extensions.TypeAlias = ValueType
+
+    class _StartEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[ProjectRequest._Start.ValueType], builtins.type):
+        DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+        START_UNSPECIFIED: ProjectRequest._Start.ValueType  # 0
+        """ENCODER if the model has an encoder for photographs, else MEAN."""
+        START_ENCODER: ProjectRequest._Start.ValueType  # 1
+        """The encoder's answer."""
+        START_MEAN: ProjectRequest._Start.ValueType  # 2
+        """The mean code of the mapping network."""
+
+    class Start(_Start, metaclass=_StartEnumTypeWrapper):
+        """Where the optimization starts."""
+
+    START_UNSPECIFIED: ProjectRequest.Start.ValueType  # 0
+    """ENCODER if the model has an encoder for photographs, else MEAN."""
+    START_ENCODER: ProjectRequest.Start.ValueType  # 1
+    """The encoder's answer."""
+    START_MEAN: ProjectRequest.Start.ValueType  # 2
+    """The mean code of the mapping network."""
+
+    MODEL_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    STEP_COUNT_FIELD_NUMBER: builtins.int
+    START_FIELD_NUMBER: builtins.int
+    NOISE_OPTIMIZED_FIELD_NUMBER: builtins.int
+    SEED_FIELD_NUMBER: builtins.int
+    PICTURE_INTERVAL_FIELD_NUMBER: builtins.int
+    OUTPUT_CONFIG_FIELD_NUMBER: builtins.int
+    model: builtins.str
+    """*Optional.* The model: `name`, or `name@version`. Unset means the server's default model."""
+    step_count: builtins.int
+    """*Optional.* Steps, in [1, 1000] (the upper bound is a setting of the server). Unset means 100."""
+    start: Global___ProjectRequest.Start.ValueType
+    """*Optional.* Where the code starts. Unset means ENCODER where there is one."""
+    noise_optimized: builtins.bool
+    """*Optional.* Also optimizes the noise maps, which then belong to the code: Generate needs both for the same picture.
+    Refused for models without noise.
+    """
+    seed: builtins.int
+    """*Optional.* Seed of what is random: the first noise maps, and how a code that starts at the mean is shaken. In
+    [0, 2^63). Unset means 0. The same request gives the same code.
+    """
+    picture_interval: builtins.int
+    """*Optional.* Adds the picture to the progress of every so many steps, in [0, 1000]. Unset means 0: to none."""
+    @property
+    def image(self) -> stylewire.v1.types_pb2.ImageSource:
+        """*Required.* The picture, a photograph. Its `encoder` is refused with MEAN."""
+
+    @property
+    def output_config(self) -> stylewire.v1.types_pb2.OutputConfig:
+        """*Optional.* The form of the pictures. Unset means PNG."""
+
+    def __init__(
+        self,
+        *,
+        model: builtins.str = ...,
+        image: stylewire.v1.types_pb2.ImageSource | None = ...,
+        step_count: builtins.int | None = ...,
+        start: Global___ProjectRequest.Start.ValueType = ...,
+        noise_optimized: builtins.bool = ...,
+        seed: builtins.int | None = ...,
+        picture_interval: builtins.int = ...,
+        output_config: stylewire.v1.types_pb2.OutputConfig | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_step_count", b"_step_count", "image", b"image", "output_config", b"output_config", "seed", b"seed", "step_count", b"step_count"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_step_count", b"_step_count", "image", b"image", "model", b"model", "noise_optimized", b"noise_optimized", "output_config", b"output_config", "picture_interval", b"picture_interval", "seed", b"seed", "start", b"start", "step_count", b"step_count"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__seed: typing_extensions.TypeAlias = typing.Literal["seed"]
+    _WhichOneofArgType__seed: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed"]
+    _WhichOneofReturnType__step_count: typing_extensions.TypeAlias = typing.Literal["step_count"]
+    _WhichOneofArgType__step_count: typing_extensions.TypeAlias = typing.Literal["_step_count", b"_step_count"]
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__step_count) -> _WhichOneofReturnType__step_count | None: ...
+
+Global___ProjectRequest: typing_extensions.TypeAlias = ProjectRequest
+
+@typing.final
+class ProjectResponse(google.protobuf.message.Message):
+    """The progress of an optimization, and in the last message what was found."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    @typing.final
+    class Loss(google.protobuf.message.Message):
+        """What is minimized, and its parts before they are weighted. Means over all sizes of the picture down to 4 px."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        TOTAL_FIELD_NUMBER: builtins.int
+        PIXEL_FIELD_NUMBER: builtins.int
+        GRADIENT_FIELD_NUMBER: builtins.int
+        SPREAD_FIELD_NUMBER: builtins.int
+        NOISE_FIELD_NUMBER: builtins.int
+        total: builtins.float
+        """The weighted sum."""
+        pixel: builtins.float
+        """Difference of the pictures' values."""
+        gradient: builtins.float
+        """Difference of the pictures' edges."""
+        spread: builtins.float
+        """How far the code is from those that the mapping network makes, in variances of w."""
+        noise: builtins.float
+        """Correlation within the noise maps; 0 unless they are optimized."""
+        def __init__(
+            self,
+            *,
+            total: builtins.float = ...,
+            pixel: builtins.float = ...,
+            gradient: builtins.float = ...,
+            spread: builtins.float = ...,
+            noise: builtins.float = ...,
+        ) -> None: ...
+        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["gradient", b"gradient", "noise", b"noise", "pixel", b"pixel", "spread", b"spread", "total", b"total"]
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+    @typing.final
+    class Projection(google.protobuf.message.Message):
+        """What was found."""
+
+        DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+        CODE_FIELD_NUMBER: builtins.int
+        NOISE_FIELD_NUMBER: builtins.int
+        TARGET_FIELD_NUMBER: builtins.int
+        RECONSTRUCTION_FIELD_NUMBER: builtins.int
+        START_DISTORTION_FIELD_NUMBER: builtins.int
+        DISTORTION_FIELD_NUMBER: builtins.int
+        start_distortion: builtins.float
+        """Mean squared difference of the picture of the first code and the target, over values in [-1, 1]."""
+        distortion: builtins.float
+        """The same of the reconstruction."""
+        @property
+        def code(self) -> stylewire.v1.types_pb2.Tensor:
+            """FLOAT32 [layer_count, w_dim], the code with the least loss."""
+
+        @property
+        def noise(self) -> stylewire.v1.types_pb2.Tensor:
+            """FLOAT32 [noise_size], the noise maps in layer order, for `Noise.values`; absent unless they were optimized."""
+
+        @property
+        def target(self) -> stylewire.v1.types_pb2.Image:
+            """The picture that the code was to give: after alignment and resizing to the model's size."""
+
+        @property
+        def reconstruction(self) -> stylewire.v1.types_pb2.Image:
+            """The generator's picture of the code."""
+
+        def __init__(
+            self,
+            *,
+            code: stylewire.v1.types_pb2.Tensor | None = ...,
+            noise: stylewire.v1.types_pb2.Tensor | None = ...,
+            target: stylewire.v1.types_pb2.Image | None = ...,
+            reconstruction: stylewire.v1.types_pb2.Image | None = ...,
+            start_distortion: builtins.float = ...,
+            distortion: builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["code", b"code", "noise", b"noise", "reconstruction", b"reconstruction", "target", b"target"]
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["code", b"code", "distortion", b"distortion", "noise", b"noise", "reconstruction", b"reconstruction", "start_distortion", b"start_distortion", "target", b"target"]
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+    STEP_FIELD_NUMBER: builtins.int
+    STEP_COUNT_FIELD_NUMBER: builtins.int
+    LOSS_FIELD_NUMBER: builtins.int
+    DISTORTION_FIELD_NUMBER: builtins.int
+    IMAGE_FIELD_NUMBER: builtins.int
+    PROJECTION_FIELD_NUMBER: builtins.int
+    TIMING_FIELD_NUMBER: builtins.int
+    MODEL_DIGEST_FIELD_NUMBER: builtins.int
+    step: builtins.int
+    """Steps that are done. 0 in the first message, which tells of the start. A reader that is slow misses messages, but
+    never the last one.
+    """
+    step_count: builtins.int
+    """Steps in all."""
+    distortion: builtins.float
+    """Mean squared difference of picture and target, over values in [-1, 1]; 0 means equal."""
+    model_digest: builtins.str
+    """The digest of the model."""
+    @property
+    def loss(self) -> Global___ProjectResponse.Loss:
+        """How far off the picture is after these steps."""
+
+    @property
+    def image(self) -> stylewire.v1.types_pb2.Image:
+        """The picture after these steps, if it was asked for."""
+
+    @property
+    def projection(self) -> Global___ProjectResponse.Projection:
+        """What was found; in the last message only."""
+
+    @property
+    def timing(self) -> stylewire.v1.types_pb2.Timing:
+        """Where the time since the message before went."""
+
+    def __init__(
+        self,
+        *,
+        step: builtins.int = ...,
+        step_count: builtins.int = ...,
+        loss: Global___ProjectResponse.Loss | None = ...,
+        distortion: builtins.float = ...,
+        image: stylewire.v1.types_pb2.Image | None = ...,
+        projection: Global___ProjectResponse.Projection | None = ...,
+        timing: stylewire.v1.types_pb2.Timing | None = ...,
+        model_digest: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["image", b"image", "loss", b"loss", "projection", b"projection", "timing", b"timing"]
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["distortion", b"distortion", "image", b"image", "loss", b"loss", "model_digest", b"model_digest", "projection", b"projection", "step", b"step", "step_count", b"step_count", "timing", b"timing"]
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+
+Global___ProjectResponse: typing_extensions.TypeAlias = ProjectResponse

@@ -60,6 +60,11 @@ class StyleGanServiceStub(object):
                 request_serializer=stylewire_dot_v1_dot_stylegan__service__pb2.InterpolateRequest.SerializeToString,
                 response_deserializer=stylewire_dot_v1_dot_stylegan__service__pb2.InterpolateResponse.FromString,
                 _registered_method=True)
+        self.Project = channel.unary_stream(
+                '/stylewire.v1.StyleGanService/Project',
+                request_serializer=stylewire_dot_v1_dot_stylegan__service__pb2.ProjectRequest.SerializeToString,
+                response_deserializer=stylewire_dot_v1_dot_stylegan__service__pb2.ProjectResponse.FromString,
+                _registered_method=True)
 
 
 class StyleGanServiceServicer(object):
@@ -100,6 +105,15 @@ class StyleGanServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Project(self, request, context):
+        """Finds the code of a picture by optimization, step by step, and tells how it goes. Slower than Invert by orders of
+        magnitude, and closer. Runs beside all other calls, at a lower priority, few at once: more wait, and too many are
+        refused with RESOURCE_EXHAUSTED. Needs a server with the extra `torch`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StyleGanServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -122,6 +136,11 @@ def add_StyleGanServiceServicer_to_server(servicer, server):
                     servicer.Interpolate,
                     request_deserializer=stylewire_dot_v1_dot_stylegan__service__pb2.InterpolateRequest.FromString,
                     response_serializer=stylewire_dot_v1_dot_stylegan__service__pb2.InterpolateResponse.SerializeToString,
+            ),
+            'Project': grpc.unary_stream_rpc_method_handler(
+                    servicer.Project,
+                    request_deserializer=stylewire_dot_v1_dot_stylegan__service__pb2.ProjectRequest.FromString,
+                    response_serializer=stylewire_dot_v1_dot_stylegan__service__pb2.ProjectResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -238,6 +257,33 @@ class StyleGanService(object):
             '/stylewire.v1.StyleGanService/Interpolate',
             stylewire_dot_v1_dot_stylegan__service__pb2.InterpolateRequest.SerializeToString,
             stylewire_dot_v1_dot_stylegan__service__pb2.InterpolateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Project(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stylewire.v1.StyleGanService/Project',
+            stylewire_dot_v1_dot_stylegan__service__pb2.ProjectRequest.SerializeToString,
+            stylewire_dot_v1_dot_stylegan__service__pb2.ProjectResponse.FromString,
             options,
             channel_credentials,
             insecure,

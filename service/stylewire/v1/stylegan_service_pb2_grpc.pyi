@@ -43,6 +43,11 @@ class StyleGanServiceStub:
     """Walks through keyframes and returns the frames in order, one a message, or with `video` a video file, piece by
     piece. A reader that is slow slows the server's work for it; few frames are made ahead.
     """
+    Project: grpc.UnaryStreamMultiCallable[stylewire.v1.stylegan_service_pb2.ProjectRequest, stylewire.v1.stylegan_service_pb2.ProjectResponse]
+    """Finds the code of a picture by optimization, step by step, and tells how it goes. Slower than Invert by orders of
+    magnitude, and closer. Runs beside all other calls, at a lower priority, few at once: more wait, and too many are
+    refused with RESOURCE_EXHAUSTED. Needs a server with the extra `torch`.
+    """
 
 @typing.type_check_only
 class StyleGanServiceAsyncStub(StyleGanServiceStub):
@@ -64,6 +69,11 @@ class StyleGanServiceAsyncStub(StyleGanServiceStub):
     Interpolate: grpc.aio.UnaryStreamMultiCallable[stylewire.v1.stylegan_service_pb2.InterpolateRequest, stylewire.v1.stylegan_service_pb2.InterpolateResponse]  # type: ignore[assignment]
     """Walks through keyframes and returns the frames in order, one a message, or with `video` a video file, piece by
     piece. A reader that is slow slows the server's work for it; few frames are made ahead.
+    """
+    Project: grpc.aio.UnaryStreamMultiCallable[stylewire.v1.stylegan_service_pb2.ProjectRequest, stylewire.v1.stylegan_service_pb2.ProjectResponse]  # type: ignore[assignment]
+    """Finds the code of a picture by optimization, step by step, and tells how it goes. Slower than Invert by orders of
+    magnitude, and closer. Runs beside all other calls, at a lower priority, few at once: more wait, and too many are
+    refused with RESOURCE_EXHAUSTED. Needs a server with the extra `torch`.
     """
 
 class StyleGanServiceServicer(metaclass=abc.ABCMeta):
@@ -107,6 +117,17 @@ class StyleGanServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[stylewire.v1.stylegan_service_pb2.InterpolateResponse], collections.abc.AsyncIterator[stylewire.v1.stylegan_service_pb2.InterpolateResponse]]:
         """Walks through keyframes and returns the frames in order, one a message, or with `video` a video file, piece by
         piece. A reader that is slow slows the server's work for it; few frames are made ahead.
+        """
+
+    @abc.abstractmethod
+    def Project(
+        self,
+        request: stylewire.v1.stylegan_service_pb2.ProjectRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[collections.abc.Iterator[stylewire.v1.stylegan_service_pb2.ProjectResponse], collections.abc.AsyncIterator[stylewire.v1.stylegan_service_pb2.ProjectResponse]]:
+        """Finds the code of a picture by optimization, step by step, and tells how it goes. Slower than Invert by orders of
+        magnitude, and closer. Runs beside all other calls, at a lower priority, few at once: more wait, and too many are
+        refused with RESOURCE_EXHAUSTED. Needs a server with the extra `torch`.
         """
 
 def add_StyleGanServiceServicer_to_server(servicer: StyleGanServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

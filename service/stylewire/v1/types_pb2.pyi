@@ -454,6 +454,8 @@ class Noise(google.protobuf.message.Message):
         """No noise."""
         MODE_RANDOM: Noise._Mode.ValueType  # 3
         """Drawn from `seed`: reproducible, and independent of the batch a request ran in."""
+        MODE_VALUES: Noise._Mode.ValueType  # 4
+        """The maps in `values`, such as Project finds."""
 
     class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
         """The kind of noise."""
@@ -466,10 +468,13 @@ class Noise(google.protobuf.message.Message):
     """No noise."""
     MODE_RANDOM: Noise.Mode.ValueType  # 3
     """Drawn from `seed`: reproducible, and independent of the batch a request ran in."""
+    MODE_VALUES: Noise.Mode.ValueType  # 4
+    """The maps in `values`, such as Project finds."""
 
     MODE_FIELD_NUMBER: builtins.int
     SEED_FIELD_NUMBER: builtins.int
     STRENGTH_FIELD_NUMBER: builtins.int
+    VALUES_FIELD_NUMBER: builtins.int
     mode: Global___Noise.Mode.ValueType
     """*Optional.* CONST by default."""
     seed: builtins.int
@@ -478,16 +483,23 @@ class Noise(google.protobuf.message.Message):
     """
     strength: builtins.float
     """*Optional.* Multiplies the noise. Unset means 1. Range [0, 10]. Refused with NONE."""
+    @property
+    def values(self) -> Global___Tensor:
+        """*Optional.* For VALUES, and then required: FLOAT32 [noise_size], the maps of all layers in order, the same for all
+        images of the request. Refused with another mode.
+        """
+
     def __init__(
         self,
         *,
         mode: Global___Noise.Mode.ValueType = ...,
         seed: builtins.int | None = ...,
         strength: builtins.float | None = ...,
+        values: Global___Tensor | None = ...,
     ) -> None: ...
-    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_strength", b"_strength", "seed", b"seed", "strength", b"strength"]
+    _HasFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_strength", b"_strength", "seed", b"seed", "strength", b"strength", "values", b"values"]
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_strength", b"_strength", "mode", b"mode", "seed", b"seed", "strength", b"strength"]
+    _ClearFieldArgType: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed", "_strength", b"_strength", "mode", b"mode", "seed", b"seed", "strength", b"strength", "values", b"values"]
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__seed: typing_extensions.TypeAlias = typing.Literal["seed"]
     _WhichOneofArgType__seed: typing_extensions.TypeAlias = typing.Literal["_seed", b"_seed"]

@@ -1,0 +1,91 @@
+"""Projections that wait and run, and how long that takes: what a step of a model costs is learned from its steps."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LEARN = 0.2
+"""How much the latest step counts against what was known of a model's steps."""
+_OUTLIER = 4.0
+"""A step counts for at most so many times its prediction: one stall of the machine must not refuse a minute's work."""
+_KNOWN_MODELS = 64
+
+
+class Job:
+    """A projection that waits or runs.
+
+    Args:
+        backlog: that it is in.
+        digest: of its model.
+        step_count: that it is to make.
+    """
+
+    def __init__(self, backlog: "Backlog", digest: str, step_count: int) -> None:
+        self._backlog = backlog
+        self.digest, self.step_count, self.steps_left = digest, step_count, step_count
+        self._stepped_at = math.nan
+
+    def stepped(self, step: int, now: float) -> float | None:
+        """Note that so many steps are done; gives the seconds of the last one, None for step 0, which only looks."""
+        seconds, self._stepped_at = now - self._stepped_at, now
+        self.steps_left = self.step_count - step
+        if not step:
+            return None
+        self._backlog.learn(self.digest, seconds)
+        return seconds
+
+
+class Backlog:
+    """The projections of a server.
+
+    Args:
+        places: how many run at once.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._places = places
+        self._jobs: list[Job] = []
+        self._costs: OrderedDict[str, float] = OrderedDict()
+
+    @property
+    def waiting(self) -> int:
+        """Projections that have no place yet."""
+        return max(0, len(self._jobs) - self._places)
+
+    @property
+    def full(self) -> bool:
+        """Whether one more would have to wait."""
+        return len(self._jobs) >= self._places
+
+    @contextmanager
+    def counted(self, digest: str, step_count: int) -> Iterator[Job]:
+        """Count a projection until it has ended."""
+        job = Job(self, digest, step_count)
+        self._jobs.append(job)
+        try:
+            yield job
+        finally:
+            self._jobs.remove(job)
+
+    def learn(self, digest: str, seconds: float) -> None:
+        """Add a step that was made."""
+        known = self._costs.get(digest)
+        if known is not None:
+            seconds = known + _LEARN * (min(seconds, _OUTLIER * known) - known)
+        self._costs[digest] = seconds
+        self._costs.move_to_end(digest)
+        while len(self._costs) > _KNOWN_MODELS:
+            self._costs.popitem(last=False)
+
+    def predict(self, digest: str, step_count: int) -> float:
+        """Predict in how many seconds one more would be done; steps of a model that never ran count as nothing."""
+        before = sum(map(self._left_seconds, self._jobs)) / self._places if self.full else 0.0
+        return before + step_count * self._costs.get(digest, 0.0)
+
+    def next_end_seconds(self) -> float:
+        """Predict in how many seconds the next one that runs has ended."""
+        return min(map(self._left_seconds, self._jobs[: self._places]), default=0.0)
+
+    def _left_seconds(self, job: Job) -> float:
+        return job.steps_left * self._costs.get(job.digest, 0.0)
