@@ -31,9 +31,7 @@ COMMANDS: dict[str, _Entry] = {
     "mix": _Entry("cli_mix", _MAKE, "Mix styles: a matrix of pictures, as in the papers."),
     "interpolate": _Entry("cli_interpolate", _MAKE, "Walk from picture to picture: an animation or its frames."),
     "invert": _Entry("cli_invert", _PHOTOS, "Find the codes of pictures."),
-    "project": _Entry(
-        "cli_project", _PHOTOS, "Find codes of pictures by optimization, closer than invert."
-    ),
+    "project": _Entry("cli_project", _PHOTOS, "Find codes of pictures by optimization, closer than invert."),
     "toonify": _Entry("cli_toonify", _PHOTOS, "Draw pictures anew with another model of the same latent space."),
     "models": _Entry("cli_admin", _SERVERS, "List the models of a server; load, unload and reload them."),
     "health": _Entry("cli_serve", _SERVERS, "Ask a server for its health, for probes."),

@@ -102,7 +102,8 @@ def bench(
         images_per_call=kind.images,
     )
     given = picture.read_bytes() if picture else b""
-    run = _Run(lambda: Calls(server.address, kind, connections=connections, picture=given), course)
+    security = server.security
+    run = _Run(lambda: Calls(server.address, kind, connections=connections, picture=given, security=security), course)
     whole, plan = run.play(), None
     if rate is not None and p99 is not None:
         gpus = int(run.model.device.startswith("cuda")) if gpus_per_replica is None else gpus_per_replica

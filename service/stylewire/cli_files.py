@@ -2,6 +2,7 @@
 
 import glob
 from collections.abc import Collection, Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import typer
@@ -34,9 +35,10 @@ def check_targets(targets: Iterable[Path], sources: Sequence[Path] = ()) -> None
         typer.BadParameter: names the file.
     """
     read = {path.resolve() for path in sources}
+    folder = cache(Path.resolve)  # of each file only if files are read: there may be a hundred thousand
     seen: set[Path] = set()
     for target in targets:
-        place = target.resolve()
+        place = target.resolve() if read else folder(target.parent) / target.name
         if place in read:
             raise typer.BadParameter(f"{target} would be written over what is read; choose another folder")
         if place in seen:

@@ -1,7 +1,8 @@
 """``stylewire generate``: pictures of seeds and of saved codes."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -26,13 +27,13 @@ class _Wish(NamedTuple):
 
     Attributes:
         stem: name of its file, without the suffix.
-        latent: its latent.
+        latent: makes its latent when its turn has come; there may be a hundred thousand.
         facts: what ``--json`` says of it.
         target: where it is written; None for a sheet only.
     """
 
     stem: str
-    latent: pb.Latent
+    latent: Callable[[], pb.Latent]
     facts: dict[str, object]
     target: Path | None = None
 
@@ -119,7 +120,7 @@ async def _draw(
     """Make the pictures and write those that have a file; keeps them only if they are asked for."""
     kept, at = [], iter(wishes)
     async with server.async_client() as client:
-        latents = [wish.latent for wish in wishes]
+        latents = (wish.latent() for wish in wishes)
         stream = client.generate_many(
             latents,
             model=look.model,
@@ -156,10 +157,12 @@ def _with_targets(
 def _of_seeds(seeds: Sequence[int], classes: Classes | None, psi: float | None) -> list[_Wish]:
     """List each seed with each class; several classes are told apart by the file's name."""
     if classes is None:
-        return [_Wish(f"seed{number:04d}", seed(number, psi=psi), {"seed": number}) for number in seeds]
+        return [_Wish(f"seed{number:04d}", partial(seed, number, psi=psi), {"seed": number}) for number in seeds]
     ends = [f"-class{each:03d}" if len(classes) > 1 else "" for each in classes]
     return [
-        _Wish(f"seed{number:04d}{end}", seed(number, psi=psi, class_index=each), {"seed": number, "class": each})
+        _Wish(
+            f"seed{number:04d}{end}", partial(seed, number, psi=psi, class_index=each), {"seed": number, "class": each}
+        )
         for each, end in zip(classes, ends, strict=True)
         for number in seeds
     ]
@@ -171,6 +174,7 @@ def _of_codes(given: Sequence[Path], psi: float | None) -> list[_Wish]:
         codes = read_codes(path)
         stems = [path.stem] if len(codes) == 1 else [f"{path.stem}-{index:04d}" for index in range(len(codes))]
         wishes += [
-            _Wish(stem, w_plus(code, psi=psi), {"code": str(path)}) for stem, code in zip(stems, codes, strict=True)
+            _Wish(stem, partial(w_plus, code, psi=psi), {"code": str(path)})
+            for stem, code in zip(stems, codes, strict=True)
         ]
     return wishes

@@ -24,7 +24,7 @@ from stylewire.cli import COMMANDS, app
 from stylewire.server.settings import CLIENT_VARIABLES
 
 MAIN = typer.main.get_command(app)
-CALLERS = ["generate", "mix", "interpolate", "invert", "toonify", "models", "bench"]
+CALLERS = ["generate", "mix", "interpolate", "invert", "project", "toonify", "models", "bench"]
 
 
 def loaded(name):

@@ -51,7 +51,7 @@ def test_generate_writes_a_file_a_seed(command, fake):
 
     assert 0 == done.exit_code
     assert ["seed0007.jpeg", "seed0012.jpeg"] == names("d")
-    assert seed(7, class_index=3) == request.latents[0]
+    assert seed(7, class_index=3) == latents(fake)[0]
     assert pb.Noise.MODE_NONE == request.noise.mode
     assert pb.OutputConfig(format=pb.IMAGE_FORMAT_JPEG, quality=80, resolution_px=32) == request.output_config
 

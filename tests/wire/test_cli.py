@@ -35,9 +35,9 @@ def run(demo_server, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("method", "arguments"),
     [
-        ("Generate", ["generate", "--seeds", "0-99999", "--out", "d"]),
+        ("Generate", ["generate", "--seeds", "0-9999", "--out", "d"]),
         ("Interpolate", ["interpolate", "--seeds", "1,2", "--frames", "1000", "--out", "d"]),
-        ("MixStyles", ["mix", "--rows", "0-99", "--cols", "0-999", "--styles", "fine", "--out", "m.png"]),
+        ("MixStyles", ["mix", "--rows", "0-9", "--cols", "0-999", "--styles", "fine", "--out", "m.png"]),
     ],
 )
 def test_interrupt_cancels_on_the_server(demo_server, tmp_path, method, arguments):
@@ -92,7 +92,7 @@ def test_sheets_of_photos_say_that_parts_of_them_are_synthetic(run):
     run("generate", "--seeds", "1-2", "--grid", "grid.png")
     found = json.loads(run("inspect", "sheet.png", "grid.png", "--json").stdout)
 
-    assert ["compositeWithTrainedAlgorithmicMedia", "trainedAlgorithmicMedia"] == [
+    assert ["compositeSynthetic", "trainedAlgorithmicMedia"] == [
         each["source_type"].rpartition("/")[2] for each in found
     ]
 
@@ -108,3 +108,49 @@ def test_classes_and_sizes_reach_the_model(small_server, run):
     assert (0, 5) == (done.exit_code, len(contents))
     with PIL.Image.open("d/seed0001-class003.png") as picture:
         assert (16, 16) == picture.size
+
+
+@pytest.mark.parametrize("name", ["walk.mp4", "walk.webm"])
+def test_interpolate_writes_videos(run, name):
+    """The suffix decides the container, and the whole walk is in it."""
+    av = pytest.importorskip("av", reason="the extra [video] is not installed")
+    done = run("interpolate", "--seeds", "1,2", "--frames", "7", "--fps", "12", "--out", name, "--json")
+
+    assert (0, {"file": name, "frames": 7}) == (
+        done.exit_code,
+        {key: value for key, value in json.loads(done.stdout).items() if key in ("file", "frames")},
+    )
+    with av.open(name) as film:
+        assert 7 == sum(1 for _ in film.decode(video=0))
+
+
+def test_project_comes_closer_step_by_step(run):
+    """Each step is told to programs; what is found is nearer than what the encoder gave, and saved with its target."""
+    pytest.importorskip("torch", reason="the extra [torch] is not installed")
+    sample = str(SAMPLES / "avatar00.png")
+    done = run("project", sample, "--steps", "4", "--out", "codes", "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    found = next(line for line in lines if "start_distortion" in line)
+
+    assert 0 == done.exit_code
+    assert 0 == next(line["step"] for line in lines if "step" in line)
+    assert found["distortion"] < found["start_distortion"]
+    assert load_code("codes/avatar00.npz").ndim == 2
+    assert ["avatar00-target.png", "avatar00.npz", "avatar00.png"] == sorted(p.name for p in Path("codes").iterdir())
+
+
+def test_interrupt_of_a_projection_is_told_to_the_server(demo_server, tmp_path):
+    """A projection of a thousand steps ends with the caller."""
+    pytest.importorskip("torch", reason="the extra [torch] is not installed")
+    before = cancelled(Scrape(demo_server.metrics_url), "Project")
+    line = [sys.executable, "-m", "stylewire", "project", str(SAMPLES / "avatar00.png"), "--steps", "1000"]
+    environment = {**os.environ, "STYLEWIRE_ADDRESS": demo_server.address}
+    with subprocess.Popen(
+        [*line, "--out", "d", "--json"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert b'"step": ' in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+
+    assert (130, b"") == (process.returncode, errors)
+    wait_for(demo_server.metrics_url, lambda now: cancelled(now, "Project") > before)

@@ -14,6 +14,7 @@ from stylewire.connection import channel_options, typed_errors
 from stylewire.errors import from_rpc_error
 from stylewire.load.steps import Answer
 from stylewire.results import Timing, read_timing
+from stylewire.security import Security, open_async_channel
 
 Rpc: TypeAlias = Literal["generate", "invert", "mix"]
 _Request: TypeAlias = pb.GenerateRequest | pb.InvertRequest | pb.MixStylesRequest
@@ -65,12 +66,15 @@ class Calls:
         kind: what is asked for.
         connections: used in turn; one HTTP/2 connection has limits of its own.
         picture: a file to invert; without one, the model itself makes it.
+        security: TLS and token; None means neither.
     """
 
-    def __init__(self, address: str, kind: Kind, *, connections: int, picture: bytes = b"") -> None:
+    def __init__(
+        self, address: str, kind: Kind, *, connections: int, picture: bytes = b"", security: Security | None = None
+    ) -> None:
         self._address, self._kind, self._picture = address, kind, picture
         options = [*channel_options(address), *_OWN_CONNECTIONS]
-        self._channels = [grpc.aio.insecure_channel(address, options=options) for _ in range(connections)]
+        self._channels = [open_async_channel(address, options, security) for _ in range(connections)]
         method, response = _METHODS[kind.rpc]
         self._senders = itertools.cycle(
             [
