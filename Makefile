@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help install protos format docs lint test demo bench bench-serving bench-models bench-peers bench-reload \
-  bench-provenance bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
+  bench-provenance bench-sdk bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
   manifests deploy-check deploy-schemas clean
 
 help: ## list the targets
@@ -88,6 +88,9 @@ bench-reload: $(VENV)/.develop ## memory over 20 reloads under light load (BENCH
 
 bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it comes from (BENCH="--sizes 64")
 	PYTHONPATH=bench python -m provenance $(BENCH)
+
+bench-sdk: $(VENV)/.develop ## what a call of the SDK adds, whether it keeps a server busy, its size (BENCH="overhead")
+	PYTHONPATH=bench python -m sdk $(BENCH)
 
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)
