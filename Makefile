@@ -9,8 +9,8 @@ PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install protos format docs lint test demo bench bench-serving bench-models bench-peers bench-reload \
-  bench-provenance bench-sdk bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
+.PHONY: help install protos format docs screens lint test demo bench bench-serving bench-models bench-peers bench-reload \
+  bench-provenance bench-sdk bench-cli bench-cluster bench-scale bench-fuzz bench-fuzz-guided bench-soak fidelity audit sbom lock image image-offline \
   manifests deploy-check deploy-schemas clean
 
 help: ## list the targets
@@ -46,6 +46,9 @@ format: $(VENV)/.develop ## rewrite the code in the house's format
 
 docs: $(VENV)/.develop ## write docs/settings.md and docs/api.md from the code
 	.ci/update-docs
+
+screens: $(VENV)/.develop ## write what the commands on docs/cli.md print
+	.ci/update-screens
 
 lint: $(VENV)/.develop ## check everything that needs no run; each failing check has a target that fixes it
 	@ruff format --check . || { echo "-> make format"; exit 1; }
@@ -91,6 +94,9 @@ bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it co
 
 bench-sdk: $(VENV)/.develop ## what a call of the SDK adds, whether it keeps a server busy, its size (BENCH="overhead")
 	PYTHONPATH=bench python -m sdk $(BENCH)
+
+bench-cli: $(VENV)/.develop ## how fast the command line starts (BENCH="--rounds 30")
+	PYTHONPATH=bench python -m cli $(BENCH)
 
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)
