@@ -21,30 +21,7 @@ from stylewire import (
     seed,
     style,
 )
-from support.fake_service import DIGEST, fake_server
-
-
-@pytest.fixture
-def server():
-    with fake_server() as fake:
-        yield fake
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.address) as open_client:
-        yield open_client
-
-
-def asked(server, ask):
-    """Make one call with an AsyncClient."""
-
-    async def call():
-        async with AsyncClient(server.address) as client:
-            return await ask(client)
-
-    return asyncio.run(call())
-
+from support.fake_service import DIGEST, asked
 
 OUTPUT = pb.OutputConfig(format=pb.IMAGE_FORMAT_PNG)
 CONST = pb.Noise(mode=pb.Noise.MODE_CONST)

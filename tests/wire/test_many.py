@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
+import time
 
 import pytest
 
@@ -18,19 +19,6 @@ from stylewire import (
     noise,
 )
 from stylewire.testing import FakeServer
-from support.fake_service import fake_server
-
-
-@pytest.fixture
-def server():
-    with fake_server() as fake:
-        yield fake
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.address) as open_client:
-        yield open_client
 
 
 async def collected(address, latents, **options):
@@ -93,7 +81,7 @@ def test_calls_under_way_are_bounded(server, client):
     reader.start()
     assert server.arrived.wait(60)
     while len(server.requests) < 3:
-        pass
+        time.sleep(0.01)
     server.gate.set()
     reader.join(60)
 

@@ -11,7 +11,6 @@ import PIL.Image
 import pytest
 
 from stylewire import DrainingError, InvalidFieldError, OverloadedError, Violation
-from stylewire.testing import FakeServer
 
 PROJECT = Path(__file__).parent.parent.parent
 EXAMPLE = Path("docs/clients/typescript")
@@ -56,12 +55,6 @@ def built():
             assert 0 == done.returncode, done.stdout + done.stderr
         (folder / "code").write_text(code)
     return folder
-
-
-@pytest.fixture
-def server():
-    with FakeServer() as fake:
-        yield fake
 
 
 def main(built, *arguments):

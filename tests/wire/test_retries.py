@@ -8,7 +8,6 @@ import pytest
 
 from stylewire import (
     AsyncClient,
-    Client,
     DrainingError,
     ModelNotFoundError,
     OverloadedError,
@@ -16,29 +15,7 @@ from stylewire import (
     pb,
 )
 from stylewire.connection import channel_options
-from support.fake_service import fake_server
-
-
-@pytest.fixture
-def server():
-    with fake_server() as fake:
-        yield fake
-
-
-@pytest.fixture
-def client(server):
-    with Client(server.address) as open_client:
-        yield open_client
-
-
-def asked(server, ask):
-    """Make one call with an AsyncClient."""
-
-    async def call():
-        async with AsyncClient(server.address) as client:
-            return await ask(client)
-
-    return asyncio.run(call())
+from support.fake_service import asked, fake_server
 
 
 async def walk(client):

@@ -27,19 +27,17 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def closed(small_models, folder):
+def closed(folder):
     """A server that wants certificates and tokens."""
     files = {name: folder / f"{end}.pem" for name, end in (("tls_certificate", "cert"), ("tls_key", "key"))}
-    with running_server(
-        models=small_models / "plain", tokens_file=folder / "tokens", tls_client_ca=folder / "ca.pem", **files
-    ) as server:
+    with running_server(tokens_file=folder / "tokens", tls_client_ca=folder / "ca.pem", **files) as server:
         yield server
 
 
 @pytest.fixture(scope="module")
-def in_the_clear(small_models, folder):
+def in_the_clear(folder):
     """A server that wants tokens and has no TLS."""
-    with running_server(models=small_models / "plain", tokens_file=folder / "tokens") as server:
+    with running_server(tokens_file=folder / "tokens") as server:
         yield server
 
 
