@@ -1,14 +1,18 @@
 """Fixtures that every folder of tests shares."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import hypothesis
 import pytest
+from typer.testing import CliRunner, Result
 
 from stylewire import pb
+from stylewire.cli import app
+from stylewire.testing import FakeServer
 from support import servers
+from support.fake_service import fake_server
 from support.models import export_random_model
 from support.servers import RunningServer, running_server
 from support.triton_models import triton_models
@@ -100,6 +104,22 @@ def channel(demo_server: RunningServer) -> Iterator[grpc.Channel]:
     """A channel to the demo server."""
     with demo_server.channel() as channel:
         yield channel
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeServer]:
+    """A server without networks, with the models ``a`` (the default) and ``b``."""
+    with fake_server() as server:
+        yield server
+
+
+@pytest.fixture
+def command(fake: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command line against the fake server, in an empty folder."""
+    monkeypatch.setenv("STYLEWIRE_ADDRESS", fake.address)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def pytest_terminal_summary(terminalreporter):

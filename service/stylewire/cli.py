@@ -1,270 +1,103 @@
-"""The ``stylewire`` command: generate, invert, project, mix, interpolate, inspect, models, serve, health, bench."""
+"""The ``stylewire`` command: which commands there are, and how they end. Each lives in a file of its own.
 
-import asyncio
-import importlib.metadata
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+A command's file is imported when the command runs: ``stylewire --help``, completion and the health probe start before
+numpy and grpc would have been read.
+"""
 
-import numpy as np
+import importlib
+from typing import Annotated, Any, NamedTuple
+
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from stylewire import cli_admin
-from stylewire.calls import Easing, FileFormat, Method
-from stylewire.cli_bench import bench
-from stylewire.cli_inspect import inspect
-from stylewire.cli_output import error_text, print_written, progress
-from stylewire.cli_project import project
-from stylewire.cli_words import (
-    VIDEO_SUFFIXES,
-    AnimationPath,
-    Choices,
-    Seeds,
-    SheetPath,
-    parse_animation_path,
-    parse_layers,
-    parse_seeds,
-    parse_sheet_path,
+
+class _Entry(NamedTuple):
+    """A command as ``stylewire --help`` lists it.
+
+    Attributes:
+        module: where it lives; its ``app`` has a command of this name, or is one.
+        panel: heading in the list.
+        help: the first sentence of the command's own help.
+    """
+
+    module: str
+    panel: str
+    help: str
+
+
+_MAKE, _PHOTOS, _SERVERS, _FILES = "Make pictures", "From pictures", "Servers", "Files"
+COMMANDS: dict[str, _Entry] = {
+    "generate": _Entry("cli_generate", _MAKE, "Make pictures of seeds, or of saved codes."),
+    "mix": _Entry("cli_mix", _MAKE, "Mix styles: a matrix of pictures, as in the papers."),
+    "interpolate": _Entry("cli_interpolate", _MAKE, "Walk from picture to picture: an animation or its frames."),
+    "invert": _Entry("cli_invert", _PHOTOS, "Find the codes of pictures."),
+    "project": _Entry("cli_project", _PHOTOS, "Find codes of pictures by optimization, closer than invert."),
+    "toonify": _Entry("cli_toonify", _PHOTOS, "Draw pictures anew with another model of the same latent space."),
+    "models": _Entry("cli_admin", _SERVERS, "List the models of a server; load, unload and reload them."),
+    "health": _Entry("cli_serve", _SERVERS, "Ask a server for its health, for probes."),
+    "bench": _Entry("cli_bench", _SERVERS, "Measure a live service."),
+    "serve": _Entry("cli_serve", _SERVERS, "Run a server."),
+    "inspect": _Entry("cli_inspect", _FILES, "Say where pictures come from."),
+    "version": _Entry("cli_serve", _FILES, "Print the version."),
+}
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no answer now (no server, not ready, full, too slow): "
+    "the same command may succeed later, 130 interrupted. health has those of grpc_health_probe."
 )
-from stylewire.client import AsyncClient, Client
-from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
-from stylewire.errors import StylewireError
-from stylewire.files import replacing
-from stylewire.health import main as health_main
-from stylewire.provenance import Provenance, combine
-from stylewire.results import Inversion, Picture, Result
-from stylewire.sheets import in_rows, save_animation, save_sheet, sheet
-from stylewire.sources import Alignment, LayerChoice, NoiseMode, seed, style
-from stylewire.videos import Container, WalkOptions
+_FAILED, _TRY_LATER = 1, 3
 
-_CALL_SIZE = 16
-"""Latents a call: small enough for a progress bar to move, large enough to fill a batch."""
-_OPEN_CALLS = 16
+
+class _Deferred(TyperCommand):
+    """A command before its module is imported: name and help."""
+
+    def __init__(self, name: str, entry: _Entry) -> None:
+        super().__init__(name, help=entry.help, rich_help_panel=entry.panel)
+        self._name, self._module = name, entry.module
+
+    def load(self) -> Any:
+        """Import the command."""
+        found = typer.main.get_command(importlib.import_module(f"stylewire.{self._module}").app)
+        return found.commands.get(self._name, found) if isinstance(found, TyperGroup) else found
 
 
 class _Commands(TyperGroup):
-    """Ends a command that failed with one sentence and exit code 1, in one place for all of them."""
+    """Finds the commands, and ends those that failed with a sentence and an exit code, in one place for all."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: _Deferred(name, entry) for name, entry in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, _Deferred) else command, rest
 
     def invoke(self, ctx: Any) -> Any:
+        as_json = "--json" in ctx.args  # of the command, which may fail before it has read them
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # typer ends quietly: the reader of our output has gone
-        except (StylewireError, OSError) as error:
-            typer.echo(error_text(error), err=True)
-            raise typer.Exit(1) from error
+        except _failures() as error:
+            raise typer.Exit(_tell(error, as_json=as_json)) from error
 
 
-app = typer.Typer(
-    cls=_Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Pictures from StyleGAN2-family models, over gRPC.",
-)
-
-app.add_typer(cli_admin.app, name="models")
-
-Address = Annotated[str, typer.Option(envvar="STYLEWIRE_ADDRESS", help="host:port of the server.")]
-Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")]
-Model = Annotated[str, typer.Option(help="Name of the model; the server's default model when not given.")]
-Psi = Annotated[float | None, typer.Option(help="Truncation: 1 keeps the code, 0 gives the mean. None by default.")]
-ClassIndex = Annotated[int | None, typer.Option("--class", help="Class, for conditional models.")]
-Noise = Annotated[NoiseMode, typer.Option(help="Pixel noise.")]
-Zoom = Annotated[int, typer.Option(min=1, max=16, help="Enlarge pixels of the written picture, for looking at.")]
-Quality = Annotated[int | None, typer.Option(min=1, max=100, help="For jpeg and webp.")]
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG)
 
 
-@app.command()
-def generate(
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        importlib.import_module("stylewire.cli_serve").version()
+        raise typer.Exit
+
+
+@app.callback()
+def stylewire(
     *,
-    seeds: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Such as 7, 0-15 or 1,4,10-12.")],
-    grid: Annotated[
-        SheetPath | None, typer.Option(parser=parse_sheet_path, metavar="FILE", help="Write one sheet of all.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Write one file a seed.")] = None,
-    psi: Psi = None,
-    model: Model = "",
-    class_index: ClassIndex = None,
-    image_format: Annotated[FileFormat, typer.Option("--format", help="Form of the files.")] = "png",
-    quality: Quality = None,
-    noise: Noise = "const",
-    columns: Annotated[int | None, typer.Option(min=1, help="Columns of the sheet.")] = None,
-    zoom: Zoom = 1,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
 ) -> None:
-    """Make a picture of each seed."""
-    if grid is None and out is None:
-        raise typer.BadParameter("say where to write: --grid FILE, --out DIR or both")
-    latents = [seed(number, psi=psi, class_index=class_index) for number in seeds]
-    parts = [latents[start : start + _CALL_SIZE] for start in range(0, len(latents), _CALL_SIZE)]
-    results: list[Result] = []
-    with Client(address, timeout=timeout) as client:
-        for part in progress(parts, "generate"):
-            results += client.generate(part, model=model, noise=noise, format=image_format, quality=quality)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        for number, result in zip(seeds, results, strict=True):
-            print_written(result.save(out / f"seed{number:04d}.{image_format}"))
-    if grid is not None:
-        cells = in_rows([result.image for result in results], columns)
-        save_sheet(sheet(cells, zoom=zoom), grid, _origin(results))
-        print_written(grid)
-
-
-@app.command()
-def invert(
-    *,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG or WebP pictures.")],
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write NAME.npz (w: the code) and NAME.png (reconstruction).")
-    ] = None,
-    grid: Annotated[
-        SheetPath | None,
-        typer.Option(parser=parse_sheet_path, metavar="FILE", help="Write a sheet: inputs above reconstructions."),
-    ] = None,
-    model: Model = "",
-    encoder: Annotated[str, typer.Option(help="Name of the encoder, when the model has several.")] = "",
-    align: Annotated[
-        Alignment | None, typer.Option(help="Crop the largest face first: of a person, or of a drawing.")
-    ] = None,
-    zoom: Zoom = 1,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
-) -> None:
-    """Find the codes of pictures."""
-    with Client(address, timeout=timeout) as client:
-        inversions = [
-            client.invert(file, model=model, encoder=encoder, align=align or False, return_reconstruction=True)
-            for file in progress(files, "invert")
-        ]
-    for file, inversion in zip(files, inversions, strict=True):
-        distortion = "" if inversion.distortion is None else f", distortion {inversion.distortion:.4f}"
-        found = f", the largest of {inversion.face.count} faces" if inversion.face and inversion.face.count > 1 else ""
-        typer.echo(f"{file}: code {list(inversion.code.shape)}{distortion}{found}")
-        if out is not None:
-            _write_inversion(inversion, out / file.stem)
-    if grid is not None:
-        seen = [each.aligned.image if each.aligned else None for each in inversions]
-        made = [each.reconstruction.image if each.reconstruction else None for each in inversions]
-        shown = [picture for each in inversions for picture in (each.aligned, each.reconstruction)]
-        save_sheet(sheet([seen, made], zoom=zoom), grid, _origin(shown))
-        print_written(grid)
-
-
-@app.command()
-def mix(
-    *,
-    rows: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Seeds that give the content.")],
-    cols: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Seeds that lend layers.")],
-    styles: Annotated[
-        Choices,
-        typer.Option(parser=parse_layers, metavar="LAYERS", help="Layers lent: coarse, middle, fine or such as 0-3."),
-    ],
-    out: Annotated[SheetPath, typer.Option(parser=parse_sheet_path, metavar="FILE", help="Write the matrix here.")],
-    psi: Psi = None,
-    model: Model = "",
-    zoom: Zoom = 1,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Timeout = DEFAULT_TIMEOUT_SECONDS,
-) -> None:
-    """Mix styles: a matrix with each row's layers replaced by each column's, as in the papers."""
-
-    async def ask() -> tuple[list[Result], list[list[Result]]]:
-        async with AsyncClient(address, timeout=timeout) as client:
-            own = await client.generate([*rows, *cols], psi=psi, model=model)
-            return own, await _mixtures(client, rows, cols, styles, psi=psi, model=model)
-
-    own, mixtures = asyncio.run(ask())
-    heads = [result.image for result in own]
-    lines = [[head, *(m.image for m in line)] for head, line in zip(heads, mixtures, strict=False)]
-    origin = _origin([*own, *(mixture for line in mixtures for mixture in line)])
-    save_sheet(sheet([[None, *heads[len(rows) :]], *lines], zoom=zoom), out, origin)
-    print_written(out)
-
-
-@app.command()
-def interpolate(
-    *,
-    seeds: Annotated[Seeds, typer.Option(parser=parse_seeds, metavar="SEEDS", help="Keyframes, such as 1,2,3.")],
-    out: Annotated[
-        AnimationPath,
-        typer.Option(
-            parser=parse_animation_path, metavar="PATH", help=".mp4, .webm, .gif, .webp or .png; a folder gets frames."
-        ),
-    ],
-    frames: Annotated[int, typer.Option(min=1, help="Frames in all.")] = 60,
-    method: Annotated[Method, typer.Option(help="The path between keyframes.")] = "lerp",
-    easing: Annotated[Easing, typer.Option(help="How time runs between keyframes.")] = "linear",
-    loop: Annotated[bool, typer.Option("--loop", help="Return to the first keyframe.")] = False,
-    fps: Annotated[float, typer.Option(min=0.1, max=100, help="Frames a second of the animation.")] = 25,
-    psi: Psi = None,
-    model: Model = "",
-    zoom: Zoom = 1,
-    address: Address = DEFAULT_ADDRESS,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds for the whole walk.")] = 600,
-) -> None:
-    """Walk through the pictures of seeds."""
-    walk: WalkOptions = {"method": method, "easing": easing, "looped": loop, "psi": psi, "model": model}
-    with Client(address, timeout=timeout) as client:
-        if out.suffix.lower() in VIDEO_SUFFIXES:
-            if zoom != 1:
-                raise typer.BadParameter("--zoom is for animations and frames; players enlarge videos")
-            container: Container = "webm" if out.suffix.lower() == ".webm" else "mp4"
-            video = client.interpolate_video(
-                seeds, frames, container=container, frame_rate=fps, timeout=timeout, **walk
-            )
-            print_written(video.save(out))
-            return
-        stream = client.interpolate(seeds, frames, timeout=timeout, **walk)
-        made = list(progress(stream, "interpolate", total=frames))
-    if out.suffix:
-        images = [frame.image for frame in made]
-        save_animation(images, out, frames_per_second=fps, zoom=zoom, origin=_origin(made))
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        for frame in made:
-            frame.save(out / f"frame{frame.index:04d}.png")
-    print_written(out)
-
-
-app.command()(inspect)
-app.command()(project)
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-)
-def serve(ctx: typer.Context) -> None:
-    """Run a server; `stylewire serve --help` lists its settings."""
-    try:
-        from stylewire.server.app import main as serve_main  # noqa: PLC0415 - an extra, and it imports a runtime
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] == "stylewire":
-            raise
-        typer.echo(f"the server needs {error.name}: pip install 'stylewire[server,cpu]'", err=True)
-        raise typer.Exit(1) from error
-    raise typer.Exit(serve_main(ctx.args))
-
-
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
-    add_help_option=False,
-)
-def health(ctx: typer.Context) -> None:
-    """Ask a server for its health, for probes; `stylewire-health` is the same and starts faster."""
-    raise typer.Exit(health_main(ctx.args))
-
-
-app.command()(bench)
-
-
-@app.command()
-def version() -> None:
-    """Print the version."""
-    typer.echo(importlib.metadata.version("stylewire"))
+    """Pictures from StyleGAN2-family models, over gRPC."""
 
 
 def main() -> None:
@@ -272,30 +105,16 @@ def main() -> None:
     app(prog_name="stylewire")
 
 
-async def _mixtures(
-    client: AsyncClient, rows: Seeds, cols: Seeds, choices: Sequence[LayerChoice], *, psi: float | None, model: str
-) -> list[list[Result]]:
-    """Ask for all cells at once, so that the server can run them in batches."""
-    gate = asyncio.Semaphore(_OPEN_CALLS)
-
-    async def cell(row: int, col: int) -> Result:
-        async with gate:
-            return await client.mix_styles(row, [style(col, each) for each in choices], psi=psi, model=model)
-
-    return [list(line) for line in await asyncio.gather(*(asyncio.gather(*(cell(r, c) for c in cols)) for r in rows))]
+def _failures() -> tuple[type[Exception], ...]:
+    """Name the errors that are no bugs; read when there is one."""
+    return (importlib.import_module("stylewire.errors").StylewireError, OSError)
 
 
-def _origin(pictures: Sequence[Picture | None]) -> Provenance | None:
-    return combine([picture.provenance for picture in pictures if picture is not None])
-
-
-def _write_inversion(inversion: Inversion, stem: Path) -> None:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(Path(f"{stem}.npz")) as draft:
-        np.savez(draft, w=inversion.code[np.newaxis])  # float32[1, L, D], as NVIDIA's projected_w.npz
-    print_written(Path(f"{stem}.npz"))
-    if inversion.reconstruction is not None:
-        print_written(inversion.reconstruction.save(f"{stem}.png"))
+def _tell(error: Exception, *, as_json: bool) -> int:
+    """Print an error, and choose the exit code."""
+    errors = importlib.import_module("stylewire.errors")
+    importlib.import_module("stylewire.cli_output").print_error(error, as_json=as_json)
+    return _TRY_LATER if isinstance(error, errors.RetryableError | errors.DeadlineError) else _FAILED
 
 
 if __name__ == "__main__":

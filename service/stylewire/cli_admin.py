@@ -11,11 +11,11 @@ from rich.console import Console
 from stylewire import pb
 from stylewire.admin_client import DEFAULT_TIMEOUT_SECONDS as ADMIN_TIMEOUT_SECONDS
 from stylewire.admin_client import AdminClient
-from stylewire.cli_output import models_table, runtimes_table
-from stylewire.client import Client
-from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
+from stylewire.cli_options import CONNECTION, Json, Server, grouped
+from stylewire.cli_output import Report
+from stylewire.cli_tables import models_table, runtimes_table
 
-app = typer.Typer(help="List the models of a server; load, unload and reload them.")
+app = typer.Typer(add_completion=False)
 
 
 class Reference(NamedTuple):
@@ -36,25 +36,29 @@ def parse_reference(text: str) -> Reference:
 Named = Annotated[Reference, typer.Argument(parser=parse_reference, metavar="NAME[@VERSION]", help="The model.")]
 AdminAddress = Annotated[
     str,
-    typer.Option(envvar="STYLEWIRE_ADMIN_ADDRESS", help="The server's --admin-address: unix:/path or host:port."),
+    typer.Option(
+        envvar="STYLEWIRE_ADMIN_ADDRESS",
+        help="The server's --admin-address: unix:/path or host:port.",
+        rich_help_panel=CONNECTION,
+    ),
 ]
-AdminTimeout = Annotated[float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the end.")]
+AdminTimeout = Annotated[
+    float, typer.Option("--timeout", min=0.001, help="Seconds to wait for the end.", rich_help_panel=CONNECTION)
+]
 
 
 @app.callback(invoke_without_command=True)
+@grouped
 def models(
     ctx: typer.Context,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    address: Annotated[
-        str, typer.Option(envvar="STYLEWIRE_ADDRESS", help="host:port of the server.")
-    ] = DEFAULT_ADDRESS,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")] = DEFAULT_TIMEOUT_SECONDS,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of all that the server says.")] = False,
+    server: Server,
 ) -> None:
     """List the models of a server; load, unload and reload them."""
     if ctx.invoked_subcommand:
         return
-    with Client(address, timeout=timeout) as client:
+    with server.client() as client:
         found = client.models()
     if as_json:
         typer.echo(json.dumps([MessageToDict(each, preserving_proto_field_name=True) for each in found], indent=2))
@@ -65,27 +69,51 @@ def models(
 
 
 @app.command()
-def load(model: Named, *, admin_address: AdminAddress, timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS) -> None:
+def load(
+    model: Named,
+    *,
+    as_json: Json = False,
+    admin_address: AdminAddress,
+    timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS,
+) -> None:
     """Load a model of the server's folder that is not loaded: a version, or the newest."""
     with AdminClient(admin_address, timeout=timeout) as client:
-        _print("loaded", [client.load(*model)])
+        _print(Report(as_json=as_json), "loaded", [client.load(*model)])
 
 
 @app.command()
-def unload(model: Named, *, admin_address: AdminAddress, timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS) -> None:
+def unload(
+    model: Named,
+    *,
+    as_json: Json = False,
+    admin_address: AdminAddress,
+    timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS,
+) -> None:
     """Unload a version of a model, or all of them; calls that use it are finished."""
     with AdminClient(admin_address, timeout=timeout) as client:
-        _print("unloaded", client.unload(*model))
+        _print(Report(as_json=as_json), "unloaded", client.unload(*model))
 
 
 @app.command()
-def reload(model: Named, *, admin_address: AdminAddress, timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS) -> None:
+def reload(
+    model: Named,
+    *,
+    as_json: Json = False,
+    admin_address: AdminAddress,
+    timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS,
+) -> None:
     """Load a model once more, changed or not, and replace it without a gap."""
     with AdminClient(admin_address, timeout=timeout) as client:
-        _print("reloaded", [client.reload(*model)])
+        _print(Report(as_json=as_json), "reloaded", [client.reload(*model)])
 
 
-def _print(done: str, changed: Iterable[pb.Model]) -> None:
+def _print(report: Report, done: str, changed: Iterable[pb.Model]) -> None:
     for each in changed:
         reference = f"{each.name}@{each.version}" if each.version else each.name
-        typer.echo(f"{done} {reference} {each.digest.removeprefix('sha256:')[:12]}")
+        report.say(
+            f"{done} {reference} {each.digest.removeprefix('sha256:')[:12]}",
+            done=done,
+            name=each.name,
+            version=each.version,
+            digest=each.digest,
+        )

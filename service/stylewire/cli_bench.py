@@ -11,7 +11,7 @@ import typer
 
 from stylewire import pb
 from stylewire.cli_bench_output import print_plan, print_table, report, tell
-from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
+from stylewire.cli_options import Server, grouped
 from stylewire.load.calls import Calls, Kind, Rpc
 from stylewire.load.capacity import Plan, Wish
 from stylewire.load.loops import Window
@@ -19,6 +19,7 @@ from stylewire.load.steps import Step
 from stylewire.load.sweep import Course, Sweep
 
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp", "pixels", "tensor"]
+app = typer.Typer(add_completion=False)
 Counts = NewType("Counts", list[int])
 Rates = NewType("Rates", list[float])
 
@@ -37,6 +38,8 @@ def _parse_rates(text: str) -> Rates:
     return Rates(numbers)
 
 
+@app.command()
+@grouped
 def bench(
     *,
     rpc: Annotated[Rpc, typer.Option(help="What is called.")] = "generate",
@@ -82,10 +85,7 @@ def bench(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; bench/scale takes it as its cost model.")
     ] = False,
-    address: Annotated[
-        str, typer.Option(envvar="STYLEWIRE_ADDRESS", help="host:port of the service.")
-    ] = DEFAULT_ADDRESS,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds to wait for an answer.")] = DEFAULT_TIMEOUT_SECONDS,
+    server: Server,
 ) -> None:
     """Measure a live service: images/s and latency by concurrency, where it is saturated, and what a load takes.
 
@@ -93,16 +93,17 @@ def bench(
     """
     if (rate is None) != (p99 is None):
         raise typer.BadParameter("--rate and --p99 belong together: a load, and how long a call may take")
-    kind = Kind(rpc=rpc, model=model, image_format=image_format, latents=batch, psi=psi, timeout=timeout)
+    kind = Kind(rpc=rpc, model=model, image_format=image_format, latents=batch, psi=psi, timeout=server.timeout)
     course = Course(
-        window=Window(warm_up_seconds=warm_up, seconds=seconds, tail_seconds=timeout),
+        window=Window(warm_up_seconds=warm_up, seconds=seconds, tail_seconds=server.timeout),
         callers=concurrency or (),
         most_callers=max_concurrency,
         rates=open_rates or (),
         images_per_call=kind.images,
     )
     given = picture.read_bytes() if picture else b""
-    run = _Run(lambda: Calls(address, kind, connections=connections, picture=given), course)
+    security = server.security
+    run = _Run(lambda: Calls(server.address, kind, connections=connections, picture=given, security=security), course)
     whole, plan = run.play(), None
     if rate is not None and p99 is not None:
         gpus = int(run.model.device.startswith("cuda")) if gpus_per_replica is None else gpus_per_replica
@@ -117,7 +118,7 @@ def bench(
             ),
         )
     if as_json:
-        typer.echo(json.dumps(report(address, kind, run.model, run.steps, plan), indent=1))
+        typer.echo(json.dumps(report(server.address, kind, run.model, run.steps, plan), indent=1))
     else:
         print_table(kind, run.model, run.steps)
         print_plan(plan, p99)

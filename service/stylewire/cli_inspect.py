@@ -15,6 +15,7 @@ from stylewire.provenance import Provenance
 from stylewire.video_headers import is_video, read_video_header
 
 MAX_FILE_BYTES = 256 << 20
+app = typer.Typer(add_completion=False)
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 
 
@@ -32,6 +33,7 @@ class Finding(NamedTuple):
         return self.origin is not None and self.origin.synthetic
 
 
+@app.command()
 def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG, WebP, GIF, MP4 or WebM.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -14,6 +14,7 @@ import torch
 
 from support.authority import Authority
 from support.models import random_generator
+from support.screens import said, screens
 from support.servers import running_server
 
 PROJECT = Path(__file__).parent.parent.parent
@@ -100,14 +101,19 @@ def test_page_runs(page, desk, demo_server, request):
         for shown, real in addresses.items():
             code = code.replace(shown, real)
         if not block.reason:
-            run(Block(block.line, block.language, code, None), page, names)
+            run(Block(block.line, block.language, code, None), page, names, addresses)
 
     assert page != README or (desk / "seed7.png").exists()
 
 
-def run(block: Block, page: Path, names: dict[str, object]) -> None:
+def run(block: Block, page: Path, names: dict[str, object], addresses: dict[str, str]) -> None:
     if block.language == "python":
         exec(compile("\n" * (block.line - 1) + block.code, page, "exec"), names)
+        return
+    if block.language == "console":
+        for screen in screens(block.code):
+            now = said(screen.command, addresses)
+            assert screen.shown == now, f"{named(page)}:{block.line}: {screen.command} -> make screens"
         return
     assert "sh" == block.language, f"{named(page)}:{block.line}: nothing runs {block.language}; say why"
     for line in block.code.splitlines():

@@ -34,7 +34,9 @@ from stylewire.server.sections import (
 )
 
 ENV_PREFIX = "STYLEWIRE_"
-CLIENT_VARIABLES = frozenset({"STYLEWIRE_ADDRESS"})
+CLIENT_VARIABLES = frozenset(
+    ENV_PREFIX + name for name in ("ADDRESS", "TIMEOUT", "TLS", "CA", "CERTIFICATE", "KEY", "SERVER_NAME", "TOKEN_FILE")
+)
 """Variables of the SDK and the command line, which may be set beside the server's."""
 _SERVICE_LINK = re.compile(r"STYLEWIRE_(\w+_)?(SERVICE_(HOST|PORT\w*)|PORT_\d+_\w+)")
 """What Kubernetes sets in every pod of a namespace that has a Service named stylewire."""
