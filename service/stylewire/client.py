@@ -35,6 +35,7 @@ from stylewire.projections import (
 from stylewire.results import Frame, Inversion, Result
 from stylewire.sources import LatentLike, PhotoLike
 
+M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 _Stream: TypeAlias = Callable[..., Any]
 """A method of a stub that streams; its types differ with and without asyncio."""
@@ -125,11 +126,10 @@ class Client:
             **options: see ``ProjectOptions``.
         """
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        with contextlib.closing(
-            self._walk(self._stylegan.Project, request, self._deadline(timeout), reader.read)
-        ) as walk:
-            for _ in walk:
-                pass
+        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), _whole)
+        with contextlib.closing(walk):
+            for response in walk:
+                reader.read(response)
         return reader.result()
 
     def mix_styles(
@@ -278,10 +278,10 @@ class AsyncClient:
     ) -> Projection:
         """Find the code of a picture by optimization; see ``Client.project``."""
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), reader.read)
+        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), _whole)
         async with contextlib.aclosing(walk):
-            async for _ in walk:
-                pass
+            async for response in walk:
+                reader.read(response)
         return reader.result()
 
     async def mix_styles(
@@ -353,3 +353,7 @@ class AsyncClient:
 
     def _deadline(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else timeout
+
+
+def _whole(response: M) -> M:
+    return response
