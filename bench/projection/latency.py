@@ -14,6 +14,10 @@ _SECONDS = 3.0
 """Of a turn."""
 
 
+class _OverError(Exception):
+    """The turn has ended."""
+
+
 class Projecting:
     """A projection in a thread of its own, over and over, until it is stopped."""
 
@@ -39,14 +43,14 @@ class Projecting:
             while not self._over.is_set():
                 try:
                     client.project(self._picture, steps=1000, on_progress=self._tell)
-                except (StylewireError, StopIteration):
+                except (StylewireError, _OverError):
                     return
 
     def _tell(self, progress: ProjectionProgress) -> None:
         self.steps += progress.step > 0
         self._begun.set()
         if self._over.is_set():
-            raise StopIteration
+            raise _OverError
 
 
 def print_latency(address: str, picture: bytes, rounds: int, label: str) -> dict[str, list[float]]:

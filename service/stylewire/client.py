@@ -32,6 +32,7 @@ from stylewire.security import Security
 from stylewire.sources import LatentLike, PhotoLike
 from stylewire.videos import AsyncVideo, Video, VideoOptions, video_request
 
+M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 _Stream: TypeAlias = Callable[..., Any]
 """A method of a stub that streams; its types differ with and without asyncio."""
@@ -138,11 +139,10 @@ class Client(Connection):
             **options: see ``ProjectOptions``.
         """
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        with contextlib.closing(
-            self._walk(self._stylegan.Project, request, self._deadline(timeout), reader.read)
-        ) as walk:
-            for _ in walk:
-                pass
+        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), _whole)
+        with contextlib.closing(walk):
+            for response in walk:
+                reader.read(response)
         return reader.result()
 
     def mix_styles(
@@ -309,10 +309,10 @@ class AsyncClient(AsyncConnection):
     ) -> Projection:
         """Find the code of a picture by optimization; see ``Client.project``."""
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), reader.read)
+        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), _whole)
         async with contextlib.aclosing(walk):
-            async for _ in walk:
-                pass
+            async for response in walk:
+                reader.read(response)
         return reader.result()
 
     async def mix_styles(
@@ -394,5 +394,5 @@ class AsyncClient(AsyncConnection):
         return self._described[name]
 
 
-def _whole(response: pb.InterpolateResponse) -> pb.InterpolateResponse:
+def _whole(response: M) -> M:
     return response
