@@ -5,20 +5,14 @@ the calls, once for threads and once for asyncio.
 """
 # ruff: noqa: ASYNC109 - a deadline travels to the server, which then refuses in time; asyncio.timeout stays here
 
-import asyncio
-import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Unpack
 
-import grpc
-import grpc.aio
-
 from stylewire import calls, pb, results
 from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
-from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, AsyncConnection, Connection, typed_errors
+from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, AsyncConnection, Connection
 from stylewire.parts import ManyOptions, Parts, async_pictures, pictures
 from stylewire.results import Frame, Inversion, Result
-from stylewire.retries import Attempts
 from stylewire.security import Security
 from stylewire.sources import LatentLike, PhotoLike
 
@@ -145,7 +139,7 @@ class Client(Connection):
             The frames in order. Closing the iterator cancels the call.
         """
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._frames(request, self._deadline(timeout))
+        return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
 
     def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -161,24 +155,6 @@ class Client(Connection):
     def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
         """Describe one model; an empty name means the server's default model."""
         return self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout).model
-
-    def _frames(self, request: pb.InterpolateRequest, timeout: float) -> Iterator[Frame]:
-        attempts, begun = Attempts(timeout, stream=True), False
-        with typed_errors(self.address):
-            while True:
-                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
-                try:
-                    for response in stream:
-                        begun = True
-                        yield results.read_frame(response)
-                except grpc.RpcError as error:
-                    if begun:
-                        raise
-                    time.sleep(attempts.pause(error))
-                else:
-                    return
-                finally:
-                    stream.cancel()
 
     def _describe(self, name: str) -> pb.Model:
         # A model of one name keeps its layers until it is replaced, which its digest tells, so one question is enough.
@@ -257,7 +233,7 @@ class AsyncClient(AsyncConnection):
     ) -> AsyncIterator[Frame]:
         """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._frames(request, self._deadline(timeout))
+        return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
 
     async def models(self, *, timeout: float | None = None) -> list[pb.Model]:
         """List the server's models in the order of their names."""
@@ -273,24 +249,6 @@ class AsyncClient(AsyncConnection):
     async def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
         """Describe one model; an empty name means the server's default model."""
         return (await self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout)).model
-
-    async def _frames(self, request: pb.InterpolateRequest, timeout: float) -> AsyncIterator[Frame]:
-        attempts, begun = Attempts(timeout, stream=True), False
-        with typed_errors(self.address):
-            while True:
-                stream = self._stylegan.Interpolate(request, timeout=attempts.timeout)
-                try:
-                    async for response in stream:
-                        begun = True
-                        yield results.read_frame(response)
-                except grpc.RpcError as error:
-                    if begun:
-                        raise
-                    await asyncio.sleep(attempts.pause(error))
-                else:
-                    return
-                finally:
-                    stream.cancel()
 
     async def _describe(self, name: str) -> pb.Model:
         if name not in self._described:
