@@ -37,7 +37,7 @@ COMMANDS: dict[str, _Entry] = {
     "health": _Entry("cli_serve", _SERVERS, "Ask a server for its health, for probes."),
     "bench": _Entry("cli_bench", _SERVERS, "Measure a live service."),
     "serve": _Entry("cli_serve", _SERVERS, "Run a server."),
-    "inspect": _Entry("cli_inspect", _FILES, "Say where pictures come from."),
+    "inspect": _Entry("cli_inspect", _FILES, "Say where pictures and videos come from."),
     "version": _Entry("cli_serve", _FILES, "Print the version."),
 }
 EPILOG = (
