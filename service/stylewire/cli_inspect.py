@@ -38,7 +38,10 @@ def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG, WebP, GIF, MP4 or WebM.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say where pictures and videos come from; exit code 0 if all files say that they are synthetic, else 1."""
+    """Say where pictures and videos come from.
+
+    Exit code 0 if all files say that they are synthetic, else 1.
+    """
     found = {file: _look(file) for file in files}
     if as_json:
         typer.echo(json.dumps([_record(file, finding) for file, finding in found.items()], indent=2))

@@ -5,19 +5,15 @@ the calls, once for threads and once for asyncio.
 """
 # ruff: noqa: ASYNC109 - a deadline travels to the server, which then refuses in time; asyncio.timeout stays here
 
-import asyncio
 import contextlib
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
-from typing import Any, TypeAlias, TypeVar, Unpack
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeVar, Unpack
 
-import grpc
-import grpc.aio
 from google.protobuf.message import Message
 
 from stylewire import calls, pb, results
 from stylewire.calls import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
-from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, AsyncConnection, Connection, typed_errors
+from stylewire.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, AsyncConnection, Connection
 from stylewire.parts import ManyOptions, Parts, async_pictures, pictures
 from stylewire.projections import (
     Projection,
@@ -27,15 +23,11 @@ from stylewire.projections import (
     project_request,
 )
 from stylewire.results import Frame, Inversion, Result
-from stylewire.retries import Attempts
 from stylewire.security import Security
 from stylewire.sources import LatentLike, PhotoLike
 from stylewire.videos import AsyncVideo, Video, VideoOptions, video_request
 
 M = TypeVar("M", bound=Message)
-T = TypeVar("T")
-_Stream: TypeAlias = Callable[..., Any]
-"""A method of a stub that streams; its types differ with and without asyncio."""
 
 
 class Client(Connection):
@@ -104,7 +96,7 @@ class Client(Connection):
             The pictures in the order of the latents. Closing the iterator, as leaving a ``for`` loop does, cancels the
             calls under way.
         """
-        deadline = self._deadline(timeout)
+        deadline = timeout
         parts = Parts(lambda request: self._stylegan.Generate.future(request, timeout=deadline), latents, **options)
         return pictures(parts, self.address)
 
@@ -139,7 +131,7 @@ class Client(Connection):
             **options: see ``ProjectOptions``.
         """
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), _whole)
+        walk = self._walk(self._stylegan.Project, request, timeout, _whole)
         with contextlib.closing(walk):
             for response in walk:
                 reader.read(response)
@@ -183,7 +175,7 @@ class Client(Connection):
             The frames in order. Closing the iterator cancels the call.
         """
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), results.read_frame)
+        return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
 
     def interpolate_video(
         self,
@@ -206,7 +198,7 @@ class Client(Connection):
         """
         request = video_request(keyframes, frame_count, **options)
         return Video(
-            self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), _whole),
+            self._walk(self._stylegan.Interpolate, request, timeout, _whole),
             options.get("container", "mp4"),
         )
 
@@ -224,24 +216,6 @@ class Client(Connection):
     def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
         """Describe one model; an empty name means the server's default model."""
         return self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout).model
-
-    def _walk(self, call: _Stream, request: Message, timeout: float, read: Callable[[Any], T]) -> Generator[T]:
-        attempts, begun = Attempts(timeout, stream=True), False
-        with typed_errors(self.address):
-            while True:
-                stream = call(request, timeout=attempts.timeout)
-                try:
-                    for response in stream:
-                        begun = True
-                        yield read(response)
-                except grpc.RpcError as error:
-                    if begun:
-                        raise
-                    time.sleep(attempts.pause(error))
-                else:
-                    return
-                finally:
-                    stream.cancel()
 
     def _describe(self, name: str) -> pb.Model:
         # A model of one name keeps its layers until it is replaced, which its digest tells, so one question is enough.
@@ -287,7 +261,7 @@ class AsyncClient(AsyncConnection):
         self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
     ) -> AsyncIterator[Result]:
         """Make one picture from each of any number of latents: ``async for``; see ``Client.generate_many``."""
-        deadline = self._deadline(timeout)
+        deadline = timeout
         parts = Parts(lambda request: self._stylegan.Generate(request, timeout=deadline), latents, **options)
         return async_pictures(parts, self.address)
 
@@ -309,7 +283,7 @@ class AsyncClient(AsyncConnection):
     ) -> Projection:
         """Find the code of a picture by optimization; see ``Client.project``."""
         request, reader = project_request(picture, **options), ProjectionReader(on_progress)
-        walk = self._walk(self._stylegan.Project, request, self._deadline(timeout), _whole)
+        walk = self._walk(self._stylegan.Project, request, timeout, _whole)
         async with contextlib.aclosing(walk):
             async for response in walk:
                 reader.read(response)
@@ -336,7 +310,7 @@ class AsyncClient(AsyncConnection):
     ) -> AsyncIterator[Frame]:
         """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
         request = calls.interpolate_request(keyframes, frame_count, **options)
-        return self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), results.read_frame)
+        return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
 
     def interpolate_video(
         self,
@@ -349,7 +323,7 @@ class AsyncClient(AsyncConnection):
         """Walk through keyframes in a video file; see ``Client.interpolate_video``."""
         request = video_request(keyframes, frame_count, **options)
         return AsyncVideo(
-            self._walk(self._stylegan.Interpolate, request, self._deadline(timeout), _whole),
+            self._walk(self._stylegan.Interpolate, request, timeout, _whole),
             options.get("container", "mp4"),
         )
 
@@ -367,26 +341,6 @@ class AsyncClient(AsyncConnection):
     async def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
         """Describe one model; an empty name means the server's default model."""
         return (await self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout)).model
-
-    async def _walk(
-        self, call: _Stream, request: Message, timeout: float, read: Callable[[Any], T]
-    ) -> AsyncGenerator[T]:
-        attempts, begun = Attempts(timeout, stream=True), False
-        with typed_errors(self.address):
-            while True:
-                stream = call(request, timeout=attempts.timeout)
-                try:
-                    async for response in stream:
-                        begun = True
-                        yield read(response)
-                except grpc.RpcError as error:
-                    if begun:
-                        raise
-                    await asyncio.sleep(attempts.pause(error))
-                else:
-                    return
-                finally:
-                    stream.cancel()
 
     async def _describe(self, name: str) -> pb.Model:
         if name not in self._described:

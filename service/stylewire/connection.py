@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self, TypeVar
@@ -26,6 +26,7 @@ _SEVERAL_PREFIXES = ("dns:", "ipv4:", "ipv6:")
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+_Read = TypeVar("_Read")
 
 
 def channel_options(address: str) -> ChannelOptions:
@@ -94,6 +95,31 @@ class Connection:
                 except grpc.RpcError as error:
                     time.sleep(attempts.pause(error))
 
+    def _walk(
+        self,
+        method: "grpc.UnaryStreamMultiCallable[_Request, _Response]",
+        request: _Request,
+        timeout: float | None,
+        read: Callable[[_Response], _Read],
+    ) -> Generator[_Read]:
+        """Call a method that streams; closing the generator cancels the call."""
+        attempts, begun = Attempts(self._deadline(timeout), stream=True), False
+        with typed_errors(self.address):
+            while True:
+                stream = method(request, timeout=attempts.timeout)
+                try:
+                    for response in stream:
+                        begun = True
+                        yield read(response)
+                except grpc.RpcError as error:
+                    if begun:
+                        raise
+                    time.sleep(attempts.pause(error))
+                else:
+                    return
+                finally:
+                    stream.cancel()
+
     def _deadline(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else timeout
 
@@ -134,6 +160,31 @@ class AsyncConnection:
                     return await method(request, timeout=attempts.timeout)
                 except grpc.RpcError as error:
                     await asyncio.sleep(attempts.pause(error))
+
+    async def _walk(
+        self,
+        method: "grpc.aio.UnaryStreamMultiCallable[_Request, _Response]",
+        request: _Request,
+        timeout: float | None,  # noqa: ASYNC109 - as above
+        read: Callable[[_Response], _Read],
+    ) -> AsyncGenerator[_Read]:
+        """Call a method that streams; closing the generator cancels the call."""
+        attempts, begun = Attempts(self._deadline(timeout), stream=True), False
+        with typed_errors(self.address):
+            while True:
+                stream = method(request, timeout=attempts.timeout)
+                try:
+                    async for response in stream:
+                        begun = True
+                        yield read(response)
+                except grpc.RpcError as error:
+                    if begun:
+                        raise
+                    await asyncio.sleep(attempts.pause(error))
+                else:
+                    return
+                finally:
+                    stream.cancel()
 
     def _deadline(self, timeout: float | None) -> float:
         return self.timeout if timeout is None else timeout
