@@ -51,6 +51,9 @@ format: $(VENV)/.develop ## rewrite the code in the house's format
 docs: $(VENV)/.develop ## write docs/settings.md and docs/api.md from the code
 	.ci/update-docs
 
+screens: $(VENV)/.develop ## write what the commands on docs/cli.md print
+	.ci/update-screens
+
 lint: $(VENV)/.develop ## check everything that needs no run; each failing check has a target that fixes it
 	@ruff format --check . || { echo "-> make format"; exit 1; }
 	@ruff check . || { echo "-> make format fixes some of these"; exit 1; }
@@ -108,6 +111,9 @@ bench-projection: $(VENV)/.develop ## what optimizing codes gains, and what it c
 
 bench-sdk: $(VENV)/.develop ## what a call of the SDK adds, whether it keeps a server busy, its size (BENCH="overhead")
 	PYTHONPATH=bench python -m sdk $(BENCH)
+
+bench-cli: $(VENV)/.develop ## how fast the command line starts (BENCH="--rounds 30")
+	PYTHONPATH=bench python -m cli $(BENCH)
 
 bench-faces: $(VENV)/.develop ## the search for faces by size, and what it costs other calls (BENCH="--rounds 3")
 	PYTHONPATH=bench:tests python -m faces $(BENCH)

@@ -13,6 +13,8 @@ from stylewire.provenance import Provenance, packet
 SHEET_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 ANIMATION_SUFFIXES = frozenset({".gif", ".webp", ".png"})
 _PAPER = (255, 255, 255)
+_LONGEST_PX = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
+"""Longest side that a format, or Pillow's writer of it, can have."""
 
 
 def sheet(rows: Sequence[Sequence[Image | None]], *, gap_px: int = 2, zoom: int = 1) -> Image:
@@ -44,7 +46,15 @@ def sheet(rows: Sequence[Sequence[Image | None]], *, gap_px: int = 2, zoom: int 
 
 
 def save_sheet(picture: Image, path: Path, origin: Provenance | None) -> None:
-    """Write a sheet, by the path's suffix; ``origin`` is what it says about the pictures on it."""
+    """Write a sheet, by the path's suffix; ``origin`` is what it says about the pictures on it.
+
+    Raises:
+        OSError: the file cannot be written, or its format cannot hold a sheet so large.
+    """
+    longest_px = _LONGEST_PX.get(path.suffix.lower(), 2**31 - 1)
+    if max(picture.size) > longest_px:
+        size = f"{picture.width} x {picture.height} px"
+        raise OSError(f"{path}: a sheet of {size} is no {path.suffix}, which ends at {longest_px} px; write .png")
     with replacing(path) as draft:
         picture.save(draft)
         _mark(draft, origin)

@@ -3,6 +3,8 @@
 import contextlib
 import importlib.metadata
 import json
+import os
+import pty
 import shlex
 import signal
 import subprocess
@@ -233,6 +235,22 @@ def test_interrupt_ends_quietly(fake):
         errors = process.stderr.read()
 
     assert (130, "") == (process.returncode, errors)
+
+
+def test_bar_goes_to_the_terminal_and_results_to_the_pipe(fake, tmp_path):
+    """With a terminal for errors only, the bar is there and what programs read is not."""
+    terminal, end = pty.openpty()
+    line = [sys.executable, "-m", "stylewire", "generate", "--seeds", "0-1", "--out", "d", "--json"]
+    environment = {**os.environ, "STYLEWIRE_ADDRESS": fake.address, "TERM": "xterm", "COLUMNS": "100"}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=end, cwd=tmp_path, env=environment) as process:
+        os.close(end)
+        results = process.stdout.read()
+    shown = os.read(terminal, 1 << 16).decode()
+    os.close(terminal)
+
+    assert ["d/seed0000.png", "d/seed0001.png"] == [json.loads(text)["file"] for text in results.splitlines()]
+    assert "generate" in shown
+    assert "2/2" in shown
 
 
 def test_serve_hands_all_its_arguments_to_the_server(command, monkeypatch):

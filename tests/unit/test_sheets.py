@@ -2,7 +2,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from stylewire.sheets import in_rows, save_animation, sheet
+from stylewire.sheets import in_rows, save_animation, save_sheet, sheet
 
 
 def square(level, size=4):
@@ -49,3 +49,12 @@ def test_animation_has_every_frame(tmp_path, suffix):
 
         assert (3, (8, 8)) == (animation.n_frames, animation.size)
         assert 50 == animation.info["duration"]
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.jpg"])
+def test_sheet_too_large_for_its_format_names_another(tmp_path, name):
+    """What the format cannot hold is one sentence, and no file."""
+    with pytest.raises(OSError, match=r"a sheet of 70000 x 1 px is no \..*; write \.png"):
+        save_sheet(PIL.Image.new("RGB", (70_000, 1)), tmp_path / name, None)
+
+    assert [] == list(tmp_path.iterdir())
