@@ -7,6 +7,7 @@ if [ $# -eq 0 ]; then
   set -- triton mosec litserve mlserver kserve bentoml rayserve
 fi
 for name in "$@"; do
+  test "$name" != triton || "$root/.ci/fetch-triton" >/dev/null # the server; its environment is the model's
   folder=$root/build/peers/$name
   if cmp -s "$name/requirements.txt" "$folder/installed.txt"; then
     continue

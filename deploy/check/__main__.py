@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from check import hardening, references, rules, scaling, schemas, server
+from check import hardening, kserve, references, rules, scaling, schemas, server
 from check.kinds import CUSTOM_KINDS, VERSIONS
 from check.render import Manifest, cases, render
 from check.scan import CHECKOV, scan
@@ -30,6 +30,9 @@ def main() -> int:
     began = time.monotonic()
     rendered, wrong = _render()
     wrong += sorted(set(_problems(rendered)))
+    for_kserve = kserve.objects()
+    print(f"{kserve.FOLDER}: {len(for_kserve)} objects")
+    wrong += [f"{kserve.FOLDER}: {problem}" for problem in kserve.kserve_problems(for_kserve)]
     wrong += () if rules.manifest() == rules.TARGET.read_text(encoding="utf-8") else ["the rules -> make manifests"]
     kinds = ", ".join(kind for _, _, kind in CUSTOM_KINDS)
     print(f"built-in kinds: Kubernetes {', '.join(VERSIONS)}, strictly; custom resources: {kinds}")

@@ -31,14 +31,13 @@ def hardening_problems(objects: Sequence[Manifest]) -> Iterator[str]:
         if namespace["metadata"]["labels"].get("pod-security.kubernetes.io/enforce") != "restricted":
             yield f"Namespace/{namespace['metadata']['name']} does not enforce restricted Pod Security"
     for pods in pods_of(objects):
-        yield from (f"Deployment/{pods.name}: {problem}" for problem in _pod_problems(pods.spec))
+        yield from (f"Deployment/{pods.name}: {problem}" for problem in pod_problems(pods.spec))
         for container in pods.containers:
-            yield from (
-                f"Deployment/{pods.name}.{container['name']}: {each}" for each in _container_problems(container)
-            )
+            yield from (f"Deployment/{pods.name}.{container['name']}: {each}" for each in container_problems(container))
 
 
-def _pod_problems(spec: Mapping[str, Any]) -> Iterator[str]:
+def pod_problems(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Say where the specification of a pod lets it do more than it must."""
     context = spec["securityContext"]
     if not context.get("runAsNonRoot") or context.get("runAsUser", 0) < _LEAST_USER:
         yield "runs as root or as a user of the node"
@@ -56,7 +55,8 @@ def _pod_problems(spec: Mapping[str, Any]) -> Iterator[str]:
             yield f"the volume {volume['name']} may fill the node"
 
 
-def _container_problems(container: Mapping[str, Any]) -> Iterator[str]:
+def container_problems(container: Mapping[str, Any]) -> Iterator[str]:
+    """Say where a container may do more than it must, or its image may change."""
     context, resources = container["securityContext"], container["resources"]
     if context.get("allowPrivilegeEscalation", True) or context.get("privileged"):
         yield "may gain privileges"

@@ -13,5 +13,7 @@ CUSTOM_KINDS = (
     ("monitoring.coreos.com", "v1", "PrometheusRule"),
     ("cert-manager.io", "v1", "Certificate"),
     ("gateway.networking.k8s.io", "v1", "GRPCRoute"),
+    ("serving.kserve.io", "v1alpha1", "ServingRuntime"),
+    ("serving.kserve.io", "v1beta1", "InferenceService"),
 )
 """Group, version and kind of the custom resources in use."""

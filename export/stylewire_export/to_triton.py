@@ -157,7 +157,8 @@ def _write_model(path: Path, manifest: Manifest, directory: Path, serving: Servi
     steps = {}
     for graph, file in files.items():
         steps[graph] = signature = manifest_signature(manifest, graph)
-        config = graph_config(f"{manifest.name}.{graph}", signature, serving, manifest.noise_size)
+        name = f"{manifest.name}.{graph}"
+        config = graph_config(name, signature, _with_own_cache(serving, name, manifest, file), manifest.noise_size)
         version = target.add(config)
         shutil.copyfile(path / file, version / f"model{suffix}")
         _finish(version, config, signature, serving)
@@ -169,6 +170,14 @@ def _write_model(path: Path, manifest: Manifest, directory: Path, serving: Servi
 def _graph_file(manifest: Manifest, graph: str, suffix: str, serving: Serving) -> str:
     half = f"{graph}.fp16{suffix}"
     return half if serving.precision == "fast" and half in manifest.files else f"{graph}{suffix}"
+
+
+def _with_own_cache(serving: Serving, name: str, manifest: Manifest, file: str) -> Serving:
+    """Give a graph a folder of its own for engines: onnxruntime tells them apart by their structure, not by weights."""
+    if not serving.engine_cache:
+        return serving
+    folder = f"{name}-{manifest.files[file].sha256[:16]}"
+    return replace(serving, engine_cache=f"{serving.engine_cache.rstrip('/')}/{folder}")
 
 
 def _write_broadcast(manifest: Manifest, target: _Target) -> Signature:

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import yaml
 
-from check import hardening, references, rules, scaling, schemas, server
+from check import hardening, kserve, references, rules, scaling, schemas, server
 from check.__main__ import CHECKS
 from check.exports import exported, query_problems
 from check.kinds import CUSTOM_KINDS, DEPLOY, SCHEMAS
@@ -87,7 +87,7 @@ def test_overlays_are_short_lists_of_components():
 
 def test_every_component_is_part_of_a_case():
     """No component is left unchecked, and every kind of custom resource is in use."""
-    used = {each["kind"] for folders in CASES.values() for each in rendered(folders)}
+    used = {each["kind"] for folders in (*CASES.values(), (kserve.FOLDER,)) for each in rendered(folders)}
 
     assert used >= KINDS
     assert {path.name for path in (DEPLOY / "components").iterdir()} == {

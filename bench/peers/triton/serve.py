@@ -1,12 +1,14 @@
-"""Serve with tritonserver (the one inside nvidia-pytriton): Python backend, dynamic batching, gRPC v2."""
+"""Serve with tritonserver (of ``.ci/fetch-triton``): Python backend, dynamic batching, gRPC v2."""
 
 import os
 import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 from peers.settings import Settings, free_port
 
+TRITON = Path(__file__).parents[3] / "build" / "triton" / "pytriton" / "tritonserver"
 CONFIG = """
 backend: "python"
 max_batch_size: {batch_size}
@@ -28,29 +30,18 @@ def write_repository(folder: Path, settings: Settings) -> None:
     (version.parent / "config.pbtxt").write_text(config)
 
 
-def write_backend(folder: Path, triton: Path) -> None:
-    """Put the Python backend together with its stub for this Python, which the wheel keeps apart."""
-    if not folder.exists():
-        shutil.copytree(triton / "backends", folder)
-        shutil.copy(triton / "python_backend_stubs" / "3.11" / "triton_python_backend_stub", folder / "python")
-
-
 if __name__ == "__main__":
     chosen = Settings.load()
-    packages = Path(sys.prefix) / "lib" / "python3.11" / "site-packages"
-    triton = packages / "pytriton" / "tritonserver"
-    repository, backends = Path(sys.prefix) / f"repository-{Path(chosen.model).name}", Path(sys.prefix) / "backends"
+    repository = Path(sys.prefix) / f"repository-{Path(chosen.model).name}"
     write_repository(repository, chosen)
-    write_backend(backends, triton)
-    os.environ["PYTHONPATH"] += f":{packages}"
-    os.environ["LD_LIBRARY_PATH"] = str(packages / "nvidia_pytriton.libs")
+    os.environ["PYTHONPATH"] += f":{sysconfig.get_path('purelib')}"
     options = {
         "model-repository": repository,
-        "backend-directory": backends,
+        "backend-directory": TRITON / "backends",
         "grpc-address": "127.0.0.1",
         "grpc-port": chosen.port,
         "metrics-port": free_port(),
         "allow-http": "false",
     }
-    command = [str(triton / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in options.items())]
+    command = [str(TRITON / "bin" / "tritonserver"), *(f"--{name}={value}" for name, value in options.items())]
     os.execv(command[0], command)  # noqa: S606
