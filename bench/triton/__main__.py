@@ -24,16 +24,19 @@ from support.triton_models import write_graphs
 from triton.clients import Direct, Front, Turn, take_turn
 
 CALLERS = 16
+STALL_CALLERS, STALL_SECONDS = (1, 2, 4, 8), 0.4
 HOLLOW = Path(__file__).with_name("hollow.py")
 MODELS = {64: models.demo, 256: models.seeded, 1024: lambda: models.seeded(1024)}
 
 
 @contextmanager
-def triton_with(directory: Path, *, hollow: bool, threads: int) -> Iterator[RunningTriton]:
+def triton_with(
+    directory: Path, *, threads: int, hollow: bool = False, batched: bool = False
+) -> Iterator[RunningTriton]:
     """Start a Triton that has the graphs of a model, or graphs of that shape that compute nothing."""
     with tempfile.TemporaryDirectory(prefix="bench-triton-") as folder:
         repository = Path(folder) / "repository"
-        for name in write_graphs(directory, repository, threads=threads):
+        for name in write_graphs(directory, repository, threads=threads, batched=batched):
             version = repository / name / "1"
             if hollow:
                 shutil.copy(HOLLOW, version / "model.py")
@@ -113,6 +116,26 @@ async def compare_memory(size_px: int, options: argparse.Namespace) -> dict[str,
     return row
 
 
+async def count_stalls(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Count calls of Triton that take unreasonably long, with its own batcher and without."""
+    directory, rows = MODELS[64](), list[dict[str, Any]]()
+    for batched in (True, False):
+        with triton_with(directory, threads=options.threads, batched=batched) as triton:
+            direct = Direct(triton.grpc_address, Manifest.read(directory), 1)
+            for callers in STALL_CALLERS:
+                turn = await take_turn(direct.run, callers, 2 * options.seconds)
+                late = sum(1 for seconds in turn.latencies if seconds > STALL_SECONDS)
+                row = {"batched": batched, "callers": callers, "calls": len(turn.latencies), "late": late}
+                rows.append(row | {"images_per_second": turn.images_per_second})
+                told = f"{late} of {len(turn.latencies)} pictures took over {STALL_SECONDS} s"
+                way = "with" if batched else "without"
+                print(
+                    f"{way:>8} dynamic_batching, {callers} callers: {told}, {turn.images_per_second:.0f}/s", flush=True
+                )
+            await direct.close()
+    return rows
+
+
 def _spread(values: Sequence[float]) -> str:
     return f"{statistics.median(values):7.2f} ({min(values):.2f} to {max(values):.2f})"
 
@@ -142,6 +165,8 @@ async def run(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     for size_px in options.sizes:
         found["memory"].append(await compare_memory(size_px, options))
         _print(f"{size_px} px", found["memory"][-1])
+    print("Triton's own batcher, 64 px, called directly")
+    found["stalls"] = await count_stalls(options)
     return found
 
 

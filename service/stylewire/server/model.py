@@ -295,7 +295,7 @@ class Model:
             max_queue_seconds=self._settings.max_queue_seconds,
             slots=backend.slots,
             wide=backend.wide,
-            yields=self._settings.threads > 1,
+            yields=self._settings.threads > 1 and not self._options.remote,  # those that only wait need not yield
         )
         batcher = Batcher(name=name, run=backend.run, observer=observer, limits=limits, spans=spans)
         for size, seconds in warm.runs:

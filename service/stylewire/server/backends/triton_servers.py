@@ -222,8 +222,9 @@ class TritonServers:
                     text = "is there" if reached else f"is not used: {server.reason}"
                     log.log(logging.INFO if reached else logging.WARNING, "triton %s %s", server.address, text)
                 self._tell()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(server.wake.wait(), RETRY_SECONDS)
+                with suppress(TimeoutError):  # not wait_for: before Python 3.12 it may lose a cancellation
+                    async with asyncio.timeout(RETRY_SECONDS):
+                        await server.wake.wait()
         finally:
             if self._servers.get(server.address) is server and not self._closed:
                 del self._servers[server.address]
