@@ -125,7 +125,7 @@ bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, t
 	PYTHONPATH=bench:tests python -m cluster $(BENCH)
 
 bench-triton: $(VENV)/.develop build/triton ## what stylewire costs in front of Triton, and what shared memory gains (BENCH="--sizes 64")
-	PYTHONPATH=bench:tests python -m triton $(BENCH)
+	PYTHONPATH=bench:tests python -m triton_front $(BENCH)
 
 bench-fuzz: $(VENV)/.develop ## 200,000 hostile requests in process and 4,000 over gRPC (BENCH="--count 20000 --seed 2")
 	PYTHONPATH=bench python -m fuzz $(BENCH)

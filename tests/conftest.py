@@ -15,7 +15,6 @@ from support import servers
 from support.fake_service import fake_server
 from support.models import export_random_model
 from support.servers import RunningServer, running_server
-from support.triton_models import triton_models
 
 PROJECT = Path(__file__).parent.parent
 
@@ -34,6 +33,8 @@ def graphs_elsewhere(request: pytest.FixtureRequest, tmp_path_factory: pytest.Te
     if not request.config.getoption("--triton"):
         yield
         return
+    from support.triton_models import triton_models  # noqa: PLC0415 - needs the exporter and tritonclient
+
     with triton_models(tmp_path_factory.mktemp("triton")) as models:
         servers.elsewhere = models.settings
         yield

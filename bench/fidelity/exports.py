@@ -16,7 +16,7 @@ from stylewire.server.backends import (
     BackendOptions,
     graph_file,
     graph_kind,
-    graph_suffix,
+    graph_suffixes,
     open_backend,
 )
 from stylewire_export.bundle import ExportJob, export_model
@@ -41,7 +41,7 @@ class Exported:
     def open(self, backend: str, options: BackendOptions) -> Iterator[Case]:
         """Open the graphs with a backend, as the server does."""
         graphs = {
-            name: self._open_graph(name, backend, options) for name in self.manifest.graphs(graph_suffix(backend))
+            name: self._open_graph(name, backend, options) for name in self.manifest.graphs(graph_suffixes(backend)[0])
         }
 
         def run(graph: str, values: Arrays) -> Arrays:

@@ -22,6 +22,10 @@ from stylewire.sources import seed, w_plus
 app = typer.Typer(add_completion=False)
 
 
+_PATIENCE_SECONDS = 15.0
+"""Long enough for a server that starts again; a person would not wait longer."""
+
+
 class _Wish(NamedTuple):
     """A picture to make.
 
@@ -128,6 +132,7 @@ async def _draw(
             format=form.get("format", "png"),
             quality=form.get("quality"),
             resolution_px=form.get("resolution_px"),
+            patience_seconds=_PATIENCE_SECONDS,
         )
         with progress("generate", len(wishes)) as bar:
             async for result in stream:

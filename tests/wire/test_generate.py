@@ -115,6 +115,7 @@ def test_noise_modes_differ_and_random_is_reproducible(small):
     modes = {
         name: shown(generate(small, pb.Latent(seed=1), noise=pb.Noise(mode=value)).images)[0]
         for name, value in pb.Noise.Mode.items()
+        if value != pb.Noise.MODE_VALUES  # brings its own maps
     }
     random = pb.Noise(mode=pb.Noise.MODE_RANDOM, seed=5)
     pair = generate(small, pb.Latent(seed=1), pb.Latent(seed=1), noise=random).images

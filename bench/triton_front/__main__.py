@@ -21,7 +21,7 @@ from serving.process import Server, serving
 from stylewire.manifest import CHECK_FILE, Manifest
 from support.triton import RunningTriton, running_triton
 from support.triton_models import write_graphs
-from triton.clients import Direct, Front, Turn, take_turn
+from triton_front.clients import Direct, Front, Turn, take_turn
 
 CALLERS = 16
 STALL_CALLERS, STALL_SECONDS = (1, 2, 4, 8), 0.4
@@ -172,7 +172,7 @@ async def run(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
 
 def main() -> None:
     """Run ``make bench-triton``."""
-    parser = argparse.ArgumentParser(prog="python -m triton", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m triton_front", description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(MODELS), choices=list(MODELS), metavar="PX")
     parser.add_argument("--real-up-to", type=int, default=256, help="largest picture that is really computed")
     parser.add_argument("--rounds", type=int, default=7)

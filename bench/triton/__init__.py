@@ -1,1 +1,0 @@
-"""What it costs to run graphs on Triton: ``make bench-triton``."""
