@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stylewire.manifest import ManifestError
+from stylewire.server import warmup
 from stylewire.server.backends.selfcheck import check, read_vectors
 from stylewire.server.warmup import SizeLimits, warm_up
 from support.fakes import FakeBackend
@@ -92,9 +93,11 @@ def test_graph_that_runs_no_row_fails():
 
 
 @pytest.mark.parametrize(("slots", "largest"), [(1, 4), (2, 2)])
-def test_memory_limits_the_batch(slots, largest, caplog):
-    """With 64 MiB a row and 300 MiB for all slots, batches stop growing before they need more."""
-    learned = warm(FakeBackend(row_bytes=64 << 20, slots=slots), most=16, most_bytes=300 << 20)
+def test_memory_limits_the_batch(slots, largest, caplog, monkeypatch):
+    """With 64 kB a row and 300 kB for all slots, batches stop growing before they need more."""
+    backend = FakeBackend(row_bytes=64 << 10, slots=slots)
+    monkeypatch.setattr(warmup, "resident_bytes", lambda: len(backend.kept))  # of this process, others take some too
+    learned = warm(backend, most=16, most_bytes=300 << 10)
 
     assert largest == learned.max_batch_size
     assert f"the largest batch has {largest} rows" in caplog.text

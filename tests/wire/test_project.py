@@ -203,7 +203,7 @@ def test_killed_process_fails_one_projection_only(server, stub):
             list(call)
 
     assert grpc.StatusCode.UNAVAILABLE is caught.value.code()
-    assert "ended by signal 9" in caught.value.details()
+    assert "the projection's process ended" in caught.value.details()  # asyncio may not learn by which signal
     assert 6 == len(project(stub))
 
 
