@@ -103,18 +103,25 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     Attributes:
         error: code and text of the answer; None for the doubled rows.
         waits: whether it never answers.
+        loads: whether it loads another model: it is live then, and not ready as a whole.
+        looks: how often it was asked whether it is ready.
         timeouts: the parameter ``timeout`` of the calls.
         cancelled: set when a call was cancelled.
     """
 
     def __init__(self) -> None:
         self.error: tuple[grpc.StatusCode, str] | None = None
-        self.waits = False
+        self.waits = self.loads = False
+        self.looks = 0
         self.timeouts: list[int] = []
         self.cancelled = asyncio.Event()
 
     async def ServerReady(self, request, context):  # noqa: N802
-        return service_pb2.ServerReadyResponse(ready=True)
+        self.looks += 1
+        return service_pb2.ServerReadyResponse(ready=not self.loads)
+
+    async def ServerLive(self, request, context):  # noqa: N802
+        return service_pb2.ServerLiveResponse(live=True)
 
     async def ModelReady(self, request, context):  # noqa: N802
         return service_pb2.ModelReadyResponse(ready=True)
@@ -225,6 +232,21 @@ def test_server_that_breaks_off_is_out_until_it_was_looked_at():
             answer = await servers.infer(call())
 
         assert not out
+        assert np.array_equal(2 * X, answer.arrays["w"])
+
+    run(test)
+
+
+def test_server_that_loads_another_model_keeps_what_it_has():
+    """Triton is not ready as a whole while it loads anything; the graphs that it has run on."""
+
+    async def test():
+        async with fakes(1) as (servers, (triton,)):
+            triton.loads, seen = True, triton.looks
+            while triton.looks < seen + 2:  # noqa: ASYNC110 - nothing tells; the first may have begun before
+                await asyncio.sleep(0.01)
+            answer = await servers.infer(call())
+
         assert np.array_equal(2 * X, answer.arrays["w"])
 
     run(test)

@@ -74,14 +74,17 @@ class Server:
     async def look(self, graphs: Iterable[Graph]) -> None:
         """Find out whether it is there, and compare what it has with the graphs that are new to it."""
         try:
-            if not await self._client.is_server_ready(client_timeout=_LOOK_SECONDS):
+            # As a whole Triton is not ready while it loads anything: what it has already, it still runs.
+            ready = await self._client.is_server_ready(client_timeout=_LOOK_SECONDS)
+            if not ready and not (self.contracts and await self._client.is_server_live(client_timeout=_LOOK_SECONDS)):
                 self.lose("it is not ready")
                 return
             if not self._met:
                 await self._meet()
                 self._met = True
             for graph in graphs:
-                await self._look_at(graph)
+                if ready or graph in self.contracts:
+                    await self._look_at(graph)
             self.reason, self._misses = "", 0
         except InferenceServerException as err:
             self._misses += 1
@@ -103,7 +106,7 @@ class Server:
         except CallError as err:
             if not err.failure.forgot_memory:
                 if err.failure.lost:
-                    self.lose("a call broke off")
+                    self.lose(f"a call broke off: {err.__cause__}")
                     self.wake.set()
                 raise
             self._forget_memory()  # it is another process than before; the next look finds that out
@@ -113,6 +116,8 @@ class Server:
 
     def lose(self, reason: str) -> None:
         """Give it nothing more until it has been looked at: what comes back may be another Triton."""
+        if self.contracts:
+            log.warning("triton %s gets nothing more until it has passed its check again: %s", self.address, reason)
         self.contracts.clear()
         self.problems.clear()
         self._forget_memory()
