@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from stylewire import pb
-from stylewire.cli import app
+from stylewire.cli.main import app
 from stylewire.testing import FakeServer
 from support import servers
 from support.fake_service import fake_server

@@ -16,8 +16,8 @@ from pathlib import Path
 from PIL import Image
 
 from stylewire import Client
-from stylewire.server.detectors import Art, open_detector
-from stylewire.server.sections import FaceSearch
+from stylewire.server.config.schema import FaceSearch
+from stylewire.server.front.preprocessing.face_detectors import Art, open_detector
 from support.drawing import drawn_face
 from support.pictures import astronaut
 from support.servers import ServerProcess

@@ -10,9 +10,9 @@ from pathlib import Path
 from fidelity import neighbors, networks, pictures
 from fidelity.exports import Exported, export_case
 from fidelity.report import HEADING, Meter, Row, markdown_table, text_line
-from stylewire.server.backends import BackendOptions
-from stylewire.server.choice import ON_CPU
-from stylewire.server.machine import usable_cores
+from stylewire.server.engine.backends import BackendOptions
+from stylewire.server.engine.models.autotune import ON_CPU
+from stylewire.server.host import usable_cores
 from stylewire_export.blend import BlendRule
 from stylewire_export.bundle import Blending, ExportJob
 from support.golden import Case, materialize, read_case

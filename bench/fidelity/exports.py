@@ -9,7 +9,7 @@ import numpy as np
 
 from stylewire.latents import Array
 from stylewire.manifest import Manifest
-from stylewire.server.backends import (
+from stylewire.server.engine.backends import (
     OUTPUTS,
     Arrays,
     Backend,

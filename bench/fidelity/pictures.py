@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from fidelity.report import Allowance, Meter, Row
-from stylewire import images
 from stylewire.latents import Array
 from stylewire.manifest import EncoderInfo
-from stylewire.server.alignment import align
-from stylewire.server.preprocessing import encoder_input
+from stylewire.media import codecs
+from stylewire.server.front.preprocessing.alignment import align
+from stylewire.server.front.preprocessing.transforms import encoder_input
 
 KINDS = {"sketch": ("sketch", 1), "seg": ("labels", 19)}
 EQUAL = Allowance(0, 0.0)
@@ -49,7 +49,7 @@ def _bytes(path: Path, entry: dict, expected: np.ndarray) -> np.ndarray:
         input_width_px=expected.shape[1],
         reduction=entry.get("factor"),
     )
-    image = images.decode(path.read_bytes(), max_bytes=10**7, max_pixels=10**7)
+    image = codecs.decode(path.read_bytes(), max_bytes=10**7, max_pixels=10**7)
     values: Array = encoder_input(image, encoder)
     if kind == "labels":
         return values.argmax(0)

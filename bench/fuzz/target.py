@@ -12,17 +12,17 @@ import numpy as np
 from fuzz.inputs import Input
 from stylewire import pb
 from stylewire.demo import MODELS
-from stylewire.server import jobs
-from stylewire.server.access import Access
-from stylewire.server.answers import Answer, InvertAnswer, Picture, ProjectionStep, Run
-from stylewire.server.boundary import Boundary
-from stylewire.server.films import Films
-from stylewire.server.folder import Folder
-from stylewire.server.lifecycle import Lifecycle
-from stylewire.server.metrics import Metrics
-from stylewire.server.projection.tasks import Progress
-from stylewire.server.servicers import ModelServicer, StyleGanServicer
-from stylewire.server.settings import Settings
+from stylewire.server.config.settings import Settings
+from stylewire.server.engine.models.lifecycle import Lifecycle
+from stylewire.server.engine.models.repository import Folder
+from stylewire.server.engine.projection.tasks import Progress
+from stylewire.server.front.api.stylegan_service import ModelServicer, StyleGanServicer
+from stylewire.server.front.auth.access import Access
+from stylewire.server.front.pipeline import jobs
+from stylewire.server.front.pipeline.results import Answer, InvertAnswer, Picture, ProjectionStep, Run
+from stylewire.server.front.pipeline.video import Films
+from stylewire.server.front.transport.interceptor import Boundary
+from stylewire.server.telemetry.metrics import Metrics
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from gpu.limits import within
 from gpu.subjects import Subject
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.backends import BackendOptions
-from stylewire.server.backends.ort import OrtBackend, TensorRtBackend
-from stylewire.server.backends.torchscript import TorchScriptBackend
+from stylewire.server.engine.backends import BackendOptions
+from stylewire.server.engine.backends.onnxruntime.backend import OrtBackend, TensorRtBackend
+from stylewire.server.engine.backends.torchscript import TorchScriptBackend
 from stylewire_export.half import half_form
 from stylewire_export.to_onnx import write_half_onnx, write_onnx
 

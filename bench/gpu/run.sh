@@ -22,7 +22,7 @@ if compgen -G '.whl-parts-*/part' >/dev/null; then # onnxruntime-gpu, in parts o
     rm -f "$wheel"
 fi
 export PYTHONPATH=bench:service:export:$site${PYTHONPATH:+:$PYTHONPATH}
-"$python" -c 'import serving.models, stylewire.server.backends' || {
+"$python" -c 'import serving.models, stylewire.server.engine.backends' || {
     echo "what the module above belongs to is missing: bench/gpu/carry.sh fetches it, or pip install '.[server,export]'"
     exit 1
 }

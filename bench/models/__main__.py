@@ -18,7 +18,7 @@ from models.roster import AGAIN_NAME, OFFICIAL_NAME, contestants
 from models.rounds import contest
 from models.table import LEGEND, Row, Spread, make_rows, noise, print_rows
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.machine import free_bytes, usable_cores
+from stylewire.server.host import free_bytes, usable_cores
 
 START_SECONDS, UNTIMED_START_SECONDS = 600, 60
 """A contestant that takes longer to load and run its batches once is left out."""

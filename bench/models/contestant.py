@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.backends import Arrays, BackendOptions, open_backend
+from stylewire.server.engine.backends import Arrays, BackendOptions, open_backend
 
 OFFICIAL = "official"
 PACKAGES = {

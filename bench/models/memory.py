@@ -9,8 +9,8 @@ from multiprocessing.connection import Connection
 
 from models.contestant import PACKAGES, Contestant
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.backends import Arrays
-from stylewire.server.machine import resident_bytes
+from stylewire.server.engine.backends import Arrays
+from stylewire.server.host import resident_bytes
 
 _FILLED = 0.9
 """Share of the free memory that all contestants together may take."""

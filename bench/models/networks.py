@@ -8,7 +8,7 @@ import numpy as np
 from serving.models import checkpoint_of, seeded, seeded_narrow, seeded_psp
 
 from stylewire.manifest import Manifest
-from stylewire.server.backends import OUTPUTS, Arrays
+from stylewire.server.engine.backends import OUTPUTS, Arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

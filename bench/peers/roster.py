@@ -6,7 +6,7 @@ import json
 from peers import v2
 from peers.peer import Peer
 from stylewire import pb
-from stylewire.calls import generate_request
+from stylewire.client.requests import generate_request
 
 
 def _find_base64(reply: bytes) -> bytes:

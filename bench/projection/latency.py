@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from stylewire import Client, StylewireError
-from stylewire.projections import ProjectionProgress
+from stylewire.client.projections import ProjectionProgress
 
 _SECONDS = 3.0
 """Of a turn."""

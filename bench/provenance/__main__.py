@@ -18,12 +18,12 @@ import numpy as np
 from PIL import Image
 
 from stylewire.demo import MODELS, SAMPLES
-from stylewire.images import ImageFormat
-from stylewire.server import jobs, pictures
-from stylewire.server.metrics import Metrics
-from stylewire.server.model import Model
-from stylewire.server.origins import Origins
-from stylewire.server.settings import Settings
+from stylewire.media.codecs import ImageFormat
+from stylewire.server.config.settings import Settings
+from stylewire.server.engine.models.model import Model
+from stylewire.server.front.pipeline import jobs, rendering
+from stylewire.server.front.pipeline.provenance import Origins
+from stylewire.server.telemetry.metrics import Metrics
 
 SIZES_PX = (64, 256, 1024)
 LAYERS = {64: 10, 256: 14, 1024: 18}
@@ -63,7 +63,7 @@ def measure(model: Model, size_px: int, image_format: ImageFormat, rounds: int) 
     rows = {"pixels": _picture(size_px)[np.newaxis]}  # [1, H, W, C]
     with ThreadPoolExecutor(1) as executor:
         marks = {BARE: None, AGAIN: None, **_marks(model, size_px)}
-        ways = {name: partial(pictures.encode_rows, output, executor, mark, rows, 0) for name, mark in marks.items()}
+        ways = {name: partial(rendering.encode_rows, output, executor, mark, rows, 0) for name, mark in marks.items()}
         seconds = _take_turns(ways, rounds)
         sizes = {name: len(way()[0].content) for name, way in ways.items()}
     return {
@@ -80,7 +80,7 @@ def _compare(own: list[float], bare: list[float]) -> dict[str, float]:
     return {"median": ratios[9], "p10": ratios[1], "p90": ratios[17], "more_seconds": more}
 
 
-def _marks(model: Model, size_px: int) -> dict[str, pictures.Mark]:
+def _marks(model: Model, size_px: int) -> dict[str, rendering.Mark]:
     """Make the marks as the pipeline does: of a truncated seed, and of a code of a full-size model."""
     latent = jobs.Latent(model=model, seed=7, psi=0.7)
     code = np.random.default_rng(size_px).standard_normal((LAYERS[size_px], WIDTH), np.float32)

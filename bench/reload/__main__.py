@@ -15,7 +15,7 @@ from typing import Self
 from serving.process import Server, serving
 
 from stylewire import Client, seed
-from stylewire.admin_client import AdminClient
+from stylewire.client.admin import AdminClient
 from stylewire.demo import MODELS
 
 SEEDED = Path("build/bench/seeded256")

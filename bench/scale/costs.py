@@ -13,7 +13,7 @@ MAX_BATCH_SIZE, MAX_BATCH_SECONDS, MAX_QUEUE_SECONDS = 8, 0.25, 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """A replica's times; it behaves as ``stylewire.server.scheduler`` with these limits.
+    """A replica's times; it behaves as ``stylewire.server.engine.batching.scheduler`` with these limits.
 
     Attributes:
         name: for tables.

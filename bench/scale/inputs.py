@@ -15,9 +15,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving.process import Server, serving
 
-from stylewire.connection import channel_options
+from stylewire.client.connection import channel_options
 from stylewire.demo import MODELS
-from stylewire.server.machine import resident_bytes
+from stylewire.server.host import resident_bytes
 
 _CONNECTIONS = 300
 _SERVICE = "stylewire.v1.StyleGanService"

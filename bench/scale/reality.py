@@ -16,11 +16,11 @@ from scale.cluster import Cluster, poisson
 from scale.costs import Cost
 from scale.steady import balancers
 from stylewire import pb
-from stylewire.cli_bench_output import report
-from stylewire.load.calls import Calls, Kind
-from stylewire.load.loops import Window
-from stylewire.load.steps import Step
-from stylewire.load.sweep import Course, Sweep
+from stylewire.cli.commands.bench_report import report
+from stylewire.loadtest.calls import Calls, Kind
+from stylewire.loadtest.loops import Window
+from stylewire.loadtest.results import Step
+from stylewire.loadtest.sweep import Course, Sweep
 
 _CALLERS = (1, 2, 4, 8, 16, 32)
 _KIND = Kind(image_format="jpeg")

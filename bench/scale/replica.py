@@ -1,4 +1,4 @@
-"""One replica: the rules of ``stylewire.server.scheduler`` for calls of one row, with nothing but times.
+"""One replica: the rules of ``engine.batching.scheduler`` for calls of one row, with nothing but times.
 
 A test compares it with the real scheduler, batch for batch.
 """

@@ -8,9 +8,9 @@ import os
 import time
 from collections.abc import Sequence
 
-from stylewire.cli import main
-from stylewire.server.backends import Arrays
-from stylewire.server.backends.ort import OrtBackend
+from stylewire.cli.main import main
+from stylewire.server.engine.backends import Arrays
+from stylewire.server.engine.backends.onnxruntime.backend import OrtBackend
 
 FIXED_SECONDS = float(os.environ.get("SCALE_FIXED_MS", "20")) / 1e3
 ROW_SECONDS = float(os.environ.get("SCALE_ROW_MS", "10")) / 1e3

@@ -10,8 +10,8 @@ import grpc.aio
 from serving.process import Server, serving
 
 from stylewire import Client, pb
-from stylewire.calls import generate_request
-from stylewire.connection import channel_options
+from stylewire.client.connection import channel_options
+from stylewire.client.requests import generate_request
 
 _CALLERS = 8
 _LATENTS = 4

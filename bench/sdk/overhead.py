@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from stylewire import AsyncClient, Client, Security, pb
-from stylewire.calls import generate_request
+from stylewire.client.requests import generate_request
 
 _SERVE = """
 import sys

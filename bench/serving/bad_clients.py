@@ -6,7 +6,7 @@ import struct
 
 from serving import frames
 from stylewire import pb
-from stylewire.calls import generate_request
+from stylewire.client.requests import generate_request
 
 _PATH = f"/{pb.STYLEGAN_SERVICE}/Generate"
 _BODY = frames.message(generate_request([1]).SerializeToString())

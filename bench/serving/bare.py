@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from stylewire.manifest import Manifest
-from stylewire.server.backends import BackendOptions, graph_file, open_backend
+from stylewire.server.engine.backends import BackendOptions, graph_file, open_backend
 
 
 class BareLoop:

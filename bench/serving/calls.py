@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 
 from stylewire import pb
-from stylewire.calls import generate_request
+from stylewire.client.requests import generate_request
 
 GENERATE = f"/{pb.STYLEGAN_SERVICE}/Generate"
 

@@ -22,13 +22,14 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
-from stylewire import images, latents
+from stylewire import latents
 from stylewire.demo import MODELS
-from stylewire.images import ImageFormat
 from stylewire.keyframes import CubicPath, frame_positions
-from stylewire.server import jobs, pictures
-from stylewire.server.machine import resident_bytes, trim_memory
-from stylewire.server.video import VideoWriter
+from stylewire.media import codecs
+from stylewire.media.codecs import ImageFormat
+from stylewire.server.front.pipeline import jobs, rendering
+from stylewire.server.front.pipeline.video_encoder import VideoWriter
+from stylewire.server.host import resident_bytes, trim_memory
 
 Frames = list[NDArray[np.uint8]]
 SIZES_PX = (64, 256, 1024)
@@ -69,7 +70,7 @@ def draw(count: int) -> Frames:
     path = CubicPath.through(latents.broadcast(w, 10), looped=True)
     frames: Frames = []
     for position in frame_positions(4, count, looped=True).tolist():
-        inputs = {"w_plus": path.at(position)[np.newaxis], **pictures.noise_inputs(jobs.Noise(), 0, 1)}
+        inputs = {"w_plus": path.at(position)[np.newaxis], **rendering.noise_inputs(jobs.Noise(), 0, 1)}
         frames.append(synthesis.run(["pixels"], inputs)[0][0])
     return frames
 
@@ -90,7 +91,7 @@ def measure(frames: Frames, container: jobs.Container, rounds: int) -> dict[str,
         encode(frames, container, before)
         between = time.process_time()
         for frame in frames:
-            images.encode(frame, ImageFormat.PNG)
+            codecs.encode(frame, ImageFormat.PNG)
         milliseconds.append((between - started) * 1000 / len(frames))
         ratios.append((between - started) / (time.process_time() - between))
     return {

@@ -10,8 +10,8 @@ from typing import Any
 from prometheus_client import Metric
 
 from stylewire.server.app import App
-from stylewire.server.devices import DeviceCollector
-from stylewire.server.settings import Settings
+from stylewire.server.config.settings import Settings
+from stylewire.server.telemetry.gpu import DeviceCollector
 
 TARGET_LABELS = frozenset({"namespace", "pod", "container", "endpoint", "job", "instance"})
 """Labels that Prometheus adds to what it reads from a pod."""

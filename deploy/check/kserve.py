@@ -12,7 +12,7 @@ from check.render import Manifest, render
 from check.schemas import name_of
 from check.schemas import problems as schema_problems
 from check.server import HEALTH_NAMES, MARGIN_SECONDS
-from stylewire.server.settings import SettingError, Settings
+from stylewire.server.config.settings import SettingError, Settings
 
 FOLDER = "kserve"
 CONTAINER, MODELS = "kserve-container", Path("/mnt/models")

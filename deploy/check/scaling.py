@@ -7,7 +7,7 @@ from check.objects import named, of_kind
 from check.render import Manifest
 from check.schemas import name_of
 from check.server import server_settings
-from stylewire.server.settings import SettingError
+from stylewire.server.config.settings import SettingError
 
 
 def scaling_problems(objects: Sequence[Manifest]) -> Iterator[str]:

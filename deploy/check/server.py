@@ -10,7 +10,7 @@ from check.objects import Pods, named, of_kind, pods_of, service_problem, variab
 from check.render import Manifest
 from check.schemas import name_of
 from stylewire import oip_pb, pb
-from stylewire.server.settings import ENV_PREFIX, SettingError, Settings, declarations
+from stylewire.server.config.settings import ENV_PREFIX, SettingError, Settings, declarations
 
 HEALTH_NAMES = ("", pb.STYLEGAN_SERVICE)
 """What the server answers health for: alive, and ready."""

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stylewire.client import AsyncClient, Client
+    from stylewire.client.inputs import layers, noise, photo, resolutions, seed, style, w, w_plus, z
+    from stylewire.client.projections import Projection, ProjectionProgress
+    from stylewire.client.results import Face, Frame, Inversion, Picture, Result, Timing
+    from stylewire.client.videos import AsyncVideo, Video
     from stylewire.codes import load_code, load_codes, save_code
     from stylewire.errors import (
         BackendUnavailableError,
@@ -31,11 +35,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         Violation,
     )
-    from stylewire.projections import Projection, ProjectionProgress
-    from stylewire.results import Face, Frame, Inversion, Picture, Result, Timing
     from stylewire.security import Security
-    from stylewire.sources import layers, noise, photo, resolutions, seed, style, w, w_plus, z
-    from stylewire.videos import AsyncVideo, Video
 
 __all__ = [
     "AsyncClient",
@@ -83,7 +83,16 @@ __all__ = [
     "z",
 ]
 
-_HOMES = ("client", "codes", "errors", "projections", "results", "security", "sources", "videos")
+_HOMES = (
+    "client.sync",
+    "client.inputs",
+    "client.projections",
+    "client.results",
+    "client.videos",
+    "codes",
+    "errors",
+    "security",
+)
 
 
 def __getattr__(name: str) -> object:

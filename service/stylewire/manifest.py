@@ -47,7 +47,7 @@ class EncoderInfo(_Record):
     Attributes:
         graph: the graph's name, ``encoder`` for the default one, ``encoder-<task>`` for others.
         task: what it was trained for, such as ``encode``, ``seg`` or ``super_resolution``.
-        input_kind: how a picture becomes its input (``stylewire.server.preprocessing``).
+        input_kind: how a picture becomes its input (``stylewire.server.front.preprocessing.transforms``).
         input_channels: channels of the input; for labels the number of classes.
         reduction: a photo is reduced by this factor and enlarged again before the encoder sees it, as for every input
             of the original super-resolution with this factor; None takes the photo as it is.

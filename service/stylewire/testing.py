@@ -26,9 +26,9 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from stylewire import pb
+from stylewire.client.retries import pushback
 from stylewire.errors import StylewireError, to_status
 from stylewire.latents import layer_resolutions, role_of
-from stylewire.retries import pushback
 from stylewire.tensors import to_tensor
 
 DIGEST = "sha256:00"

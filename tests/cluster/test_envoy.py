@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from check.kinds import DEPLOY
 from stylewire import pb
-from stylewire.server.settings import Settings
+from stylewire.server.config.settings import Settings
 from support.dns import NameServer
 from support.envoy import CONFIG, RunningEnvoy, program
 

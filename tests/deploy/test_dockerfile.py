@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from stylewire.health import Exit, main
-from stylewire.server.settings import Settings
+from stylewire.server.config.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 DOCKERFILE = ROOT / "deploy" / "Dockerfile"

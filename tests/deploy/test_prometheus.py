@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stylewire import AsyncClient, Client, ModelNotFoundError, OverloadedError, pb
-from stylewire.server.devices import DeviceCollector
+from stylewire.server.telemetry.gpu import DeviceCollector
 from support.gates import held
 from support.nvml import FakeNvml
 from support.pictures import avatar

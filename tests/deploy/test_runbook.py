@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from check.kinds import DEPLOY
-from stylewire.server.settings import ENV_PREFIX, declarations
+from stylewire.server.config.settings import ENV_PREFIX, declarations
 
 RUNBOOK = (DEPLOY / "README.md").read_text(encoding="utf-8")
 ALERTS = [

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stylewire import pb
-from stylewire.server import requests
+from stylewire.server.front.api import requests
 
 SEED, COUNT = 7, 1500
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stylewire.images import ImageError, ImageFormat, decode, encode
+from stylewire.media.codecs import ImageError, ImageFormat, decode, encode
 
 LIMITS = {"max_bytes": 10**6, "max_pixels": 10**6}
 NOISE = np.random.default_rng(5).integers(0, 256, (24, 20, 3), np.uint8)

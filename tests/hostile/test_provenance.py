@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stylewire import images, xmp
-from stylewire.images import ImageError, ImageFormat
-from stylewire.provenance import GENERATED, Provenance, packet, read
+from stylewire.media import codecs, xmp
+from stylewire.media.codecs import ImageError, ImageFormat
+from stylewire.media.provenance import GENERATED, Provenance, packet, read
 from support.pictures import saved
 
 PICTURE = np.zeros((8, 8, 3), np.uint8)
-PLAIN = [images.encode(PICTURE, image_format) for image_format in ImageFormat]
+PLAIN = [codecs.encode(PICTURE, image_format) for image_format in ImageFormat]
 PLAIN += [saved(Image.fromarray(PICTURE), "GIF"), saved(Image.fromarray(PICTURE), "WEBP", lossless=True)]
 ORIGIN = packet(Provenance(source_type=GENERATED, model="a", source="seed 7"))
 MARKED = [xmp.embed(content, ORIGIN) for content in PLAIN]

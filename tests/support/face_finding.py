@@ -2,10 +2,10 @@
 
 import pytest
 
-from stylewire.server import detectors
+from stylewire.server.front.preprocessing import face_detectors
 
 
-def needs(*arts: detectors.Art) -> pytest.MarkDecorator:
+def needs(*arts: face_detectors.Art) -> pytest.MarkDecorator:
     """Skip with the reason where faces of some kind cannot be found."""
-    reasons = [reason for art in arts if (reason := detectors.missing(art, None))]
+    reasons = [reason for art in arts if (reason := face_detectors.missing(art, None))]
     return pytest.mark.skipif(bool(reasons), reason="; ".join(reasons))

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from stylewire.manifest import file_info
-from stylewire.server.folder import Folder
-from stylewire.server.lifecycle import Lifecycle
-from stylewire.server.metrics import Metrics
-from stylewire.server.operations import Operations
-from stylewire.server.settings import Settings
-from stylewire.server.watcher import Watcher
+from stylewire.server.config.settings import Settings
+from stylewire.server.engine.models.lifecycle import Lifecycle
+from stylewire.server.engine.models.operations import Operations
+from stylewire.server.engine.models.repository import Folder
+from stylewire.server.engine.models.watcher import Watcher
+from stylewire.server.telemetry.metrics import Metrics
 from support.fakes import FakeClock
 
 

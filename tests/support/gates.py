@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from stylewire.server.costs import CostModel
+from stylewire.server.engine.batching.cost_model import CostModel
 
 TIMEOUT_SECONDS = 30
 

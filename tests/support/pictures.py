@@ -9,7 +9,7 @@ import xxhash
 from PIL import Image
 
 from stylewire import pb
-from stylewire.provenance import read
+from stylewire.media.provenance import read
 from stylewire.tensors import to_array
 
 _SAMPLES = resources.files("stylewire") / "demo" / "samples"

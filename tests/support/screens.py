@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from typer.testing import CliRunner
 
-from stylewire.cli import app
+from stylewire.cli.main import app
 
 _COMMAND = re.compile(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
 _FOR_SHELLS = re.compile(r"[|;&$<>]")

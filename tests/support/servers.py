@@ -16,7 +16,7 @@ from typing import IO
 import grpc
 
 from stylewire.server.app import App
-from stylewire.server.settings import Settings
+from stylewire.server.config.settings import Settings
 
 _ANNOUNCEMENT = re.compile(r"stylewire: serving on (\S+), metrics on (\S+)")
 elsewhere: Callable[[Path | None], Mapping[str, str]] | None = None

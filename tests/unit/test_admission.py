@@ -3,8 +3,8 @@
 import pytest
 
 from stylewire.errors import OverloadedError, RateLimitedError
-from stylewire.server import admission
-from stylewire.server.admission import Admission
+from stylewire.server.front.auth import rate_limits
+from stylewire.server.front.auth.rate_limits import Admission
 
 
 class Clock:
@@ -98,7 +98,7 @@ def test_open_calls_of_all_are_bounded():
 
 def test_memory_is_bounded(monkeypatch):
     """Clients that are idle are forgotten when too many are known, those with calls under way are not."""
-    monkeypatch.setattr(admission, "_CLIENTS", 10)
+    monkeypatch.setattr(rate_limits, "_CLIENTS", 10)
     gate, _ = make(calls_per_client=1)
     gate.enter("busy")
     for number in range(100):
@@ -111,7 +111,7 @@ def test_memory_is_bounded(monkeypatch):
 
 def test_flood_of_busy_clients_stays_bounded(monkeypatch):
     """Even clients that all have calls under way do not grow the table, and their ends are counted right."""
-    monkeypatch.setattr(admission, "_CLIENTS", 10)
+    monkeypatch.setattr(rate_limits, "_CLIENTS", 10)
     gate, _ = make(calls_per_client=1, open_calls=100)
     for number in range(100):
         gate.enter(f"n{number}")

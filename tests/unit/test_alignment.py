@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from stylewire.images import ImageError
-from stylewire.server import alignment
-from stylewire.server.alignment import align, align_box
+from stylewire.media.codecs import ImageError
+from stylewire.server.front.preprocessing import alignment
+from stylewire.server.front.preprocessing.alignment import align, align_box
 
 
 def _face(center=(150.0, 140.0), scale=1.0):

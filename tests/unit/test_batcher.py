@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError
-from stylewire.server import batcher as batcher_module
-from stylewire.server.batcher import Batcher
-from stylewire.server.batches import BatchError, Dispatch
-from stylewire.server.scheduler import BatchLimits
+from stylewire.server.engine.batching import batcher as batcher_module
+from stylewire.server.engine.batching.batch import BatchError, Dispatch
+from stylewire.server.engine.batching.batcher import Batcher
+from stylewire.server.engine.batching.scheduler import BatchLimits
 from support.fakes import FakeClock, FakeGraph, FakeObserver
 
 NEVER = 1e9

@@ -8,10 +8,10 @@ import pytest
 
 from stylewire import pb
 from stylewire.errors import DrainingError
-from stylewire.server.access import Access
-from stylewire.server.boundary import Boundary
-from stylewire.server.metrics import Metrics
-from stylewire.server.settings import Settings
+from stylewire.server.config.settings import Settings
+from stylewire.server.front.auth.access import Access
+from stylewire.server.front.transport.interceptor import Boundary
+from stylewire.server.telemetry.metrics import Metrics
 
 DETAILS = SimpleNamespace(method=f"/{pb.MODEL_SERVICE}/GetModel", invocation_metadata=())
 

@@ -10,9 +10,9 @@ import pytest
 
 from stylewire.errors import BackendUnavailableError
 from stylewire.manifest import FileInfo, ManifestError
-from stylewire.server import choice
-from stylewire.server.backends import BackendOptions, graph_file
-from stylewire.server.choice import Chooser, GraphFiles, fastest
+from stylewire.server.engine.backends import BackendOptions, graph_file
+from stylewire.server.engine.models import autotune
+from stylewire.server.engine.models.autotune import Chooser, GraphFiles, fastest
 from support.fakes import FakeBackend
 
 X = np.ones((2, 3), np.float32)
@@ -30,15 +30,15 @@ class Desk:
         self.versions = {name: "1" for name in seconds if not name.endswith("_fast")}
         self.files = FILES
         self._seconds, self.memory = seconds, tmp_path / "cache" / "backends.json"
-        monkeypatch.setattr(choice, "open_backend", self.open_backend)
-        monkeypatch.setattr(choice, "_version", self._version)
-        monkeypatch.setattr(choice, "_SECONDS", 0.02)
+        monkeypatch.setattr(autotune, "open_backend", self.open_backend)
+        monkeypatch.setattr(autotune, "_version", self._version)
+        monkeypatch.setattr(autotune, "_SECONDS", 0.02)
 
     def _version(self, packages):
         return next(
             (
                 self.versions[name]
-                for name, known in choice._PACKAGES.items()
+                for name, known in autotune._PACKAGES.items()
                 if known == packages and name in self.versions
             ),
             None,

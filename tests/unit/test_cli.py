@@ -22,8 +22,8 @@ from stylewire import (
     OverloadedError,
     Violation,
 )
-from stylewire.cli import COMMANDS, app
-from stylewire.server.settings import CLIENT_VARIABLES
+from stylewire.cli.main import COMMANDS, app
+from stylewire.server.config.settings import CLIENT_VARIABLES
 
 MAIN = typer.main.get_command(app)
 CALLERS = ["generate", "mix", "interpolate", "invert", "project", "toonify", "models", "bench"]
@@ -81,10 +81,10 @@ def test_callers_take_the_same_connection(name):
 
 def test_help_starts_light():
     """The list of commands, and so completion of their names, reads neither numpy nor grpc nor Pillow."""
-    heavy = "{'numpy', 'grpc', 'PIL', 'google.protobuf', 'stylewire.client'}"
+    heavy = "{'numpy', 'grpc', 'PIL', 'google.protobuf', 'stylewire.client.sync'}"
     script = f"""
 import sys
-from stylewire.cli import main
+from stylewire.cli.main import main
 sys.argv = ["stylewire", "--help"]
 try:
     main()
@@ -104,7 +104,7 @@ finally:
 def test_shells_complete_commands_and_options(words, index, expected):
     """Bash's completion knows commands, their options, and commands below them."""
     environment = {"_STYLEWIRE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(index)}
-    script = "from stylewire.cli import main; main()"
+    script = "from stylewire.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", script],
         capture_output=True,
@@ -225,7 +225,7 @@ def test_missing_token_is_one_sentence(command):
 def test_interrupt_ends_quietly(fake):
     """Ctrl-C ends a waiting command with the shell's code for it and no traceback."""
     fake.gate.clear()
-    line = [sys.executable, "-m", "stylewire.cli", "models", "--address", fake.address]
+    line = [sys.executable, "-m", "stylewire.cli.main", "models", "--address", fake.address]
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
         assert fake.arrived.wait(60)
         while process.poll() is None:  # one that comes while gRPC's C code sets the call up is lost
@@ -266,7 +266,7 @@ def test_serve_hands_all_its_arguments_to_the_server(command, monkeypatch):
 
 def test_serve_names_the_extra_it_needs():
     """Without the server's packages the command says what to install."""
-    script = "import sys; sys.modules['prometheus_client'] = None; from stylewire.cli import main; main()"
+    script = "import sys; sys.modules['prometheus_client'] = None; from stylewire.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", script, "serve"], capture_output=True, text=True, check=False)
 
     assert (1, "") == (done.returncode, done.stdout)

@@ -8,9 +8,10 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
-from stylewire import cli_inspect, xmp
-from stylewire.cli import app
-from stylewire.provenance import GENERATED, SOURCE_TYPES, Provenance, packet
+from stylewire.cli.commands import inspect
+from stylewire.cli.main import app
+from stylewire.media import xmp
+from stylewire.media.provenance import GENERATED, SOURCE_TYPES, Provenance, packet
 from support.pictures import saved
 
 PICTURE = PIL.Image.fromarray(np.zeros((6, 8, 3), np.uint8))
@@ -133,6 +134,6 @@ def test_inspect_tells_errors_to_programs():
 
 def test_inspect_does_not_read_huge_files(monkeypatch):
     """A file beyond the limit is refused by its size."""
-    monkeypatch.setattr(cli_inspect, "MAX_FILE_BYTES", 50)
+    monkeypatch.setattr(inspect, "MAX_FILE_BYTES", 50)
 
     assert "a.png: the file is larger than" in run(write("a.png")).stderr

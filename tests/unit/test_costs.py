@@ -2,7 +2,7 @@
 
 import pytest
 
-from stylewire.server.costs import CostModel, Margin
+from stylewire.server.engine.batching.cost_model import CostModel, Margin
 
 
 def test_cost_is_zero_before_the_first_batch():

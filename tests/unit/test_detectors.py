@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylewire.server import detectors
+from stylewire.server.front.preprocessing import face_detectors
 from support.drawing import drawn_face
 from support.face_finding import needs
 from support.pictures import astronaut, grains, sheet_of
@@ -21,12 +21,12 @@ MOUTH = np.array([(203.8, 141.2), (244.2, 141.7)])
 
 @pytest.fixture(scope="module")
 def people():
-    return detectors.open_detector("face", None, SEARCH_PX)
+    return face_detectors.open_detector("face", None, SEARCH_PX)
 
 
 @pytest.fixture(scope="module")
 def drawings():
-    return detectors.open_detector("anime", None, SEARCH_PX)
+    return face_detectors.open_detector("anime", None, SEARCH_PX)
 
 
 def distance_px(face, scale=1.0, offset=(0, 0)) -> float:
@@ -137,7 +137,9 @@ def test_other_package_than_the_known_one_is_not_trusted(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.1.0")
 
-    assert "it has animeface 2.1.0 and needs 2.0.3: pip install 'stylewire[align]'" == detectors.missing("anime", None)
+    assert "it has animeface 2.1.0 and needs 2.0.3: pip install 'stylewire[align]'" == face_detectors.missing(
+        "anime", None
+    )
 
 
 @pytest.mark.parametrize(("art", "package"), [("face", "dlib"), ("anime", "animeface")])
@@ -145,12 +147,12 @@ def test_missing_package_is_named(monkeypatch, art, package):
     """Without the extra, the message names the package and the extra."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
-    assert f"{package} is not installed there: pip install 'stylewire[align]'" == detectors.missing(art, None)
+    assert f"{package} is not installed there: pip install 'stylewire[align]'" == face_detectors.missing(art, None)
 
 
 def test_missing_landmark_model_is_named(monkeypatch, tmp_path):
     """Without a landmark model, the message names the setting; a given file is enough."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "dlib" else None)
 
-    assert "--landmark-model FILE" in detectors.missing("face", None)
-    assert "" == detectors.missing("face", tmp_path / "model.dat")
+    assert "--landmark-model FILE" in face_detectors.missing("face", None)
+    assert "" == face_detectors.missing("face", tmp_path / "model.dat")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from stylewire.server.devices import DeviceCollector, watch_device
+from stylewire.server.telemetry.gpu import DeviceCollector, watch_device
 from support.nvml import FakeNvml
 
 

@@ -10,13 +10,15 @@ import pytest
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, InvalidFieldError, NoFaceError, OverloadedError
 from stylewire.manifest import EncoderInfo
-from stylewire.server import faces, jobs, tracing
-from stylewire.server.answers import Run
-from stylewire.server.detectors import Face
-from stylewire.server.faces import Faces
-from stylewire.server.metrics import Metrics
-from stylewire.server.search import Found, Problem, SearchError
-from stylewire.server.settings import SettingError, Settings
+from stylewire.server import tracing
+from stylewire.server.config.settings import SettingError, Settings
+from stylewire.server.front.pipeline import jobs
+from stylewire.server.front.pipeline.results import Run
+from stylewire.server.front.preprocessing import face_search
+from stylewire.server.front.preprocessing.face_detectors import Face
+from stylewire.server.front.preprocessing.face_search import Faces
+from stylewire.server.front.preprocessing.face_search_process import Found, Problem, SearchError
+from stylewire.server.telemetry.metrics import Metrics
 
 ENCODER = EncoderInfo(
     graph="encoder", task="encode", input_kind="photo", input_channels=3, input_height_px=8, input_width_px=8
@@ -51,7 +53,7 @@ class Process:
 @pytest.fixture
 def finder(monkeypatch):
     """A ``Faces`` with one process, and its metrics."""
-    monkeypatch.setattr(faces, "SearchProcess", Process)
+    monkeypatch.setattr(face_search, "SearchProcess", Process)
     metrics = Metrics()
     made = Faces(Settings(max_queue_seconds=2.0), metrics)
     process = made._processes[0]

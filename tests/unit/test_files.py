@@ -7,9 +7,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from stylewire.client.results import Picture
 from stylewire.files import replacing
-from stylewire.results import Picture
-from stylewire.sheets import save_animation, save_sheet
+from stylewire.media.sheets import save_animation, save_sheet
 
 
 def test_file_appears_when_it_is_whole(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 
 from stylewire.demo import MODELS
 from stylewire.manifest import Manifest
-from stylewire.server.folder import Folder, version_order
+from stylewire.server.engine.models.repository import Folder, version_order
 from support.folders import put
 
 MANIFEST = MODELS / "pixels" / "model.json"

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from stylewire.errors import DrainingError
-from stylewire.server.gate import Gate
-from stylewire.server.metrics import Method
+from stylewire.server.front.transport.drain import Gate
+from stylewire.server.telemetry.metrics import Method
 
 OURS = Method("unary", "stylewire.v1.StyleGanService", "Generate")
 INFER = Method("unary", "inference.GRPCInferenceService", "ModelInfer")

@@ -7,7 +7,7 @@ import pytest
 from grpc_health.v1 import health_pb2
 
 from stylewire import pb
-from stylewire.connection import DEFAULT_ADDRESS
+from stylewire.client.connection import DEFAULT_ADDRESS
 from stylewire.health import DEFAULT_ADDRESS as PROBED_ADDRESS
 from stylewire.health import READINESS, Exit, main, request_bytes, status_name
 
@@ -39,7 +39,7 @@ def test_probe_repeats_what_it_may_not_import():
 
 def test_probe_imports_little():
     """A probe loads grpc and nothing else that takes time, for it runs every few seconds beside a busy server."""
-    heavy = "{'numpy', 'PIL', 'typer', 'google.protobuf', 'pydantic', 'stylewire.client', 'grpc_health.v1'}"
+    heavy = "{'numpy', 'PIL', 'typer', 'google.protobuf', 'pydantic', 'stylewire.client.sync', 'grpc_health.v1'}"
     script = f"import sys, stylewire.health; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from stylewire import images
-from stylewire.images import ImageError, ImageFormat, decode, encode, resize
+from stylewire.media import codecs
+from stylewire.media.codecs import ImageError, ImageFormat, decode, encode, resize
 
 LIMITS = {"max_bytes": 10**7, "max_pixels": 10**6}
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
@@ -116,8 +116,8 @@ def test_fallbacks_write_the_same_picture(monkeypatch):
     fast = decode(encode(_smooth(), ImageFormat.JPEG), **LIMITS)
     monkeypatch.setitem(sys.modules, "isal", None)
     monkeypatch.setitem(sys.modules, "simplejpeg", None)
-    monkeypatch.setattr(images, "_deflate", images._find_deflate())
-    monkeypatch.setattr(images, "_encode_jpeg", images._find_jpeg())
+    monkeypatch.setattr(codecs, "_deflate", codecs._find_deflate())
+    monkeypatch.setattr(codecs, "_encode_jpeg", codecs._find_jpeg())
     slow = decode(encode(_smooth(), ImageFormat.JPEG), **LIMITS)
     difference = np.abs(_pixels(fast).astype(int) - _pixels(slow))
     print(f"simplejpeg against Pillow: mean {difference.mean():.2f}, max {difference.max()} levels")

@@ -7,8 +7,8 @@ import pytest
 
 from stylewire.errors import BackendUnavailableError, DrainingError
 from stylewire.server import tracing
-from stylewire.server.batches import BatchError, Dispatch
-from stylewire.server.inline import Inline
+from stylewire.server.engine.batching.batch import BatchError, Dispatch
+from stylewire.server.engine.batching.inline import Inline
 from support.fakes import FakeCall, FakeClock, FakeObserver
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from stylewire.errors import ModelLoadError, ModelNotFoundError, ModelNotReadyError, RetryableError
 from stylewire.manifest import Manifest, ManifestError
-from stylewire.server.model import Model, State
-from stylewire.server.registry import Table
+from stylewire.server.engine.models.model import Model, State
+from stylewire.server.engine.models.registry import Table
 from support.folders import BREAKS, on_desk, put, remove
 
 

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from stylewire.load.capacity import Plan, Wish, is_saturated, saturation
-from stylewire.load.loops import Recorder, Window, closed_loop, open_loop
-from stylewire.load.steps import Answer, Spent, Step, percentile
-from stylewire.load.sweep import Course, Sweep
+from stylewire.loadtest.capacity import Plan, Wish, is_saturated, saturation
+from stylewire.loadtest.loops import Recorder, Window, closed_loop, open_loop
+from stylewire.loadtest.results import Answer, Spent, Step, percentile
+from stylewire.loadtest.sweep import Course, Sweep
 from support.virtual_time import run_virtually
 
 RUN_SECONDS = 0.1

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from stylewire.server import logs
-from stylewire.server.logs import BufferedHandler, Fields, JsonFormatter
+from stylewire.server.telemetry import logs
+from stylewire.server.telemetry.logs import BufferedHandler, Fields, JsonFormatter
 
 
 def record(message, *arguments, **kwargs):

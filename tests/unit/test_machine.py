@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from stylewire.server.machine import free_bytes, memory_limit_bytes, processor, resident_bytes, usable_cores
+from stylewire.server.host import free_bytes, memory_limit_bytes, processor, resident_bytes, usable_cores
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -74,7 +74,7 @@ def test_freed_memory_goes_back_to_the_system():
         pytest.skip("only glibc is known to keep them, and to have a call that gives them back")
     script = """
 import numpy as np
-from stylewire.server.machine import resident_bytes, trim_memory
+from stylewire.server.host import resident_bytes, trim_memory
 blocks = [np.ones(4096, np.float64) for _ in range(6000)]  # 32 KB each, below the size that has pages of its own
 last = np.ones(4096, np.float64)
 del blocks

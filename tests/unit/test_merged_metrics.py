@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-from stylewire.server.workers import MergedMetrics
+from stylewire.server.supervisor import MergedMetrics
 
 ONE_FOR_ALL = [
     ("stylewire_ready", 1, 0, 0),  # not ready before all are

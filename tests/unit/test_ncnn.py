@@ -13,8 +13,8 @@ import torch
 
 from stylewire.errors import BackendUnavailableError
 from stylewire.manifest import Manifest
-from stylewire.server.backends import OUTPUTS, BackendOptions, open_backend
-from stylewire.server.backends import ncnn as ncnn_backend
+from stylewire.server.engine.backends import OUTPUTS, BackendOptions, open_backend
+from stylewire.server.engine.backends import ncnn as ncnn_backend
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.encoder import EncoderConfig, make_encoder
 from stylewire_export.formats import FORMATS
@@ -282,7 +282,7 @@ def test_loading_leaves_the_environment_alone():
     code = (
         "import os, sys\n"
         "os.environ.pop('GOMP_SPINCOUNT', None)\n"
-        "import stylewire.server.backends.ncnn\n"
+        "import stylewire.server.engine.backends.ncnn\n"
         "sys.exit('GOMP_SPINCOUNT' in os.environ)\n"
     )
     assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode

@@ -8,7 +8,7 @@ import pytest
 
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.backends import OUTPUTS, BackendOptions, open_backend
+from stylewire.server.engine.backends import OUTPUTS, BackendOptions, open_backend
 
 DIRECTORY = MODELS / "avatars"
 HAS_BF16 = "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

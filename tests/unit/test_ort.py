@@ -12,9 +12,10 @@ import torch
 
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.backends import OUTPUTS, BackendOptions, cuda, open_backend, ort_cuda, ort_session, ort_tensorrt
-from stylewire.server.backends.cuda import SIZES, Gate, fill_rows, split_batch
-from stylewire.server.backends.ort import OrtBackend, TensorRtBackend
+from stylewire.server.engine.backends import OUTPUTS, BackendOptions, cuda_graphs, open_backend
+from stylewire.server.engine.backends.cuda_graphs import SIZES, Gate, fill_rows, split_batch
+from stylewire.server.engine.backends.onnxruntime import cuda, session, tensorrt
+from stylewire.server.engine.backends.onnxruntime.backend import OrtBackend, TensorRtBackend
 from stylewire_export.bundle import ExportJob, export_model
 from support.models import random_generator
 
@@ -204,8 +205,8 @@ class FakeSession:
 
     def run_with_iobinding(self, binding, options):
         assert self.thread == threading.get_ident()
-        if not cuda.GATE._capturing:
-            assert cuda.GATE._user_count
+        if not cuda_graphs.GATE._capturing:
+            assert cuda_graphs.GATE._user_count
         key = tuple(id(value) for value in (*binding.inputs.values(), *binding.outputs.values()))
         size = len(binding.inputs["w_plus"].array)
         if options.graph_id < 0:
@@ -214,7 +215,7 @@ class FakeSession:
             assert key == self.graphs[options.graph_id]
             self.replay_count += 1
         else:
-            assert cuda.GATE._capturing
+            assert cuda_graphs.GATE._capturing
             assert "1" == self.options["enable_cuda_graph"]
             assert self.runs_without_graph[key] >= 2  # it would allocate while it is captured
             if size == self.runtime.fails_at:
@@ -261,7 +262,7 @@ class FakeRuntime:
 def runtime(monkeypatch):
     """Onnxruntime with a GPU, for the modules that use one."""
     fake = FakeRuntime()
-    for module in (ort_cuda, ort_session, ort_tensorrt):
+    for module in (cuda, session, tensorrt):
         monkeypatch.setattr(module, "ort", fake)
     return fake
 
@@ -398,7 +399,7 @@ def test_an_option_that_was_not_taken_is_told(runtime, graph_file):
 
 def test_tensorrt_builds_for_all_sizes(tmp_path):
     """The profile spans all batch sizes; rows have the shape that they have without drawn noise."""
-    options = ort_tensorrt.tensorrt_options(1, NODES, half=True, cache=tmp_path)
+    options = tensorrt.tensorrt_options(1, NODES, half=True, cache=tmp_path)
 
     assert "w_plus:1x10x16,noise_strength:1,noise:1x1" == options["trt_profile_min_shapes"]
     assert "w_plus:32x10x16,noise_strength:32,noise:32x1" == options["trt_profile_max_shapes"]
@@ -412,10 +413,10 @@ def test_tensorrt_builds_for_all_sizes(tmp_path):
 def test_engines_are_kept_apart(graph_file, tmp_path, monkeypatch):
     """Equal graphs with other weights have other engines, which nobody else can write."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    first = ort_tensorrt.engine_folder(graph_file)
-    again = ort_tensorrt.engine_folder(graph_file)
+    first = tensorrt.engine_folder(graph_file)
+    again = tensorrt.engine_folder(graph_file)
     graph_file.write_bytes(b"other weights")
-    other = ort_tensorrt.engine_folder(graph_file)
+    other = tensorrt.engine_folder(graph_file)
 
     assert first == again != other
     assert tmp_path / "cache" / "stylewire" / "tensorrt" == first.parent
@@ -427,8 +428,8 @@ def test_engines_need_no_place(graph_file, tmp_path, monkeypatch):
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
 
-    assert ort_tensorrt.engine_folder(graph_file) is None
-    assert "trt_engine_cache_enable" not in ort_tensorrt.tensorrt_options(0, NODES, half=False, cache=None)
+    assert tensorrt.engine_folder(graph_file) is None
+    assert "trt_engine_cache_enable" not in tensorrt.tensorrt_options(0, NODES, half=False, cache=None)
 
 
 def test_tensorrt_leaves_other_shapes_to_cuda(runtime, graph_file, tmp_path, monkeypatch):

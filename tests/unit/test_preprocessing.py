@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stylewire import images
-from stylewire.images import ImageError
 from stylewire.manifest import EncoderInfo
-from stylewire.server.preprocessing import encoder_input, labels_input, photo_input, reduce_bicubic, sketch_input
+from stylewire.media import codecs
+from stylewire.media.codecs import ImageError
+from stylewire.server.front.preprocessing.transforms import (
+    encoder_input,
+    labels_input,
+    photo_input,
+    reduce_bicubic,
+    sketch_input,
+)
 
 LIMITS = {"max_bytes": 10**7, "max_pixels": 10**7}
 
@@ -19,7 +25,7 @@ def _results(golden, tasks):
     folder = golden / "preprocess"
     for entry in json.loads((folder / "index.json").read_text())["results"]:
         if entry["task"].startswith(tasks) and "result" in entry:
-            image = images.decode((folder / entry["file"]).read_bytes(), **LIMITS)
+            image = codecs.decode((folder / entry["file"]).read_bytes(), **LIMITS)
             yield image, np.asarray(Image.open(folder / entry["result"])), entry
 
 
@@ -81,7 +87,7 @@ def test_labels_input_refuses_a_palette(golden):
     content = (golden / "preprocess" / "labels_palette_128x128.png").read_bytes()
 
     with pytest.raises(ImageError, match="palette"):
-        labels_input(images.decode(content, **LIMITS), 256, 256, label_count=19)
+        labels_input(codecs.decode(content, **LIMITS), 256, 256, label_count=19)
 
 
 def test_labels_input_names_an_unknown_id():

@@ -12,12 +12,12 @@ import torch
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError, ModelNotReadyError, UnsupportedError
 from stylewire.manifest import Manifest
-from stylewire.server.projection import losses
-from stylewire.server.projection.backlog import Backlog
-from stylewire.server.projection.networks import OnnxNetwork, read_network
-from stylewire.server.projection.optimizer import measure_spread, rate
-from stylewire.server.projection.process import WorkerProcess
-from stylewire.server.projection.tasks import (
+from stylewire.server.engine.projection import losses
+from stylewire.server.engine.projection.backlog import Backlog
+from stylewire.server.engine.projection.networks import OnnxNetwork, read_network
+from stylewire.server.engine.projection.optimizer import measure_spread, rate
+from stylewire.server.engine.projection.process import WorkerProcess
+from stylewire.server.engine.projection.tasks import (
     HEAD_BYTES,
     Message,
     Progress,

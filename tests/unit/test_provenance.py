@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from stylewire import images, provenance, xmp
-from stylewire.images import ImageFormat
-from stylewire.provenance import COMPOSITE, GENERATED, Packets, Provenance, combine, packet, read
+from stylewire.media import codecs, provenance, xmp
+from stylewire.media.codecs import ImageFormat
+from stylewire.media.provenance import COMPOSITE, GENERATED, Packets, Provenance, combine, packet, read
 from support.tools import needs_exiftool
 
 DIGEST = "sha256:" + "5a" * 32
@@ -22,7 +22,7 @@ OURS = Provenance(
     source_type=GENERATED, model="avatars", model_digest=DIGEST, source="seed 7", software="stylewire 1.2"
 )
 PICTURE = np.arange(8 * 6 * 3, dtype=np.uint8).reshape(8, 6, 3)
-FILE = images.encode(PICTURE, ImageFormat.PNG)
+FILE = codecs.encode(PICTURE, ImageFormat.PNG)
 PHOTO = Provenance(source_type=provenance.SOURCE_TYPES + "digitalCapture")
 ALL_FORMATS = pytest.mark.parametrize("image_format", ImageFormat)
 TEXT = st.text(st.characters(exclude_categories=["C", "Zl", "Zp"]) | st.sampled_from("<>&\"'{}]"), max_size=50).map(
@@ -47,7 +47,7 @@ def foreign(inside, attributes=""):
 @ALL_FORMATS
 def test_what_is_written_is_read(image_format):
     """A file of every format gives back all that was put in."""
-    assert OURS == read(xmp.embed(images.encode(PICTURE, image_format), packet(OURS)))
+    assert OURS == read(xmp.embed(codecs.encode(PICTURE, image_format), packet(OURS)))
 
 
 @given(TEXT, TEXT, TEXT)
@@ -91,7 +91,7 @@ def test_packet_has_the_standard_names():
 def test_exiftool_reads_the_standard_properties(image_format, tmp_path):
     """The program that everybody uses prints what was written."""
     path = tmp_path / f"a.{image_format}"
-    path.write_bytes(xmp.embed(images.encode(PICTURE, image_format), packet(OURS)))
+    path.write_bytes(xmp.embed(codecs.encode(PICTURE, image_format), packet(OURS)))
     done = subprocess.run(["exiftool", "-j", "-G1", "-XMP:all", path], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)[0]
 

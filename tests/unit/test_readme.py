@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from stylewire.server import detectors
+from stylewire.server.front.preprocessing import face_detectors
 from support.authority import Authority
 from support.drawing import drawn_face
 from support.models import random_generator
@@ -101,7 +101,9 @@ def test_page_runs(page, desk, demo_server, request):
     addresses = {"localhost:8500": demo_server.address}
     if _SECURED in page.read_text(encoding="utf-8"):
         addresses[_SECURED] = request.getfixturevalue("secured").address
-    if page.name == "alignment.md" and (reason := detectors.missing("face", None) or detectors.missing("anime", None)):
+    if page.name == "alignment.md" and (
+        reason := face_detectors.missing("face", None) or face_detectors.missing("anime", None)
+    ):
         pytest.skip(reason)
     names: dict[str, object] = {}
     for block in blocks(page):

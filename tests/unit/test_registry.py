@@ -4,9 +4,9 @@ import pytest
 
 from stylewire.demo import MODELS
 from stylewire.manifest import Manifest
-from stylewire.server.metrics import Metrics
-from stylewire.server.model import Model
-from stylewire.server.settings import Settings
+from stylewire.server.config.settings import Settings
+from stylewire.server.engine.models.model import Model
+from stylewire.server.telemetry.metrics import Metrics
 
 
 @pytest.mark.parametrize(

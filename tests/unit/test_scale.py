@@ -14,8 +14,8 @@ from scale.scaler import Limits, Policy, Scaler
 from scale.steady import Profile, Scene, simulate
 
 from stylewire.errors import OverloadedError
-from stylewire.server.batches import Entry
-from stylewire.server.scheduler import BatchLimits, Scheduler
+from stylewire.server.engine.batching.batch import Entry
+from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
 
 RUN_SECONDS = 0.2
 ONE = Cost(name="one row at a time", origin="", fixed_seconds=0.0, row_seconds=RUN_SECONDS, max_queue_seconds=1e6)

@@ -3,7 +3,14 @@
 import pytest
 
 from stylewire.manifest import EncoderInfo
-from stylewire.server.search import Found, Limits, Problem, Question, SearchError, SearchProcess
+from stylewire.server.front.preprocessing.face_search_process import (
+    Found,
+    Limits,
+    Problem,
+    Question,
+    SearchError,
+    SearchProcess,
+)
 from support.drawing import drawn_face
 from support.face_finding import needs
 from support.pictures import saved

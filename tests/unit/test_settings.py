@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stylewire.server.machine import usable_cores
-from stylewire.server.settings import SettingError, Settings, table
+from stylewire.server.config.settings import SettingError, Settings, table
+from stylewire.server.host import usable_cores
 
 
 @pytest.fixture(autouse=True)

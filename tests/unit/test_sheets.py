@@ -2,7 +2,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from stylewire.sheets import in_rows, save_animation, save_sheet, sheet
+from stylewire.media.sheets import in_rows, save_animation, save_sheet, sheet
 
 
 def square(level, size=4):

@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from stylewire.errors import UnauthenticatedError
-from stylewire.server.settings import SettingError
-from stylewire.server.tokens import Tokens
+from stylewire.server.config.settings import SettingError
+from stylewire.server.front.auth.tokens import Tokens
 
 SECRET, OTHER = "correct-horse-battery", "staple-correct-horse"
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from stylewire.server.backends import BackendOptions, cuda, open_backend, torchscript
+from stylewire.server.engine.backends import BackendOptions, cuda_graphs, open_backend, torchscript
 from support.models import export_random_model
 
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ class FakeCuda:
 
     @contextmanager
     def graph(self, graph, pool, stream, capture_error_mode):
-        assert cuda.GATE._capturing
+        assert cuda_graphs.GATE._capturing
         assert ((0, 1), "thread_local") == (pool, capture_error_mode)
         self.graph_count += 1
         graph.recorder = Recorder()

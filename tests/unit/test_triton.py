@@ -15,14 +15,15 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, OverloadedError
-from stylewire.server.backends import RemoteOptions, audience, triton_memory
-from stylewire.server.backends.triton_call import Call
-from stylewire.server.backends.triton_contract import Graph, compare_contract
-from stylewire.server.backends.triton_errors import judge
-from stylewire.server.backends.triton_memory import Region, SharedMemory
-from stylewire.server.backends.triton_servers import TritonServers
-from stylewire.server.batcher import Batcher
-from stylewire.server.scheduler import BatchLimits
+from stylewire.server.engine.backends import RemoteOptions, cancellation
+from stylewire.server.engine.backends.triton import shared_memory
+from stylewire.server.engine.backends.triton.call import Call
+from stylewire.server.engine.backends.triton.contract import Graph, compare_contract
+from stylewire.server.engine.backends.triton.errors import judge
+from stylewire.server.engine.backends.triton.server_pool import TritonServers
+from stylewire.server.engine.backends.triton.shared_memory import Region, SharedMemory
+from stylewire.server.engine.batching.batcher import Batcher
+from stylewire.server.engine.batching.scheduler import BatchLimits
 from support.fakes import FakeObserver
 
 X = np.arange(4, dtype=np.float32).reshape(2, 2)
@@ -297,7 +298,7 @@ class FakeClient:
 
 def test_regions_are_used_again_and_removed(tmp_path, monkeypatch):
     """A region that is given back serves the next batch; one that is dropped, and all at the end, are removed."""
-    monkeypatch.setattr(triton_memory, "FOLDER", tmp_path)
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
 
     async def test():
         client = FakeClient()
@@ -322,7 +323,7 @@ def test_regions_are_used_again_and_removed(tmp_path, monkeypatch):
 
 def test_memory_of_the_dead_is_swept_and_that_of_the_living_stays(tmp_path, monkeypatch):
     """What nobody has locked any more is removed here and at Triton."""
-    monkeypatch.setattr(triton_memory, "FOLDER", tmp_path)
+    monkeypatch.setattr(shared_memory, "FOLDER", tmp_path)
 
     async def test():
         client, living, dead = FakeClient(), Region(1), Region(1)
@@ -345,7 +346,7 @@ def test_batch_says_when_nobody_waits_for_it(monkeypatch):
         left, started, seen = threading.Event(), threading.Event(), []
 
         def run_batch(inputs, outputs, *, wide):
-            waiting = audience.current()
+            waiting = cancellation.current()
             seen.append(waiting.deadline)
             waiting.on_left(left.set)
             started.set()
@@ -363,6 +364,6 @@ def test_batch_says_when_nobody_waits_for_it(monkeypatch):
 
         assert left.is_set()
         assert [deadline] == seen
-        assert audience.current() is None
+        assert cancellation.current() is None
 
     run(test)

@@ -7,13 +7,13 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from stylewire import provenance
-from stylewire.image_headers import ImageError
-from stylewire.provenance import Packets
-from stylewire.server import jobs
-from stylewire.server.machine import resident_bytes
-from stylewire.server.video import VideoWriter
-from stylewire.video_headers import read_video_header
+from stylewire.media import provenance
+from stylewire.media.image_headers import ImageError
+from stylewire.media.provenance import Packets
+from stylewire.media.video_headers import read_video_header
+from stylewire.server.front.pipeline import jobs
+from stylewire.server.front.pipeline.video_encoder import VideoWriter
+from stylewire.server.host import resident_bytes
 from support.tools import needs_exiftool
 from support.videos import Decoded, psnr
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from stylewire.manifest import ManifestError
-from stylewire.server import warmup
-from stylewire.server.backends.selfcheck import check, read_vectors
-from stylewire.server.warmup import SizeLimits, warm_up
+from stylewire.server.engine.backends.selfcheck import check, read_vectors
+from stylewire.server.engine.models import warmup
+from stylewire.server.engine.models.warmup import SizeLimits, warm_up
 from support.fakes import FakeBackend
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from stylewire import images, provenance, xmp
-from stylewire.image_headers import read_header
-from stylewire.images import ImageError, ImageFormat
-from stylewire.provenance import Provenance
+from stylewire.media import codecs, provenance, xmp
+from stylewire.media.codecs import ImageError, ImageFormat
+from stylewire.media.image_headers import read_header
+from stylewire.media.provenance import Provenance
 from support.pictures import saved
 from support.tools import needs_exiftool
 
@@ -106,9 +106,9 @@ def test_what_is_encoded_can_carry_any_packet(pixels, image_format, packet):
     """Of any size and number of channels: the size in the header and the decoded pixels stay, the packet comes back."""
     if image_format is ImageFormat.JPEG and pixels.shape[2] in (2, 4):
         pixels = pixels[..., :1]
-    plain = images.encode(pixels, image_format)
+    plain = codecs.encode(pixels, image_format)
     marked = xmp.embed(plain, packet)
-    one, other = (images.decode(each, max_bytes=10**6, max_pixels=10**6) for each in (plain, marked))
+    one, other = (codecs.decode(each, max_bytes=10**6, max_pixels=10**6) for each in (plain, marked))
 
     assert packet == xmp.extract(marked)
     assert read_header(plain)[:3] == read_header(marked)[:3]

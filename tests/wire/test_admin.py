@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from stylewire import ModelLoadError, ModelNotFoundError, UnreachableError, pb
-from stylewire.admin_client import AdminClient
-from stylewire.cli import app
-from stylewire.server.settings import SettingError
+from stylewire.cli.main import app
+from stylewire.client.admin import AdminClient
+from stylewire.server.config.settings import SettingError
 from support.folders import damage, put
 from support.refusals import failure
 from support.scrape import wait_for

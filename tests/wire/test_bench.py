@@ -8,7 +8,7 @@ import threading
 import pytest
 from typer.testing import CliRunner
 
-from stylewire.cli import app
+from stylewire.cli.main import app
 from support.fake_service import fake_server
 from support.scrape import Scrape
 from support.servers import ServerProcess

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 import stylewire
 from stylewire import load_code
-from stylewire.cli import app
+from stylewire.cli.main import app
 from support.scrape import Scrape, wait_for
 
 SAMPLES = Path(stylewire.__file__).parent / "demo" / "samples"

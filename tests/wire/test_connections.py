@@ -22,7 +22,7 @@ def test_connection_of_age_is_replaced_without_a_lost_call(plain, caplog):
     """A client whose connection is closed for its age goes on over a new one and notices nothing."""
     with running_server(models=plain, max_connection_age_seconds=0.2) as server, server.channel() as channel:
         stub = pb.StyleGanServiceStub(channel)
-        with caplog.at_level("INFO", "stylewire.server.boundary"):
+        with caplog.at_level("INFO", "stylewire.server.front.transport.interceptor"):
             replies = 0
             while len(peers(caplog)) < 3:
                 replies += len(stub.Generate(ONE).images)

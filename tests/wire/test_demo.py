@@ -5,11 +5,11 @@ from html import unescape
 import PIL.Image
 import pytest
 
-from stylewire.demo import show_server
-from stylewire.demo.show import run
-from stylewire.demo.show_page import code_of
-from stylewire.demo.show_scenes import SCENES, refusal
-from stylewire.demo.show_server import ServerProcessError, running_server
+from stylewire.demo import server
+from stylewire.demo.page import code_of
+from stylewire.demo.scenes import SCENES, refusal
+from stylewire.demo.server import ServerProcessError, running_server
+from stylewire.demo.tour import run
 
 READY = "stylewire: serving on 127.0.0.1:1, metrics on http://127.0.0.1:2/metrics"
 
@@ -88,11 +88,11 @@ print("about to stop", file=sys.stderr, flush=True)
 print("{READY}", flush=True)
 signal.pause()
 """
-    monkeypatch.setattr(show_server, "_COMMAND", (sys.executable, "-c", script))
+    monkeypatch.setattr(server, "_COMMAND", (sys.executable, "-c", script))
     log = tmp_path / "server.log"
     if code == 0:
-        with running_server(log) as server:
-            assert ("127.0.0.1:1", "http://127.0.0.1:2/metrics") == (server.address, server.metrics_url)
+        with running_server(log) as running:
+            assert ("127.0.0.1:1", "http://127.0.0.1:2/metrics") == (running.address, running.metrics_url)
     else:
         with (
             pytest.raises(ServerProcessError, match=r"exit code 3 after SIGTERM.*\n  about to stop"),

@@ -7,7 +7,7 @@ from grpc_status import rpc_status
 
 from stylewire import errors, pb
 from stylewire.errors import DOMAIN, Violation, from_rpc_error
-from stylewire.server.pipeline import Pipeline
+from stylewire.server.front.pipeline.pipeline import Pipeline
 from support.gates import held, replaced
 from support.refusals import failure, refusal
 
@@ -170,7 +170,7 @@ def test_internal_error_hides_its_text(small_server, small, caplog):
     assert errors.InternalError is type(error)
     assert "secret" not in str(caught)
     assert error.request_id in error.message
-    (record,) = [r for r in caplog.records if r.name == "stylewire.server.boundary" and r.exc_info]
+    (record,) = [r for r in caplog.records if r.name == "stylewire.server.front.transport.interceptor" and r.exc_info]
     assert error.request_id in record.getMessage()
     assert "secret of /srv/models" in caplog.text
     assert small.Generate(ONE).images

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from stylewire import pb
-from stylewire.server import photos, pictures
+from stylewire.server.front.pipeline import rendering
+from stylewire.server.front.preprocessing import photos
 from stylewire.tensors import to_tensor
 from support.gates import replaced
 from support.loop_watch import watched
@@ -115,10 +116,10 @@ def test_call_does_not_hold_the_loop(demo_server, demo, photo, call):
 
 SLOW_PARTS = {
     "decoding": (photos, "prepare", invert),
-    "showing the input": (pictures, "encode_input", invert),
-    "comparing": (pictures, "distortion", invert),
-    "encoding": (pictures, "encode", mix),
-    "drawing noise": (pictures, "noise_inputs", random_noise),
+    "showing the input": (rendering, "encode_input", invert),
+    "comparing": (rendering, "distortion", invert),
+    "encoding": (rendering, "encode", mix),
+    "drawing noise": (rendering, "noise_inputs", random_noise),
 }
 
 

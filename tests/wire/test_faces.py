@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from stylewire import Client, InvalidFieldError, NoFaceError, RetryableError, UnsupportedError, photo, style
-from stylewire.server import detectors
-from stylewire.server.alignment import align, align_box
+from stylewire.server.front.preprocessing import face_detectors
+from stylewire.server.front.preprocessing.alignment import align, align_box
 from support.drawing import drawn_face
 from support.face_finding import needs
 from support.pictures import astronaut, avatar, grains, saved, sheet_of
@@ -138,7 +138,7 @@ def test_limits_hold_for_pictures_to_be_searched():
 @pytest.mark.parametrize(("art", "words"), [("face", ("dlib", "send landmarks")), ("anime", ("animeface",))])
 def test_server_without_the_extra_says_so(client, monkeypatch, art, words):
     """Where no faces can be found, the refusal names what is missing and what can be done; codes still come."""
-    monkeypatch.setattr(detectors.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(face_detectors.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UnsupportedError, match=r"stylewire\[align\]") as raised:
         client.invert(avatar(), align=art)
 

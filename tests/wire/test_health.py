@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stylewire import pb
 from stylewire.errors import ModelNotReadyError, from_rpc_error
 from stylewire.server.app import App
-from stylewire.server.model import Model
+from stylewire.server.engine.models.model import Model
 from support.refusals import failure
 from support.scrape import wait_for
 from support.servers import RunningServer, running_server

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stylewire import pb
-from stylewire.admin_client import AdminClient
+from stylewire.client.admin import AdminClient
 from stylewire.manifest import Manifest
 from support.folders import BREAKS, put, remove
 from support.scrape import Scrape, wait_for

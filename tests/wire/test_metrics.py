@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from stylewire import pb
-from stylewire.server.metrics import CODES
+from stylewire.server.telemetry.metrics import CODES
 from support.gates import held, one_slot
 from support.pictures import avatar
 from support.refusals import failure, refusal

@@ -14,8 +14,8 @@ import tritonclient.grpc.aio as aio_client
 from tritonclient.utils import InferenceServerException
 
 from stylewire import latents, oip_pb, pb
+from stylewire.client.inputs import seed
 from stylewire.demo import MODELS
-from stylewire.sources import seed
 from support.folders import fail_the_self_check, put
 from support.gates import held
 from support.oip import call, given, wanted
@@ -435,7 +435,7 @@ def test_calls_are_in_the_metrics_and_in_the_log(demo_server, triton, caplog):
     labels = {"grpc_service": oip_pb.SERVICE, "grpc_method": "ModelInfer"}
     unseen = Scrape(demo_server.metrics_url).value("grpc_server_handled_total", **labels, grpc_code="DATA_LOSS")
     before = Scrape(demo_server.metrics_url).count("grpc_server_handled_total", **labels, grpc_code="OK")
-    with caplog.at_level("INFO", "stylewire.server.boundary"):
+    with caplog.at_level("INFO", "stylewire.server.front.transport.interceptor"):
         triton.infer("avatars", given(seed=np.array([1], np.uint32)))
         wait_for(
             demo_server.metrics_url,

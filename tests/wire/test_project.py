@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stylewire import AsyncClient, Client, DeadlineError, OverloadedError, UnsupportedError, pb
-from stylewire.cli import app
+from stylewire.cli.main import app
 from stylewire.tensors import to_array
 from support.pictures import avatar, pixels, worst_difference
 from support.refusals import failure, refusal
@@ -262,7 +262,7 @@ def test_command_writes_code_and_pictures(server, tmp_path):
 
 def test_process_that_nobody_needs_is_ended(server, stub, monkeypatch):
     """PyTorch takes hundreds of megabytes, so its process goes when it has had nothing to do for a while."""
-    monkeypatch.setattr("stylewire.server.projection.projector._IDLE_SECONDS", 0)
+    monkeypatch.setattr("stylewire.server.engine.projection.projector._IDLE_SECONDS", 0)
     call = stub.Project(request(), timeout=PATIENT)
     next(iter(call))
     (worker,) = server.app._projector._all

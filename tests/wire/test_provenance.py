@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stylewire import Client, images, latents, pb, xmp
-from stylewire.cli import app
-from stylewire.images import ImageFormat
-from stylewire.provenance import COMPOSITE, GENERATED, read
-from stylewire.server.settings import Settings
+from stylewire import Client, latents, pb
+from stylewire.cli.main import app
+from stylewire.media import codecs, xmp
+from stylewire.media.codecs import ImageFormat
+from stylewire.media.provenance import COMPOSITE, GENERATED, read
+from stylewire.server.config.settings import Settings
 from stylewire.tensors import to_tensor
 from support.pictures import avatar, digest, pixels, sources
 from support.servers import running_server
@@ -174,7 +175,7 @@ def test_switched_off_files_are_the_bare_ones(small, silent, model, image_format
     form = pb.OutputConfig(format=pb.IMAGE_FORMAT_PIXELS)
     (array,) = generate(silent, pb.Latent(seed=5), model=model, output_config=form).images
 
-    assert images.encode(pixels(array), image_format) == bare.content
+    assert codecs.encode(pixels(array), image_format) == bare.content
     assert xmp.embed(bare.content, xmp.extract(marked.content)) == marked.content
     assert np.array_equal(pixels(marked), pixels(bare))
     assert (marked.width_px, marked.height_px, marked.mime_type) == (bare.width_px, bare.height_px, bare.mime_type)

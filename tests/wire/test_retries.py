@@ -14,7 +14,7 @@ from stylewire import (
     RateLimitedError,
     pb,
 )
-from stylewire.connection import channel_options
+from stylewire.client.connection import channel_options
 from support.fake_service import asked, fake_server
 
 

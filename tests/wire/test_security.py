@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from stylewire import AsyncClient, Client, Security, UnauthenticatedError, UnreachableError
-from stylewire.admin_client import AdminClient
+from stylewire.client.admin import AdminClient
 from support.authority import Authority
 from support.servers import running_server
 

@@ -10,7 +10,7 @@ import pytest
 from stylewire.demo import MODELS
 
 OPEN = {
-    "server": "from stylewire.server.backends import BackendOptions, open_backend\n"
+    "server": "from stylewire.server.engine.backends import BackendOptions, open_backend\n"
     "open_backend('onnxruntime', {path}, BackendOptions())",
     "export": "from stylewire_export.runners import open_graph_file\nopen_graph_file({path}, ('z',), ('w',))",
 }

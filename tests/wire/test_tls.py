@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from stylewire import pb
-from stylewire.server.settings import SettingError
+from stylewire.server.config.settings import SettingError
 from support.authority import Authority
 from support.refusals import failure
 from support.servers import running_server

@@ -16,8 +16,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from stylewire import pb
-from stylewire.server import otlp, pictures
-from stylewire.server.settings import SettingError, Settings
+from stylewire.server.config.settings import SettingError, Settings
+from stylewire.server.front.pipeline import rendering
+from stylewire.server.telemetry import otlp
 from stylewire.server.tracing import open_tracer
 from support.collector import collecting
 from support.gates import held, one_slot, replaced
@@ -275,7 +276,7 @@ def test_failed_encoding_is_of_its_call_only(stub, collector, monkeypatch):
     def fail(output, executor, arrays):
         raise ArithmeticError("secret of a request")
 
-    monkeypatch.setattr(pictures, "encode_rows", fail)
+    monkeypatch.setattr(rendering, "encode_rows", fail)
     assert grpc.StatusCode.INTERNAL == failure(stub.Generate, ONE).code()
     (call,) = collector.call("Generate")
     (batch,) = batches(collector.spans)
@@ -524,7 +525,7 @@ def test_without_a_collector_nothing_is_loaded():
         """
         import asyncio, sys
         from stylewire.server.app import App
-        from stylewire.server.settings import Settings
+        from stylewire.server.config.settings import Settings
 
         async def live():
             app = App(Settings(port=0, metrics_port=0, backend="onnxruntime"))
@@ -532,7 +533,7 @@ def test_without_a_collector_nothing_is_loaded():
             await app.stop(0)
 
         asyncio.run(live())
-        print([name for name in sys.modules if name.startswith(("opentelemetry", "stylewire.server.otlp"))])
+        print([name for name in sys.modules if name.startswith(("opentelemetry", "stylewire.server.telemetry.otlp"))])
         """,
         OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1",
     )

@@ -20,7 +20,7 @@ from tritonclient.grpc import InferenceServerClient
 from stylewire import pb
 from stylewire.errors import BackendUnavailableError, from_rpc_error
 from stylewire.manifest import ManifestError
-from stylewire.server.backends import triton_call
+from stylewire.server.engine.backends.triton import call
 from stylewire.tensors import to_array
 from support.children import free_port
 from support.servers import RunningServer, ServerProcess, running_server
@@ -224,7 +224,7 @@ def wait_until_true(condition) -> None:
 
 def test_shared_memory_changes_no_byte_and_leaves_nothing(models, triton, monkeypatch):
     """Tensors in shared memory and in messages give equal pictures; at the end the memory is gone."""
-    monkeypatch.setattr(triton_call, "MIN_SHARED_BYTES", 0)  # even the smallest
+    monkeypatch.setattr(call, "MIN_SHARED_BYTES", 0)  # even the smallest
     own = f"stylewire-triton-{os.getpid()}-*"
     before = set(SHARED.glob(own))
     found = {}

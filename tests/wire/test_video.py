@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from stylewire import AsyncClient, Client, InvalidFieldError, OverloadedError, UnsupportedError, pb, provenance
-from stylewire.cli import app
-from stylewire.server import films, video
+from stylewire import AsyncClient, Client, InvalidFieldError, OverloadedError, UnsupportedError, pb
+from stylewire.cli.main import app
+from stylewire.media import provenance
+from stylewire.server.front.pipeline import video, video_encoder
 from support.gates import TIMEOUT_SECONDS, held, replaced
 from support.pictures import pixels
 from support.refusals import refusal
@@ -110,7 +111,7 @@ def test_video_plays_before_it_is_whole(demo_server, demo, container):
 @BOTH
 def test_messages_tell_what_they_carry(demo, container, monkeypatch):
     """Every message has a piece below the limit, the media type, how far the walk is, and what it took."""
-    monkeypatch.setattr(films, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(video, "PIECE_BYTES", 2000)
     messages = list(demo.Interpolate(request(container)))
     (mime_type,) = {message.video_mime_type for message in messages}
     indices = [message.frame_index for message in messages]
@@ -178,13 +179,13 @@ def test_frame_rates_are_exact(demo, frame_rate):
 def test_frames_are_encoded_off_the_event_loop(demo, monkeypatch):
     """The threads that encode pictures encode videos."""
     names = set()
-    add = video.VideoWriter.add
+    add = video_encoder.VideoWriter.add
 
     def noted(self, frame):
         names.add(threading.current_thread().name.rpartition("_")[0])
         return add(self, frame)
 
-    monkeypatch.setattr(video.VideoWriter, "add", noted)
+    monkeypatch.setattr(video_encoder.VideoWriter, "add", noted)
     file_of(demo, request())
 
     assert {"pictures"} == names
@@ -232,7 +233,7 @@ def test_videos_at_once_are_limited(narrow_server):
 def test_video_that_is_left_while_it_is_encoded_ends(narrow_server, monkeypatch):
     """A reader that leaves during the encoding of a frame leaves nothing behind: the next video is made."""
     arrived, leave = threading.Event(), threading.Event()
-    add = video.VideoWriter.add
+    add = video_encoder.VideoWriter.add
 
     def slow(self, frame):
         arrived.set()
@@ -242,7 +243,7 @@ def test_video_that_is_left_while_it_is_encoded_ends(narrow_server, monkeypatch)
     before = cancelled_count(Scrape(narrow_server.metrics_url))
     with narrow_server.channel() as channel:
         stub = pb.StyleGanServiceStub(channel)
-        monkeypatch.setattr(video.VideoWriter, "add", slow)
+        monkeypatch.setattr(video_encoder.VideoWriter, "add", slow)
         stream = stub.Interpolate(request())
         assert arrived.wait(TIMEOUT_SECONDS)
         stream.cancel()
@@ -256,7 +257,7 @@ def test_video_that_is_left_while_it_is_encoded_ends(narrow_server, monkeypatch)
 
 def test_server_without_the_extra_says_so(demo, monkeypatch):
     """Where PyAV is not installed, a video is UNSUPPORTED, and frames are not."""
-    monkeypatch.setattr(video, "is_available", lambda: False)
+    monkeypatch.setattr(video_encoder, "is_available", lambda: False)
     error = refusal(demo.Interpolate, request())
     asked = request(frame_count=2)
     asked.ClearField("video")
@@ -268,8 +269,8 @@ def test_server_without_the_extra_says_so(demo, monkeypatch):
 
 def test_missing_encoder_is_named(demo, monkeypatch):
     """A build of PyAV without the encoder gives UNSUPPORTED and the way out."""
-    form = video._FORMS[video.jobs.Container.MP4]._replace(codec="libnone")
-    monkeypatch.setitem(video._FORMS, video.jobs.Container.MP4, form)
+    form = video_encoder._FORMS[video_encoder.jobs.Container.MP4]._replace(codec="libnone")
+    monkeypatch.setitem(video_encoder._FORMS, video_encoder.jobs.Container.MP4, form)
     error = refusal(demo.Interpolate, request())
 
     assert UnsupportedError is type(error)

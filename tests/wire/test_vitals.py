@@ -8,7 +8,7 @@ import pytest
 
 from stylewire import pb
 from stylewire.server.app import App
-from stylewire.server.model import Model
+from stylewire.server.engine.models.model import Model
 from support.gates import held
 from support.scrape import Scrape, wait_for
 from support.servers import RunningServer, running_server

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from stylewire.demo.show import run
+from stylewire.demo.tour import run
 
 
 def main() -> int:

@@ -18,25 +18,29 @@ from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError, StylewireError
 from stylewire.manifest import ManifestError
-from stylewire.server import admin, listener, logs, oip, tracing
-from stylewire.server.access import Access
-from stylewire.server.backends import TRITON, Remote, RemoteOptions, open_remote
-from stylewire.server.boundary import Boundary
-from stylewire.server.devices import watch_device
-from stylewire.server.faces import Faces
-from stylewire.server.films import Films
-from stylewire.server.folder import Folder
-from stylewire.server.health import HealthServicer
-from stylewire.server.lifecycle import Lifecycle
-from stylewire.server.metrics import Metrics
-from stylewire.server.operations import Operations
-from stylewire.server.pipeline import Pipeline
-from stylewire.server.projection.projector import Projector
-from stylewire.server.servicers import ModelServicer, StyleGanServicer
-from stylewire.server.settings import SettingError, Settings, metrics_port_taken
-from stylewire.server.vitals import GraphHealth, Vitals, watch_process
-from stylewire.server.watcher import Watcher
-from stylewire.server.workers import Ports, Workers
+from stylewire.server import tracing
+from stylewire.server.config.settings import SettingError, Settings, metrics_port_taken
+from stylewire.server.engine.backends import TRITON, Remote, RemoteOptions, open_remote
+from stylewire.server.engine.models.lifecycle import Lifecycle
+from stylewire.server.engine.models.operations import Operations
+from stylewire.server.engine.models.repository import Folder
+from stylewire.server.engine.models.watcher import Watcher
+from stylewire.server.engine.projection.projector import Projector
+from stylewire.server.front.api import admin_service
+from stylewire.server.front.api.stylegan_service import ModelServicer, StyleGanServicer
+from stylewire.server.front.auth.access import Access
+from stylewire.server.front.oip import inference_service
+from stylewire.server.front.pipeline.pipeline import Pipeline
+from stylewire.server.front.pipeline.video import Films
+from stylewire.server.front.preprocessing.face_search import Faces
+from stylewire.server.front.transport import listener
+from stylewire.server.front.transport.health import HealthServicer
+from stylewire.server.front.transport.interceptor import Boundary
+from stylewire.server.supervisor import Ports, Workers
+from stylewire.server.telemetry import logs
+from stylewire.server.telemetry.collectors import GraphHealth, Vitals, watch_process
+from stylewire.server.telemetry.gpu import watch_device
+from stylewire.server.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +101,7 @@ class App:
         try:
             self.port, self.metrics_port = self._listen()
             if self._admin:
-                self.admin_address = admin.listen(self._admin, self.settings.admin_address)
+                self.admin_address = admin_service.listen(self._admin, self.settings.admin_address)
             await self._server.start()
             if self._remote:
                 self._remote.start()
@@ -194,7 +198,7 @@ class App:
             server,
         )
         pb.add_ModelServiceServicer_to_server(ModelServicer(self.registry), server)
-        inference = oip.InferenceServicer(
+        inference = inference_service.InferenceServicer(
             self.registry,
             self.settings,
             self._executor,
@@ -202,7 +206,7 @@ class App:
             live=lambda: not self._hung,
             ready=partial(self._health.serving, _READY),
         )
-        oip.add_to_server(inference, server)
+        inference_service.add_to_server(inference, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         if self.settings.reflection:
             listener.add_reflection(server)
@@ -215,7 +219,7 @@ class App:
         if not self.settings.admin_address:
             return None
         server = listener.make_server(self.settings, Boundary(self.metrics, Access.of_administrators()), shared=False)
-        servicer = admin.AdminServicer(Operations(self.lifecycle), self.registry)
+        servicer = admin_service.AdminServicer(Operations(self.lifecycle), self.registry)
         pb.add_AdminServiceServicer_to_server(servicer, server)
         for method in listener.admin_methods():
             self.metrics.method(method)

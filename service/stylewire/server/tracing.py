@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias, cast
 
 from grpc import StatusCode
 
-from stylewire.server.settings import SettingError, Settings
+from stylewire.server.config.settings import SettingError, Settings
 
 Attributes: TypeAlias = Mapping[str, str | int | bool]
 Link: TypeAlias = object
@@ -105,7 +105,7 @@ def open_tracer(settings: Settings) -> Tracer | None:
     if not settings.otlp_endpoint:
         return None
     try:
-        module = importlib.import_module("stylewire.server.otlp")  # needs an extra
+        module = importlib.import_module("stylewire.server.telemetry.otlp")  # needs an extra
     except ImportError as err:
         found = f"--otlp-endpoint needs a package that is not installed ({err.name})"
         raise SettingError(f"{found}: pip install 'stylewire[tracing]'") from err

@@ -1,0 +1,353 @@
+"""``Client`` and ``AsyncClient``: the RPCs as methods.
+
+Requests are made in ``calls.py``, answers read in ``results.py``, errors translated in ``connection.py``; here are only
+the calls, once for threads and once for asyncio.
+"""
+# ruff: noqa: ASYNC109 - a deadline travels to the server, which then refuses in time; asyncio.timeout stays here
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import TypeVar, Unpack
+
+from google.protobuf.message import Message
+
+from stylewire import pb
+from stylewire.client import requests, results
+from stylewire.client.bulk import ManyOptions, Parts, async_pictures, pictures
+from stylewire.client.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, AsyncConnection, Connection
+from stylewire.client.inputs import LatentLike, PhotoLike
+from stylewire.client.projections import (
+    Projection,
+    ProjectionProgress,
+    ProjectionReader,
+    ProjectOptions,
+    project_request,
+)
+from stylewire.client.requests import GenerateOptions, InterpolateOptions, InvertOptions, MixOptions, Styles
+from stylewire.client.results import Frame, Inversion, Result
+from stylewire.client.videos import AsyncVideo, Video, VideoOptions, video_request
+from stylewire.security import Security
+
+M = TypeVar("M", bound=Message)
+
+
+class Client(Connection):
+    """Talks to a stylewire server.
+
+    A client may be shared by threads and should live long: it holds one connection. Every method raises a
+    ``StylewireError`` of the class that the server raised.
+
+    Args:
+        address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
+        timeout: deadline of a call in seconds, when the call gives none of its own.
+        security: TLS and token; None means neither.
+
+    Raises:
+        OSError: a file of ``security`` cannot be read.
+        ValueError: the token would travel in the clear.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        security: Security | None = None,
+    ) -> None:
+        super().__init__(address, timeout=timeout, security=security)
+        self._stylegan = pb.StyleGanServiceStub(self._channel)
+        self._models = pb.ModelServiceStub(self._channel)
+        self._described: dict[str, pb.Model] = {}
+
+    def generate(
+        self,
+        latents: LatentLike | Iterable[LatentLike],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> list[Result]:
+        """Make one picture from each latent.
+
+        Args:
+            latents: one or many; an integer stands for ``seed(integer)``.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``GenerateOptions``.
+
+        Returns:
+            The pictures in the order of the latents.
+        """
+        request = requests.generate_request(latents, **options)
+        response = self._ask(self._stylegan.Generate, request, timeout)
+        return results.read_generate(response, request)
+
+    def generate_many(
+        self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
+    ) -> Iterator[Result]:
+        """Make one picture from each of any number of latents, several calls at once; they arrive in order.
+
+        A call that is lost with its connection, or refused by a full server, is made again; what was delivered is not.
+        Memory and work ahead are bounded by ``window`` and ``batch``, so the latents may go on for ever.
+
+        Args:
+            latents: any iterable; an integer stands for ``seed(integer)``.
+            timeout: deadline of each call in seconds; None means the client's.
+            **options: see ``ManyOptions``.
+
+        Returns:
+            The pictures in the order of the latents. Closing the iterator, as leaving a ``for`` loop does, cancels the
+            calls under way.
+        """
+        deadline = timeout
+        parts = Parts(lambda request: self._stylegan.Generate.future(request, timeout=deadline), latents, **options)
+        return pictures(parts, self.address)
+
+    def invert(
+        self, picture: PhotoLike, *, timeout: float | None = None, **options: Unpack[InvertOptions]
+    ) -> Inversion:
+        """Find the code of a picture.
+
+        Args:
+            picture: a path, the bytes of a PNG, JPEG or WebP file, or a Pillow image.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``InvertOptions``.
+        """
+        request = requests.invert_request(picture, **options)
+        response = self._ask(self._stylegan.Invert, request, timeout)
+        return results.read_invert(response)
+
+    def project(
+        self,
+        picture: PhotoLike,
+        *,
+        on_progress: Callable[[ProjectionProgress], None] | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ProjectOptions],
+    ) -> Projection:
+        """Find the code of a picture by optimization: slower than ``invert``, and closer. The server needs PyTorch.
+
+        Args:
+            picture: as for ``invert``.
+            on_progress: told of every step; an exception that it raises ends the call.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``ProjectOptions``.
+        """
+        request, reader = project_request(picture, **options), ProjectionReader(on_progress)
+        walk = self._walk(self._stylegan.Project, request, timeout, _whole)
+        with contextlib.closing(walk):
+            for response in walk:
+                reader.read(response)
+        return reader.result()
+
+    def mix_styles(
+        self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]
+    ) -> Result:
+        """Replace layers of one latent's code by those of others, and make the picture.
+
+        Args:
+            content: gives the layers that no style replaces.
+            styles: one or many of ``style(latent, layers, weight)``, applied in their order.
+            timeout: deadline in seconds; None means the client's.
+            **options: see ``MixOptions``.
+        """
+        chosen = requests.to_styles(styles, options.get("psi"))
+        described = self._describe(options.get("model", "")) if requests.needs_model(chosen) else None
+        request = requests.mix_request(content, chosen, described, **options)
+        response = self._ask(self._stylegan.MixStyles, request, timeout)
+        requests.forget_replaced(self._described, options.get("model", ""), response.model_digest)
+        return results.read_mix(response)
+
+    def interpolate(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[InterpolateOptions],
+    ) -> Iterator[Frame]:
+        """Walk through keyframes; frames arrive while the server makes the next ones.
+
+        Args:
+            keyframes: 2 or more latents.
+            frame_count: frames in all.
+            timeout: deadline of the whole walk in seconds; None means the client's.
+            **options: see ``InterpolateOptions``.
+
+        Returns:
+            The frames in order. Closing the iterator cancels the call.
+        """
+        request = requests.interpolate_request(keyframes, frame_count, **options)
+        return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
+
+    def interpolate_video(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[VideoOptions],
+    ) -> Video:
+        """Walk through keyframes in a video file, which arrives while the server makes the next frames.
+
+        Args:
+            keyframes: 2 or more latents.
+            frame_count: frames in all.
+            timeout: deadline of the whole walk in seconds; None means the client's.
+            **options: see ``VideoOptions``.
+
+        Returns:
+            The file: ``save`` it, or iterate over its pieces. Closing it cancels the call.
+        """
+        request = video_request(keyframes, frame_count, **options)
+        return Video(
+            self._walk(self._stylegan.Interpolate, request, timeout, _whole),
+            options.get("container", "mp4"),
+        )
+
+    def models(self, *, timeout: float | None = None) -> list[pb.Model]:
+        """List the server's models in the order of their names."""
+        found: list[pb.Model] = []
+        request = pb.ListModelsRequest()
+        while True:
+            response = self._ask(self._models.ListModels, request, timeout)
+            found.extend(response.models)
+            if not response.next_page_token:
+                return found
+            request = pb.ListModelsRequest(page_token=response.next_page_token)
+
+    def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
+        """Describe one model; an empty name means the server's default model."""
+        return self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout).model
+
+    def _describe(self, name: str) -> pb.Model:
+        # A model of one name keeps its layers until it is replaced, which its digest tells, so one question is enough.
+        if name not in self._described:
+            self._described[name] = self.model(name)
+        return self._described[name]
+
+
+class AsyncClient(AsyncConnection):
+    """``Client`` for asyncio: the same methods, awaited. Make it inside a running event loop.
+
+    Args:
+        address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
+        timeout: deadline of a call in seconds, when the call gives none of its own.
+        security: TLS and token; None means neither.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        security: Security | None = None,
+    ) -> None:
+        super().__init__(address, timeout=timeout, security=security)
+        self._stylegan = pb.StyleGanServiceStub(self._channel)
+        self._models = pb.ModelServiceStub(self._channel)
+        self._described: dict[str, pb.Model] = {}
+
+    async def generate(
+        self,
+        latents: LatentLike | Iterable[LatentLike],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[GenerateOptions],
+    ) -> list[Result]:
+        """Make one picture from each latent; see ``Client.generate``."""
+        request = requests.generate_request(latents, **options)
+        response = await self._ask(self._stylegan.Generate, request, timeout)
+        return results.read_generate(response, request)
+
+    def generate_many(
+        self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
+    ) -> AsyncIterator[Result]:
+        """Make one picture from each of any number of latents: ``async for``; see ``Client.generate_many``."""
+        deadline = timeout
+        parts = Parts(lambda request: self._stylegan.Generate(request, timeout=deadline), latents, **options)
+        return async_pictures(parts, self.address)
+
+    async def invert(
+        self, picture: PhotoLike, *, timeout: float | None = None, **options: Unpack[InvertOptions]
+    ) -> Inversion:
+        """Find the code of a picture; see ``Client.invert``."""
+        request = requests.invert_request(picture, **options)
+        response = await self._ask(self._stylegan.Invert, request, timeout)
+        return results.read_invert(response)
+
+    async def project(
+        self,
+        picture: PhotoLike,
+        *,
+        on_progress: Callable[[ProjectionProgress], None] | None = None,
+        timeout: float | None = None,
+        **options: Unpack[ProjectOptions],
+    ) -> Projection:
+        """Find the code of a picture by optimization; see ``Client.project``."""
+        request, reader = project_request(picture, **options), ProjectionReader(on_progress)
+        walk = self._walk(self._stylegan.Project, request, timeout, _whole)
+        async with contextlib.aclosing(walk):
+            async for response in walk:
+                reader.read(response)
+        return reader.result()
+
+    async def mix_styles(
+        self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]
+    ) -> Result:
+        """Replace layers of one latent's code by those of others; see ``Client.mix_styles``."""
+        chosen = requests.to_styles(styles, options.get("psi"))
+        described = await self._describe(options.get("model", "")) if requests.needs_model(chosen) else None
+        request = requests.mix_request(content, chosen, described, **options)
+        response = await self._ask(self._stylegan.MixStyles, request, timeout)
+        requests.forget_replaced(self._described, options.get("model", ""), response.model_digest)
+        return results.read_mix(response)
+
+    def interpolate(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[InterpolateOptions],
+    ) -> AsyncIterator[Frame]:
+        """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
+        request = requests.interpolate_request(keyframes, frame_count, **options)
+        return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
+
+    def interpolate_video(
+        self,
+        keyframes: Iterable[LatentLike],
+        frame_count: int,
+        *,
+        timeout: float | None = None,
+        **options: Unpack[VideoOptions],
+    ) -> AsyncVideo:
+        """Walk through keyframes in a video file; see ``Client.interpolate_video``."""
+        request = video_request(keyframes, frame_count, **options)
+        return AsyncVideo(
+            self._walk(self._stylegan.Interpolate, request, timeout, _whole),
+            options.get("container", "mp4"),
+        )
+
+    async def models(self, *, timeout: float | None = None) -> list[pb.Model]:
+        """List the server's models in the order of their names."""
+        found: list[pb.Model] = []
+        request = pb.ListModelsRequest()
+        while True:
+            response = await self._ask(self._models.ListModels, request, timeout)
+            found.extend(response.models)
+            if not response.next_page_token:
+                return found
+            request = pb.ListModelsRequest(page_token=response.next_page_token)
+
+    async def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
+        """Describe one model; an empty name means the server's default model."""
+        return (await self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout)).model
+
+    async def _describe(self, name: str) -> pb.Model:
+        if name not in self._described:
+            self._described[name] = await self.model(name)
+        return self._described[name]
+
+
+def _whole(response: M) -> M:
+    return response

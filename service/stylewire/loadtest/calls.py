@@ -1,0 +1,149 @@
+"""The calls of a load: requests of one kind, over several connections, and what came back."""
+
+import itertools
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Literal, Self, TypeAlias, cast
+
+import grpc
+import grpc.aio
+
+from stylewire import pb
+from stylewire.client.connection import channel_options, typed_errors
+from stylewire.client.requests import Format, generate_request, invert_request, mix_request, to_styles
+from stylewire.client.results import Timing, read_timing
+from stylewire.errors import from_rpc_error
+from stylewire.loadtest.results import Answer
+from stylewire.security import Security, open_async_channel
+
+Rpc: TypeAlias = Literal["generate", "invert", "mix"]
+_Request: TypeAlias = pb.GenerateRequest | pb.InvertRequest | pb.MixStylesRequest
+_Response: TypeAlias = pb.GenerateResponse | pb.InvertResponse | pb.MixStylesResponse
+_METHODS: dict[Rpc, tuple[str, type[_Response]]] = {
+    "generate": ("Generate", pb.GenerateResponse),
+    "invert": ("Invert", pb.InvertResponse),
+    "mix": ("MixStyles", pb.MixStylesResponse),
+}
+_SEEDS = 2**32
+_PICTURE_PSI = 0.7
+_OWN_CONNECTIONS = (
+    ("grpc.enable_retries", 0),  # a refusal that is tried again unseen would look like a long wait
+    ("grpc.use_local_subchannel_pool", 1),  # channels of one address share a connection otherwise
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What is asked for.
+
+    Attributes:
+        rpc: which call.
+        model: its name; the server's default model when empty.
+        image_format: of the pictures.
+        latents: of one call of Generate.
+        psi: truncation.
+        timeout: seconds that a call may take.
+    """
+
+    rpc: Rpc = "generate"
+    model: str = ""
+    image_format: Format = "png"
+    latents: int = 1
+    psi: float | None = None
+    timeout: float = 60.0
+
+    @property
+    def images(self) -> int:
+        """Pictures that a call brings; a code counts as one."""
+        return self.latents if self.rpc == "generate" else 1
+
+
+class Calls:
+    """Makes the calls of a load. Make it inside a running event loop.
+
+    Args:
+        address: ``host:port`` or any gRPC target.
+        kind: what is asked for.
+        connections: used in turn; one HTTP/2 connection has limits of its own.
+        picture: a file to invert; without one, the model itself makes it.
+        security: TLS and token; None means neither.
+    """
+
+    def __init__(
+        self, address: str, kind: Kind, *, connections: int, picture: bytes = b"", security: Security | None = None
+    ) -> None:
+        self._address, self._kind, self._picture = address, kind, picture
+        options = [*channel_options(address), *_OWN_CONNECTIONS]
+        self._channels = [open_async_channel(address, options, security) for _ in range(connections)]
+        method, response = _METHODS[kind.rpc]
+        self._senders = itertools.cycle(
+            [
+                channel.unary_unary(
+                    f"/{pb.STYLEGAN_SERVICE}/{method}",
+                    request_serializer=_serialize,
+                    response_deserializer=response.FromString,
+                )
+                for channel in self._channels
+            ]
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+    async def prepare(self) -> pb.Model:
+        """Ask what is measured, and make one call, so that a wrong option is one error and not a table of them.
+
+        Raises:
+            StylewireError: the call cannot succeed, or no server answers.
+        """
+        kind, channel = self._kind, self._channels[0]
+        with typed_errors(self._address):
+            asked = pb.GetModelRequest(name=kind.model)
+            described = await pb.ModelServiceStub(channel).GetModel(asked, timeout=kind.timeout)
+            if kind.rpc == "invert" and not self._picture:
+                latent = generate_request(0, model=kind.model, psi=_PICTURE_PSI)
+                made = await pb.StyleGanServiceStub(channel).Generate(latent, timeout=kind.timeout)
+                self._picture = made.images[0].content
+            await next(self._senders)(self._request(0), timeout=kind.timeout)
+        return described.model
+
+    async def __call__(self, number: int) -> Answer:
+        """Make the call of a number; other numbers have other seeds."""
+        request, send = self._request(number), next(self._senders)
+        try:
+            response = cast("_Response", await send(request, timeout=self._kind.timeout))
+        except grpc.aio.AioRpcError as error:
+            typed = from_rpc_error(error)
+            return Answer(code=error.code().name, problem=typed.message, retry_after_seconds=typed.retry_after_seconds)
+        spent: Timing = read_timing(response.timing)
+        return Answer(
+            images=self._kind.images,
+            batch_size=response.batch.size,
+            queue_seconds=spent.queue_seconds,
+            inference_seconds=spent.inference_seconds,
+            encoding_seconds=spent.encoding_seconds,
+        )
+
+    def _request(self, number: int) -> _Request:
+        kind = self._kind
+        match kind.rpc:
+            case "generate":
+                seeds = [(number * kind.latents + index) % _SEEDS for index in range(kind.latents)]
+                return generate_request(seeds, model=kind.model, psi=kind.psi, format=kind.image_format)
+            case "invert":
+                return invert_request(self._picture, model=kind.model)
+            case "mix":
+                styles = to_styles((number + 1) % _SEEDS, kind.psi)
+                return mix_request(
+                    number % _SEEDS, styles, None, model=kind.model, psi=kind.psi, format=kind.image_format
+                )
+
+
+def _serialize(request: _Request) -> bytes:
+    return request.SerializeToString()

@@ -1,0 +1,1 @@
+"""The wing that owns models: loading, batching, running."""

@@ -1,0 +1,1 @@
+"""onnxruntime on CPUs, CUDA and TensorRT."""

@@ -1,0 +1,1 @@
+"""Graphs that run on Triton servers elsewhere."""

@@ -1,0 +1,1 @@
+"""Requests -> batches: a bounded queue, deadlines, fairness, and what a batch costs."""

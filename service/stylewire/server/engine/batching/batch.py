@@ -1,0 +1,263 @@
+"""A batch: rows of several requests, stacked for one run and split again."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stylewire.server.engine.backends import Arrays
+from stylewire.server.tracing import CallTrace
+
+Convert: TypeAlias = Callable[[Arrays, int], list[Any]]
+"""Makes one value of each row, such as a picture file; is told which row of the request is the first of these.
+
+Runs in the thread of the batch.
+"""
+Span: TypeAlias = tuple[float, float]
+"""From when until when, on the batcher's clock."""
+_Rows: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
+
+
+class BatchError(RuntimeError):
+    """The batch that held a request failed; the cause says why."""
+
+
+class BatchResult(NamedTuple):
+    """The rows of one request, and what it took to get them.
+
+    Attributes:
+        outputs: output name -> array with the request's rows; empty if they were converted.
+        converted: what ``convert`` made of them, a value for each row.
+        queue_seconds: from submission until the first row began to run.
+        run_seconds: time in which a batch ran that held rows of it.
+        convert_seconds: time in which, beside that, rows were converted.
+        batch_size: rows in the largest of those batches.
+    """
+
+    outputs: Arrays
+    converted: list[Any]
+    queue_seconds: float
+    run_seconds: float
+    convert_seconds: float
+    batch_size: int
+
+    @property
+    def row_count(self) -> int:
+        """Count its rows."""
+        return len(self.converted) or len(next(iter(self.outputs.values())))
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A request that waits or runs: its rows, how far they are, and where the answer goes."""
+
+    inputs: Arrays
+    wanted: frozenset[str]
+    row_count: int
+    deadline: float | None
+    submitted: float
+    future: "asyncio.Future[BatchResult]"
+    convert: Convert | None = None
+    trace: CallTrace | None = None
+    """The call that it belongs to, if that is traced."""
+    started: float | None = None
+    """When its first row began to run."""
+    waits: bool = False
+    """Whether it has rows in the queue."""
+    promised: float = 0.0
+    """Seconds that it was predicted to take when it was admitted."""
+    taken: int = 0
+    done: int = 0
+    runs: list[Span] = field(default_factory=list)
+    converts: list[Span] = field(default_factory=list)
+    batch_size: int = 0
+    parts: "dict[int, Arrays | list[Any]]" = field(default_factory=dict)
+    """First row -> rows; batches that run side by side end in any order."""
+    shapes: tuple[tuple[int, ...], ...] = field(init=False)
+    """Of a row of each input: rows of different shapes cannot be stacked."""
+
+    def __post_init__(self) -> None:
+        self.shapes = tuple(array.shape[1:] for array in self.inputs.values())
+
+    @property
+    def left(self) -> int:
+        """Rows that no batch has taken yet."""
+        return self.row_count - self.taken
+
+    def dead(self, now: float) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.future.done() or (self.deadline is not None and self.deadline <= now)
+
+    def count(self, batch: "Batch", converted: Span | None) -> None:
+        """Count a batch that held rows of it."""
+        assert batch.started is not None
+        self.runs.append((batch.started, batch.started + batch.run_seconds))
+        if converted:
+            self.converts.append(converted)
+        self.batch_size = max(self.batch_size, batch.size)
+
+    def add(self, start: int, rows: "Arrays | list[Any]", count: int) -> bool:
+        """Keep the answer of some rows; says whether that was the last one."""
+        self.parts[start] = rows
+        self.done += count
+        return self.done == self.row_count
+
+    def result(self) -> BatchResult:
+        """Put its rows together; all are done."""
+        parts = [self.parts[start] for start in sorted(self.parts)]
+        outputs: Arrays = {}
+        converted: list[Any] = []
+        if self.convert:
+            converted = [value for part in parts for value in part]
+        else:
+            outputs = join(cast("list[Arrays]", parts))
+        assert self.started is not None
+        waited = self.started - self.submitted
+        ran = _covered(self.runs)
+        beside = _covered(self.runs + self.converts) - ran
+        return BatchResult(outputs, converted, waited, ran, beside, self.batch_size)
+
+
+class Share(NamedTuple):
+    """Rows ``start`` up to ``stop`` of an entry, as part of a batch."""
+
+    entry: Entry
+    start: int
+    stop: int
+
+
+class Outcome(NamedTuple):
+    """What became of a share: rows, what was made of them, or why there are none; and when they were converted."""
+
+    share: Share
+    rows: Arrays | list[Any] | Exception
+    converted: Span | None = None
+
+
+class Dispatch(Enum):
+    """Why a batch has the rows it has."""
+
+    IDLE = "idle"
+    """Everything that waited."""
+    FULL = "full"
+    """As many rows as fit, in the order in which they came."""
+    FAIRNESS = "fairness"
+    """As many as fit; rows of a large request had to wait for the turn of others."""
+    SPLIT = "split"
+    """Its part of what waited: other instances are free too."""
+    SHAPE = "shape"
+    """All rows of one shape; those that wait have another."""
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """Rows that run together.
+
+    Attributes:
+        shares: of different entries.
+        wide: whether it has the whole device for itself.
+        dispatch: why it has these rows.
+        started: when its run began; None before.
+        run_seconds: how long it ran.
+    """
+
+    shares: list[Share]
+    wide: bool
+    dispatch: Dispatch
+    started: float | None = None
+    run_seconds: float = 0.0
+    _on_left: Callable[[], object] | None = None
+
+    @property
+    def deadline(self) -> float | None:
+        """When the last of its callers stops to wait; None: somebody has no deadline."""
+        deadlines = [share.entry.deadline for share in self.shares]
+        return None if None in deadlines else max((each for each in deadlines if each is not None), default=None)
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether all of its callers have left."""
+        return all(share.entry.future.done() for share in self.shares)
+
+    def on_left(self, call: Callable[[], object]) -> None:
+        """Have something called when all have left; see ``backends.audience``."""
+        self._on_left = call
+        self.tell_left()  # they may have left just before
+
+    def tell_left(self) -> None:
+        """Call that, if all have left."""
+        if self._on_left and self.abandoned:
+            self._on_left()
+
+    @property
+    def size(self) -> int:
+        """Count the rows."""
+        return count_rows(self.shares)
+
+    def keep_alive(self, now: float) -> list[Entry]:
+        """Leave those out that nobody waits for any more, and return them."""
+        dead = [share.entry for share in self.shares if share.entry.dead(now)]
+        if dead:
+            self.shares = [share for share in self.shares if share.entry not in dead]
+        return dead
+
+    @property
+    def wanted(self) -> list[str]:
+        """Names of all outputs that somebody wants."""
+        return sorted(frozenset[str]().union(*(share.entry.wanted for share in self.shares)))
+
+
+def count_rows(shares: list[Share]) -> int:
+    """Count the rows of some shares."""
+    return sum(share.stop - share.start for share in shares)
+
+
+def stack(shares: list[Share]) -> Arrays:
+    """Make the inputs of one run."""
+    names = shares[0].entry.inputs
+    return {
+        name: _concatenate([share.entry.inputs[name][share.start : share.stop] for share in shares]) for name in names
+    }
+
+
+def split(shares: list[Share], outputs: Arrays) -> Iterator[Arrays]:
+    """Give each share its rows of the outputs it wants.
+
+    Raises:
+        ValueError: an output has not one row for each row of the batch.
+    """
+    size = count_rows(shares)
+    for name, array in outputs.items():
+        if len(array) != size:
+            raise ValueError(f"output {name} has {len(array)} rows for a batch of {size}")
+    row = 0
+    for share in shares:
+        stop = row + share.stop - share.start
+        yield {name: outputs[name][row:stop] for name in share.entry.wanted}
+        row = stop
+
+
+def join(parts: list[Arrays]) -> Arrays:
+    """Put the rows of a request together that ran in several batches."""
+    return {name: _concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _covered(spans: list[Span]) -> float:
+    """Seconds in at least one of the spans: batches of a request may run side by side."""
+    if len(spans) == 1:
+        return spans[0][1] - spans[0][0]
+    seconds, reached = 0.0, float("-inf")
+    for start, stop in sorted(spans):
+        seconds += max(0.0, stop - max(start, reached))
+        reached = max(reached, stop)
+    return seconds
+
+
+def _concatenate(arrays: list[_Rows]) -> _Rows:
+    if len(arrays) == 1:
+        return arrays[0]
+    return cast("_Rows", np.concatenate(arrays))

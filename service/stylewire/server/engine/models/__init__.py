@@ -1,0 +1,1 @@
+"""Model directories: found, loaded, warmed up, replaced, freed."""

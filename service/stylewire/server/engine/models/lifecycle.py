@@ -1,0 +1,265 @@
+"""Loads, replaces and retires the models of a server, so that what works goes on whatever is tried beside it.
+
+A model is loaded aside while what was there serves on: its files are verified, its graphs opened, compared with the
+stored outputs and warmed up. Only then the table of models is replaced, and what is not in it any more is closed when
+the last call that uses it has ended. One model is loaded at a time: they share the cores.
+"""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from stylewire.errors import ModelLoadError, RetryableError, StylewireError
+from stylewire.manifest import ManifestError
+from stylewire.server.config.settings import Settings
+from stylewire.server.engine.backends import Remote
+from stylewire.server.engine.models.model import Model, State
+from stylewire.server.engine.models.plan import Plan
+from stylewire.server.engine.models.registry import Registry
+from stylewire.server.engine.models.repository import Entry, Folder, version_order
+from stylewire.server.telemetry.metrics import Metrics
+from stylewire.server.telemetry.model_series import Series
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_PATH = re.compile(r"(?<![\w.])/(?:[^\s/:;,'\"]+/)*([^\s/:;,'\"]*)")
+"""What callers are told has no paths of this machine; the log has them."""
+_SHOWN_STATES = (State.LOADING, State.READY, State.RETIRING, State.FAILED)
+_TEXT_LETTERS = 300
+
+
+class Lifecycle:
+    """The models of a server.
+
+    Args:
+        folder: where they are.
+        settings: how they run, and how many versions of one are served.
+        metrics: where they show themselves.
+        clock: monotonic seconds; tests give their own.
+        remote: servers elsewhere that run the graphs; None if they run here.
+
+    Attributes:
+        folder: as above.
+        registry: the models that answer.
+        plan: what should be loaded; change it within ``alone`` only.
+        found: what the folder held at the start.
+
+    Raises:
+        ManifestError: the folder holds no model, or one that cannot be used.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+        remote: Remote | None = None,
+    ) -> None:
+        self.folder, self._settings, self._metrics, self._remote = folder, settings, metrics, remote
+        self.registry = Registry(settings.default_model)
+        self.plan = Plan(settings.model_versions, clock)
+        self._loading: Entry | None = None
+        self._counts: dict[str, Series] = {}
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.found = self._first_look()
+        metrics.watch_states(self.states, [state.value for state in _SHOWN_STATES])
+
+    async def start(self) -> None:
+        """Load all models; one that fails ends the start.
+
+        Raises:
+            ManifestError: a model directory is damaged.
+            BackendUnavailableError: the backend or device cannot be used here.
+        """
+        for model in self.registry.table.models:
+            await model.load()
+            self._count(model.name, "ok")
+
+    async def close(self) -> None:
+        """Close all models; no call uses them any more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        models = (*self.registry.table.models, *self.registry.retiring)
+        await asyncio.gather(*(model.finish() for model in models))
+        for model in models:  # here and now: whoever limits the time of this means what still runs
+            model.free()
+
+    async def alone(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something to the end, even if whoever asked for it leaves, while nothing else is done to the models.
+
+        Raises:
+            RetryableError: something else is being done.
+        """
+        if self._lock.locked():
+            work.close()
+            raise RetryableError("another model is being loaded; retry", retry_after_seconds=1.0)
+        return await asyncio.shield(self._begin(self._locked(work)))
+
+    async def settle(self, entries: Sequence[Entry]) -> None:
+        """Make the models what the folder says, as far as they can be loaded; within ``alone``."""
+        self.plan.note_found(entries)
+        served = {model.name for model in self.registry.table.models}
+        for name in sorted(served | {entry.name for entry in entries}):
+            own = [entry for entry in entries if entry.name == name]
+            await self._settle_model(name, sorted(own, key=lambda entry: version_order(entry.version), reverse=True))
+        self._forget_counts()
+
+    async def load(self, entry: Entry) -> Model:
+        """Load a directory aside, then let it answer in the place of what had its name and version; within ``alone``.
+
+        Raises:
+            ModelLoadError: it cannot be loaded; what was there answers.
+        """
+        model: Model | None = None
+        self._loading = entry
+        try:
+            model = await asyncio.to_thread(self._make, entry)
+            await model.load()
+        except asyncio.CancelledError:  # the server stops
+            if model:
+                model.stop_loading()
+            raise
+        except Exception as err:  # whatever a runtime raises, what serves goes on
+            if model:
+                await model.close()
+            raise self._failure(entry, err) from err
+        finally:
+            self._loading = None
+        self._admit(entry, model)
+        return model
+
+    def retire(self, models: Iterable[Model]) -> None:
+        """Let no new call have these models, and close each when its last call has ended."""
+        gone = list(models)
+        self.registry.publish(model for model in self.registry.table.models if model not in gone)
+        for model in gone:
+            self.plan.note_gone(model.reference)
+            self._drain(model)
+
+    def retire_surplus(self, name: str, entries: Sequence[Entry]) -> None:
+        """Retire the versions of a model that should not be served; all of them only if all directories are gone."""
+        kept = {entry.reference for entry in self.plan.kept(entries)}
+        if kept or not entries:
+            models = self.registry.table.models
+            self.retire([model for model in models if model.name == name and model.reference not in kept])
+
+    async def _settle_model(self, name: str, entries: Sequence[Entry]) -> None:
+        while due := self.plan.due(entries):
+            try:
+                await self.load(due)
+            except ModelLoadError:  # noted and logged, so it is not due any more
+                continue
+        self.retire_surplus(name, entries)
+
+    async def _locked(self, work: Coroutine[Any, Any, T]) -> T:
+        async with self._lock:
+            return await work
+
+    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to see it
+        return task
+
+    def _first_look(self) -> tuple[Entry, ...]:
+        path = self.folder.path
+        try:
+            entries = self.folder.look().entries
+        except OSError as err:
+            raise ManifestError(f"--models {path}: {err.strerror}") from err
+        if not entries:
+            raise ManifestError(f"{path} holds no model directory; make one with stylewire-export model")
+        names = {entry.name for entry in entries}
+        chosen = [each for name in names for each in self.plan.newest([e for e in entries if e.name == name])]
+        if wrong := [entry.problem for entry in chosen if entry.problem]:
+            raise ManifestError("; ".join(wrong))
+        self.registry.publish([self._make(entry) for entry in chosen])
+        for entry in chosen:
+            self.plan.note_loaded(entry)
+        self._check_default()
+        return entries
+
+    def _check_default(self) -> None:
+        try:
+            self.registry.get("")
+        except StylewireError as err:
+            known = ", ".join(self.registry.table.names)
+            default = self._settings.default_model
+            raise ManifestError(f"--default-model {default!r} is not among the models {known}") from err
+
+    def _make(self, entry: Entry) -> Model:
+        if entry.problem:
+            raise ManifestError(entry.problem)
+        model = Model(entry.content_directory(), self._settings, self._metrics, entry.version, self._remote)
+        if model.name != entry.name:
+            raise ManifestError(f"{entry.directory} became another model while it was read; it will be read again")
+        return model
+
+    def _admit(self, entry: Entry, model: Model) -> None:
+        others = [each for each in self.registry.table.models if each.reference != model.reference]
+        replaced = [each for each in self.registry.table.models if each.reference == model.reference]
+        self.registry.publish([*others, model])
+        self.plan.note_loaded(entry)
+        self._count(model.name, "ok")
+        for old in replaced:
+            self._drain(old)
+
+    def _failure(self, entry: Entry, err: Exception) -> ModelLoadError:
+        """Note, count and log that a directory cannot be loaded."""
+        self._count(entry.name, "failed")
+        surprising = not isinstance(err, (ManifestError, StylewireError, OSError))
+        level = logging.ERROR if self.plan.note_failed(entry) else logging.DEBUG  # once for each content
+        told = "model %s could not be loaded, what was served before still is: %s"
+        log.log(level, told, entry.reference, err, exc_info=err if surprising else None)
+        text = _PATH.sub(r"\1", str(err).replace(str(self.folder.path), "").partition("\n")[0])
+        return ModelLoadError(f"{entry.reference} cannot be loaded: {text[:_TEXT_LETTERS]}")
+
+    def _drain(self, model: Model) -> None:
+        model.state = State.RETIRING
+        self.registry.retiring.append(model)
+        self._begin(self._close(model))
+
+    async def _close(self, model: Model) -> None:
+        """Close a model when the last call that uses it has ended, however long that takes."""
+        try:
+            await asyncio.wait_for(model.usage.end(), self._settings.grace_seconds)
+        except TimeoutError:
+            if model.usage.count:
+                log.warning("model %s is retired, and %d calls still use it", model.reference, model.usage.count)
+            await model.usage.end()
+        await model.close()
+        self.registry.retiring.remove(model)
+        self._forget_counts()
+        log.info("model %s is closed", model.reference)
+
+    def _count(self, name: str, result: str) -> None:
+        series = self._counts.setdefault(name, self._metrics.series())
+        for each in ("ok", "failed"):
+            series.labels(self._metrics.loads, name, each)
+        series.labels(self._metrics.loads, name, result).inc()
+
+    def _forget_counts(self) -> None:
+        """Leave out of the metrics what is neither loaded nor fails to be."""
+        living = {name for name, _, _ in self.states()}
+        for name in self._counts.keys() - living:
+            self._counts.pop(name).close()
+
+    def states(self) -> Iterator[tuple[str, str, str]]:
+        """Name, version and state of everything that is loaded, or could not be."""
+        for model in self.registry.table.models:
+            yield model.name, model.version, model.state.value
+        for model in tuple(self.registry.retiring):  # until their memory is free
+            yield model.name, model.version, State.RETIRING.value
+        if loading := self._loading:
+            yield loading.name, loading.version, State.LOADING.value
+        for entry in self.plan.failed:
+            yield entry.name, entry.version, State.FAILED.value

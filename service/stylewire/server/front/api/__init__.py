@@ -1,0 +1,1 @@
+"""stylewire.v1: messages -> jobs, results -> messages."""

@@ -1,0 +1,1 @@
+"""The Open Inference Protocol: graphs as Triton's clients call them."""

@@ -1,0 +1,1 @@
+"""Jobs -> images: the recipe that every call follows."""

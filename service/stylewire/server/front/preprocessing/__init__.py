@@ -1,0 +1,1 @@
+"""Photos -> inputs of encoders: decode, find the face, align, resize, normalize."""

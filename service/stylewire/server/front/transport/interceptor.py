@@ -1,0 +1,247 @@
+"""The one interceptor: access, request id, metrics, log line, and error -> status. Only here everything is caught."""
+
+import asyncio
+import itertools
+import logging
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_status import rpc_status
+
+from stylewire.client.retries import pushback
+from stylewire.errors import (
+    InternalError,
+    InvalidFieldError,
+    StylewireError,
+    Violation,
+    to_status,
+)
+from stylewire.server.front.auth.access import OPEN_SERVICES, Access
+from stylewire.server.front.transport.call import Call
+from stylewire.server.front.transport.drain import Gate, is_work
+from stylewire.server.front.transport.messages import CountingContext, count_messages
+from stylewire.server.telemetry.metrics import REJECTIONS, Method, MethodMetrics, Metrics
+from stylewire.server.tracing import Tracer
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = "x-request-id"
+_DEADLINE_SLACK_SECONDS = 0.1
+"""A client's clock starts first, so its cancellation at the deadline arrives a little before the server's deadline."""
+_MODEL_FIELDS = ("model", "name", "model_name")
+"""What requests call the model that they are for."""
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_CODES: dict[Any, grpc.StatusCode] = {form: code for code in grpc.StatusCode for form in (code, code.value[0])}
+"""A status that a handler set, as grpc gives it -> as it is."""
+_PROCESS_ID = uuid.uuid4().hex[:16]
+_numbers = itertools.count(1)
+_Handler: TypeAlias = Any
+"""A grpc.RpcMethodHandler; its stubs describe synchronous handlers only."""
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+class Boundary(grpc.aio.ServerInterceptor):
+    """Wraps every method of the server.
+
+    Args:
+        metrics: where calls are counted.
+        access: who may call.
+        tracer: follows calls; None for nobody.
+    """
+
+    def __init__(self, metrics: Metrics, access: Access, tracer: Tracer | None = None) -> None:
+        self._metrics, self._access, self._tracer = metrics, access, tracer
+        self._wrapped: dict[str, _Handler] = {}
+        self._gate = Gate()
+
+    async def stop(self, seconds: float) -> None:
+        """Refuse what comes, and let calls under way end, so long at most."""
+        await self._gate.close(seconds)
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Wrap the handler of a method in one of the same kind, once."""
+        path = handler_call_details.method
+        handler = self._wrapped.get(path)
+        if handler is None:
+            inner = await continuation(handler_call_details)
+            if inner is None:  # there is no such method; grpc answers UNIMPLEMENTED
+                return None
+            self._wrapped[path] = handler = self._wrap(inner, _method(inner, path))
+        if _service(path) in OPEN_SERVICES:
+            return handler
+        try:
+            self._access.check(handler_call_details.invocation_metadata or ())
+        except StylewireError as err:
+            return self._refusing(err, self._metrics.method(_method(handler, path)))
+        return handler
+
+    def _wrap(self, handler: _Handler, method: Method) -> _Handler:
+        metrics = self._metrics.method(method)
+        return self._streaming(handler, metrics) if handler.response_streaming else self._unary(handler, metrics)
+
+    def _refusing(self, err: StylewireError, metrics: MethodMetrics) -> _Handler:
+        """Answer without reading what the client sends: as a stream, since grpc reads the request of a unary call."""
+
+        async def answer(requests: object, context: _Context) -> None:  # noqa: ARG001
+            await self._fail(self._begin(metrics, context), err, context)
+
+        return grpc.stream_stream_rpc_method_handler(answer)
+
+    def _unary(self, handler: _Handler, metrics: MethodMetrics) -> _Handler:
+        async def answer(content: bytes, context: _Context) -> Any:
+            call = self._begin(metrics, context)
+            try:
+                with self._gate.passed(metrics.method):
+                    self._enter(call, context)
+                    response = await handler.unary_unary(_read(handler, call, content), context)
+                call.count(response)
+            except BaseException as err:
+                await self._fail(call, err, context)
+                raise
+            self._finish(call, _set_code(context))
+            return response
+
+        return grpc.unary_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)
+
+    def _streaming(self, handler: _Handler, metrics: MethodMetrics) -> _Handler:
+        stream = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+        async def answer(request: Any, context: _Context) -> None:
+            call = self._begin(metrics, context)
+            try:
+                with self._gate.passed(metrics.method):
+                    self._enter(call, context)
+                    if handler.request_streaming:
+                        request = count_messages(request, metrics.received)
+                    else:
+                        request = _read(handler, call, request)
+                    messages: Any = stream(request, CountingContext(context, metrics.sent))
+                    if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
+                        await messages
+                    else:
+                        # Not yielded: grpc drops a generator whose client has left; its end would never be counted.
+                        async with aclosing(messages):
+                            async for response in messages:
+                                call.count(response)
+                                await _write(context, response)
+            except BaseException as err:
+                await self._fail(call, err, context)
+                raise
+            self._finish(call, _set_code(context))
+
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(
+                answer, handler.request_deserializer, handler.response_serializer
+            )
+        return grpc.unary_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
+
+    def _begin(self, metrics: MethodMetrics, context: _Context) -> Call:
+        call = Call(metrics, _request_id(context), context.peer(), time.monotonic())
+        metrics.started.inc()
+        context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
+        return call
+
+    def _enter(self, call: Call, context: _Context) -> None:
+        """Let a call in that has sent its request."""
+        if call.metrics.method.service not in OPEN_SERVICES:
+            call.client = self._access.enter(context)
+        if self._tracer:  # not before: the context of somebody who may not call is nobody's
+            method, metadata = call.metrics.method, context.invocation_metadata() or ()
+            call.trace = self._tracer.begin(method.service, method.name, metadata, call.request_id)
+
+    async def _fail(self, call: Call, err: BaseException, context: _Context) -> None:
+        """Count a call that ended with an exception, and tell the client; returns if nobody has to be told."""
+        refusal: StylewireError | None = None
+        match err:
+            case asyncio.CancelledError():  # the client left, or its deadline passed
+                remaining = context.time_remaining()
+                expired = remaining is not None and remaining < _DEADLINE_SLACK_SECONDS
+                code = grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+            case grpc.aio.AbortError():
+                code = _set_code(context)
+            case StylewireError():
+                refusal, code = err, err.code
+            case Exception():
+                log.error("request %s of %s failed", call.request_id, call.metrics.method.name, exc_info=err)
+                refusal = InternalError(f"internal error; the server's log has it under request id {call.request_id}")
+                code = grpc.StatusCode.INTERNAL
+            case _:  # the process ends
+                code = grpc.StatusCode.UNKNOWN
+        if refusal and call.client is None and refusal.reason in REJECTIONS:
+            self._metrics.rejected.labels(refusal.reason).inc()
+        self._finish(call, code)
+        if refusal:  # counted first: whoever has the answer finds it in the metrics
+            await _abort(context, refusal, call.request_id)
+
+    def _finish(self, call: Call, code: grpc.StatusCode) -> None:
+        if call.client is not None:
+            self._access.leave(call.client)
+        if call.trace:
+            call.trace.end(code, call.model)
+        seconds = time.monotonic() - call.started
+        call.metrics.handled(code.name).inc()
+        call.metrics.handling.observe(seconds)
+        level = logging.INFO if is_work(call.metrics.method) else logging.DEBUG
+        if log.isEnabledFor(level):
+            log.log(level, call.line(code, seconds))
+
+
+def _request_id(context: _Context) -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == REQUEST_ID and _SAFE_ID.fullmatch(str(value)):
+            return str(value)
+    return f"{_PROCESS_ID}{next(_numbers):016x}"
+
+
+def _method(handler: _Handler, path: str) -> Method:
+    kind = "unary"
+    if handler.response_streaming:
+        kind = "bidi_stream" if handler.request_streaming else "server_stream"
+    return Method(kind, _service(path), path.rpartition("/")[2])
+
+
+def _service(path: str) -> str:
+    return path.split("/", 2)[1]
+
+
+def _read(handler: _Handler, call: Call, content: bytes) -> Any:
+    """Parse a request here and not in grpc, which would answer UNKNOWN, count nothing and log a traceback."""
+    call.metrics.received.inc()
+    try:
+        request = handler.request_deserializer(content)
+    except DecodeError as err:
+        raise InvalidFieldError.of([Violation("", f"the bytes are no request of {call.metrics.method.name}")]) from err
+    call.model = next(filter(None, (getattr(request, name, "") for name in _MODEL_FIELDS)), "")
+    return request
+
+
+async def _write(context: _Context, response: Any) -> None:
+    try:
+        await context.write(response)
+    except grpc.aio.InternalError as err:  # what grpc raises when the client leaves during a write
+        raise asyncio.CancelledError from err
+
+
+async def _abort(context: _Context, err: StylewireError, request_id: str) -> None:
+    err.request_id = request_id
+    status = rpc_status.to_status(to_status(err))
+    metadata = (*status.trailing_metadata, (REQUEST_ID, request_id), *pushback(err))
+    try:
+        await context.abort(status.code, status.details, metadata)
+    except grpc.aio.InternalError as failure:  # the client has left: nobody is told
+        raise asyncio.CancelledError from failure
+
+
+def _set_code(context: _Context) -> grpc.StatusCode:
+    """Read the status that a handler set by itself; grpc gives a number, an enum, or nothing."""
+    return _CODES.get(context.code(), grpc.StatusCode.OK)
