@@ -20,7 +20,7 @@ from support.pictures import astronaut, grains
 from support.screens import said, screens
 from support.servers import running_server
 
-PROJECT = Path(__file__).parent.parent.parent
+PROJECT = Path(__file__).parents[3]
 README = PROJECT / "README.md"
 _BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^>]+) -->\n)?```(?P<language>\w+)\n(?P<code>.*?)```", re.DOTALL)
 _SECURED = "faces.example:8500"

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
+PROJECT = Path(__file__).parents[3]
 TABLE = (PROJECT / "docs" / "promises.md").read_text(encoding="utf-8")
 
 
