@@ -14,6 +14,7 @@ import grpc
 from serving.h2load import Protocol
 
 from peers.settings import Settings
+from stylewire.testing.launcher import with_default_signals
 
 ROOT = Path(__file__).parents[2]
 READY_SECONDS = 120
@@ -94,7 +95,7 @@ class Server:
         ours = {"PYTHONPATH": str(ROOT / "bench"), **settings.to_environment()}
         with log.open("wb") as output:
             self._process = subprocess.Popen(
-                peer.command,
+                with_default_signals(peer.command),
                 cwd=log.parent,  # some write files where they start
                 stdout=output,
                 stderr=output,

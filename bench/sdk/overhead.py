@@ -13,6 +13,7 @@ import grpc.aio
 
 from stylewire import AsyncClient, Client, Security, pb
 from stylewire.client.requests import generate_request
+from stylewire.testing.launcher import with_default_signals
 
 _SERVE = """
 import sys
@@ -29,7 +30,7 @@ _OPTIONS = {"psi": 0.7, "format": "pixels", "return_codes": True}
 def fake_server() -> Iterator[str]:
     """Run a fake server in a process of its own; gives its address."""
     with subprocess.Popen(
-        [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        with_default_signals([sys.executable, "-c", _SERVE]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdin
         assert child.stdout

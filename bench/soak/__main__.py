@@ -40,7 +40,7 @@ def main() -> int:
     with tempfile.TemporaryFile("w+", encoding="utf-8") as log:
         with serving(demo().parent, "--log-level", "WARNING", "--drain-seconds", "1", log=log) as server:
             problems = asyncio.run(_soak(server, 60 * options.minutes, options.seed))
-            if code := server.stop():
+            if code := server.stop(timeout_seconds=60).code:
                 problems.append(f"the server ended with exit code {code}")
         log.seek(0)
         if errors := [line for line in log if " ERROR " in line and _CLIENT_LEFT not in line]:

@@ -1,7 +1,6 @@
 """The server under the settings that its manifests give it, asked as their probes ask."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from check.kinds import DEPLOY
 from check.objects import named, pods_of, variables
 from check.render import cases, render
+from stylewire.testing import launcher
 from support.servers import running_server
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
@@ -30,23 +30,18 @@ def container(objects):
 def pod(tmp_path):
     """``stylewire serve`` with a pod's environment, on free ports and with a cache that can be written."""
     objects = rendered(cases()["overlays/dev-cpu"])
-    own = {"STYLEWIRE_PORT": "0", "STYLEWIRE_METRICS_PORT": "0", "STYLEWIRE_HOST": "127.0.0.1"}
-    quick = {"STYLEWIRE_DRAIN_SECONDS": "0", "STYLEWIRE_BACKEND": "onnxruntime", "STYLEWIRE_THREADS": "1"}
-    outer = {name: value for name, value in os.environ.items() if not name.startswith("STYLEWIRE_")}
-    environment = outer | variables(objects, container(objects)) | own | quick | {"XDG_CACHE_HOME": str(tmp_path)}
-    command = [sys.executable, "-m", "stylewire", *container(objects)["command"][1:]]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, env=environment, **pipes) as process:
-        line = process.stdout.readline()
-        yield process, line.split()[3].rstrip(",") if line else process.communicate()[1]
-        if process.poll() is None:
-            process.kill()
-            process.communicate()
+    own = {"STYLEWIRE_HOST": "127.0.0.1", "XDG_CACHE_HOME": str(tmp_path)}
+    quick = {"STYLEWIRE_BACKEND": "onnxruntime", "STYLEWIRE_THREADS": "1"}
+    with launcher.ServerProcess(
+        command=["-m", "stylewire", *container(objects)["command"][1:]],
+        environment=variables(objects, container(objects)) | own | quick,
+    ) as server:
+        yield server
 
 
 def test_server_with_a_pods_settings_answers_its_probes(pod):
     """Under the names that the probes ask for, the server says SERVING."""
-    with grpc.insecure_channel(pod[1]) as channel:
+    with grpc.insecure_channel(pod.address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         asked = [container(rendered(cases()["overlays/dev-cpu"]))[name]["grpc"]["service"] for name in PROBES]
         found = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=20).status for name in asked]
@@ -56,12 +51,9 @@ def test_server_with_a_pods_settings_answers_its_probes(pod):
 
 def test_server_with_a_pods_settings_ends_on_sigterm(pod):
     """The signal that the kubelet sends ends the process with 0."""
-    process, _ = pod
+    code, log = pod.stop(signal.SIGTERM)
 
-    process.send_signal(signal.SIGTERM)
-
-    process.communicate(timeout=30)
-    assert 0 == process.returncode
+    assert 0 == code, log
 
 
 def test_pods_run_what_the_image_is_made_for():

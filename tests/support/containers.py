@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from stylewire.testing.launcher import find_announcement
+
 IMAGES = Path(__file__).parent.parent.parent / "build" / "image"
 _WRITABLE = ("/tmp", "/var/cache/stylewire")
 
@@ -59,11 +61,11 @@ class Container:
                 command, stdout=subprocess.PIPE, stderr=log, stdin=subprocess.DEVNULL, text=True
             )
         line = self.process.stdout.readline()
-        if not line.startswith("stylewire: serving on "):
+        announcement = find_announcement(line)
+        if not announcement:
             self.kill()
             raise RuntimeError(f"the server did not start: {line}{self.log.read_text(encoding='utf-8')}")
-        self.address = line.split()[3].rstrip(",")
-        self.metrics_url = line.split()[-1]
+        self.address, self.metrics_url = announcement
         state = subprocess.run([*self._runc, "state", self._name], capture_output=True, check=True).stdout
         self.pid = json.loads(state)["pid"]
 

@@ -2,23 +2,16 @@
 
 import asyncio
 import contextlib
-import os
-import re
-import subprocess
-import sys
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 import grpc
 
 from stylewire.server.app import App
 from stylewire.server.config.settings import Settings
+from stylewire.testing import launcher
 
-_ANNOUNCEMENT = re.compile(r"stylewire: serving on (\S+), metrics on (\S+)")
 elsewhere: Callable[[Path | None], Mapping[str, str]] | None = None
 """Gives the settings of servers of some models whose graphs run elsewhere; set by ``pytest --triton``."""
 LARGE = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
@@ -88,70 +81,15 @@ def running_server(**settings) -> Iterator[RunningServer]:
         server.stop()
 
 
-class ServerProcess:
-    """``stylewire serve`` as a child process.
+class ServerProcess(launcher.ServerProcess):
+    """``stylewire serve`` as a child process, with onnxruntime.
 
-    Attributes:
-        address: host and port of gRPC.
-        metrics_url: where the metrics are.
+    Args:
+        *arguments: further flags.
+        models: model directory, or folder of them; the demo models if there is none.
+        **options: of the launcher.
     """
 
-    def __init__(
-        self,
-        *arguments: str,
-        models: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-        log: IO[str] | None = None,
-        output: int = subprocess.PIPE,
-    ) -> None:
-        given = ["--port", "0", "--metrics-port", "0", "--drain-seconds", "0", "--backend", "onnxruntime", *arguments]
-        if models:
-            given += ["--models", str(models)]
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("STYLEWIRE_")}
-        # A file, not a pipe: the server would wait when the pipe is full.
-        self._log = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - as long as the process
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "stylewire", "serve", *given],
-            stdout=output,
-            stderr=log or self._log,
-            text=True,
-            env={**inherited, **(environment or {})},
-        )
-        line = self._announced_in_log() if self.process.stdout is None else self.process.stdout.readline()
-        found = _ANNOUNCEMENT.search(line)
-        if not found:
-            raise RuntimeError(f"the server did not start: {line}{self.wait()[1]}")
-        self.address, self.metrics_url = found.groups()
-
-    def _announced_in_log(self) -> str:
-        while self.process.poll() is None:
-            text = self.log()
-            if _ANNOUNCEMENT.search(text):
-                return text
-            time.sleep(0.05)
-        return ""
-
-    def log(self) -> str:
-        """What the server has logged until now."""
-        return Path(f"/proc/self/fd/{self._log.fileno()}").read_text(encoding="utf-8")
-
-    def stop(self, signal_number: int, timeout: float = 30) -> tuple[int, str]:
-        """Send a signal; returns the exit code and what the server logged."""
-        self.process.send_signal(signal_number)
-        return self.wait(timeout)
-
-    def wait(self, timeout: float = 30) -> tuple[int, str]:
-        """Wait for the end; returns the exit code and what the server logged."""
-        self.process.communicate(timeout=timeout)
-        if self._log.closed:
-            return self.process.returncode, ""
-        with self._log:
-            return self.process.returncode, self.log()
-
-    def resident_bytes(self) -> int:
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.wait()
+    def __init__(self, *arguments: str, models: Path | None = None, **options) -> None:
+        given = ["--backend", "onnxruntime", *(["--models", str(models)] if models else []), *arguments]
+        super().__init__(*given, **options)

@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from stylewire.cli.main import app
+from stylewire.testing.launcher import with_default_signals
 from support.fake_service import fake_server
 from support.scrape import Scrape
 from support.servers import ServerProcess
@@ -146,9 +147,8 @@ def test_bench_prints_what_it_has_when_interrupted(fake, monkeypatch):
     """Ctrl-C ends the step under way, prints what it gave, and exits with 1."""
     monkeypatch.setattr(fake, "requests", seen := Noticing(50))
     command = [sys.executable, "-m", "stylewire", "bench", "--address", fake.address, "--concurrency", "1", "--json"]
-    with subprocess.Popen(
-        [*command, "--seconds", "600", "--warm-up", "0"], stdout=subprocess.PIPE, text=True
-    ) as process:
+    line = with_default_signals([*command, "--seconds", "600", "--warm-up", "0"])
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as process:
         assert seen.reached.wait(30)
         for _ in range(6):  # one that comes while gRPC's C code runs may be lost
             process.send_signal(signal.SIGINT)

@@ -177,7 +177,7 @@ def test_server_without_descriptors_recovers(started):
 def test_server_whose_log_disk_is_full_serves_on(started):
     """Log lines that cannot be written are lost, and nothing else is."""
     with Path("/dev/full").open("w", encoding="utf-8") as full:
-        server = started(log=full)
+        server = started(stderr=full)
         pictures = [len(generate(server).images) for _ in range(20)]
         server.process.send_signal(signal.SIGTERM)
 
@@ -189,7 +189,7 @@ def test_server_that_cannot_announce_itself_serves_on(started):
     """The line that says where it serves is for people and scripts: without it the log has the address."""
     reader, writer = os.pipe()
     os.close(reader)
-    server = started(output=writer)
+    server = started(stdout=writer)
     os.close(writer)
     answer = generate(server)
     code, log = server.stop(signal.SIGTERM)

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import stylewire
 from stylewire import load_code
 from stylewire.cli.main import app
+from stylewire.testing.launcher import with_default_signals
 from support.scrape import Scrape, wait_for
 
 SAMPLES = Path(stylewire.__file__).parent / "demo" / "samples"
@@ -45,7 +46,7 @@ def test_interrupt_cancels_on_the_server(demo_server, tmp_path, method, argument
     before = cancelled(Scrape(demo_server.metrics_url), method)
     started = Scrape(demo_server.metrics_url).count("grpc_server_started_total", grpc_method=method)
     environment = {**os.environ, "STYLEWIRE_ADDRESS": demo_server.address}
-    line = [sys.executable, "-m", "stylewire", *arguments]
+    line = with_default_signals([sys.executable, "-m", "stylewire", *arguments])
     with subprocess.Popen(
         line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -146,7 +147,11 @@ def test_interrupt_of_a_projection_is_told_to_the_server(demo_server, tmp_path):
     line = [sys.executable, "-m", "stylewire", "project", str(SAMPLES / "avatar00.png"), "--steps", "1000"]
     environment = {**os.environ, "STYLEWIRE_ADDRESS": demo_server.address}
     with subprocess.Popen(
-        [*line, "--out", "d", "--json"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        with_default_signals([*line, "--out", "d", "--json"]),
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     ) as process:
         assert b'"step": ' in process.stdout.readline()
         process.send_signal(signal.SIGINT)

@@ -1,17 +1,12 @@
 import re
-import sys
 from html import unescape
 
 import PIL.Image
 import pytest
 
-from stylewire.demo import server
 from stylewire.demo.page import code_of
 from stylewire.demo.scenes import SCENES, refusal
-from stylewire.demo.server import ServerProcessError, running_server
 from stylewire.demo.tour import run
-
-READY = "stylewire: serving on 127.0.0.1:1, metrics on http://127.0.0.1:2/metrics"
 
 
 @pytest.fixture(scope="module")
@@ -76,26 +71,3 @@ def test_demo_fails_with_the_end_of_the_servers_log(tmp_path, capfd):
     """A server that cannot start ends the tour with exit code 1 and what the server said."""
     assert 1 == run(tmp_path, "--no-such-flag")
     assert re.search(r"demo failed: the server ended with exit code [12] before it was ready", capfd.readouterr().err)
-
-
-@pytest.mark.parametrize("code", [0, 3])
-def test_running_server_checks_the_exit_code(tmp_path, monkeypatch, code):
-    """A server that does not end with 0 after SIGTERM is an error."""
-    script = f"""
-import signal, sys
-signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))
-print("about to stop", file=sys.stderr, flush=True)
-print("{READY}", flush=True)
-signal.pause()
-"""
-    monkeypatch.setattr(server, "_COMMAND", (sys.executable, "-c", script))
-    log = tmp_path / "server.log"
-    if code == 0:
-        with running_server(log) as running:
-            assert ("127.0.0.1:1", "http://127.0.0.1:2/metrics") == (running.address, running.metrics_url)
-    else:
-        with (
-            pytest.raises(ServerProcessError, match=r"exit code 3 after SIGTERM.*\n  about to stop"),
-            running_server(log),
-        ):
-            pass

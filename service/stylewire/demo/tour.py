@@ -9,10 +9,10 @@ from stylewire.client import Client
 from stylewire.client.results import Inversion
 from stylewire.demo.page import Played, write_page
 from stylewire.demo.scenes import SCENES, Scene, Shown
-from stylewire.demo.server import RunningServer, ServerProcessError, running_server
 from stylewire.errors import StylewireError
 from stylewire.media.provenance import Provenance, combine
 from stylewire.media.sheets import enlarged, save_animation, save_sheet
+from stylewire.testing.launcher import ServerProcess, ServerProcessError
 
 _ZOOM = 2
 _FRAMES_PER_SECOND = 20
@@ -31,9 +31,11 @@ def run(out: Path, *server_arguments: str) -> int:
     started = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     try:
-        with running_server(out / "server.log", *server_arguments) as server:
+        # Without a backend: the tour shows the defaults.
+        with ServerProcess(*server_arguments, log_path=out / "server.log", start_timeout_seconds=60) as server:
             _say(f"server ready on {server.address} after {server.start_seconds:.1f} s")
             page = _tour(server, out, started)
+            server.stop(check=True)
         _say("server stopped cleanly")
     except (ServerProcessError, StylewireError, OSError) as error:
         print(f"demo failed: {error}", file=sys.stderr)  # noqa: T201 - a program of its own
@@ -44,7 +46,7 @@ def run(out: Path, *server_arguments: str) -> int:
     return 0
 
 
-def _tour(server: RunningServer, out: Path, started: float) -> Path:
+def _tour(server: ServerProcess, out: Path, started: float) -> Path:
     with Client(server.address) as client:
         models = client.models()
         first = client.model()

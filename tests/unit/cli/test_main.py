@@ -24,6 +24,7 @@ from stylewire import (
 )
 from stylewire.cli.main import COMMANDS, app
 from stylewire.server.config.settings import CLIENT_VARIABLES
+from stylewire.testing.launcher import with_default_signals
 
 MAIN = typer.main.get_command(app)
 CALLERS = ["generate", "mix", "interpolate", "invert", "project", "toonify", "models", "bench"]
@@ -225,7 +226,7 @@ def test_missing_token_is_one_sentence(command):
 def test_interrupt_ends_quietly(fake):
     """Ctrl-C ends a waiting command with the shell's code for it and no traceback."""
     fake.gate.clear()
-    line = [sys.executable, "-m", "stylewire.cli.main", "models", "--address", fake.address]
+    line = with_default_signals([sys.executable, "-m", "stylewire.cli.main", "models", "--address", fake.address])
     with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
         assert fake.arrived.wait(60)
         while process.poll() is None:  # one that comes while gRPC's C code sets the call up is lost
