@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stylewire import InvalidFieldError, pb
-from stylewire.errors import from_rpc_error
+from stylewire.status import from_rpc_error
 from stylewire.tensors import to_tensor
 from support.pictures import avatar, worst_difference
 from support.refusals import failure, refusal

@@ -3,7 +3,8 @@
 import grpc
 import pytest
 
-from stylewire.errors import StylewireError, from_rpc_error
+from stylewire.errors import StylewireError
+from stylewire.status import from_rpc_error
 
 
 def failure(call, request, **options) -> grpc.RpcError:

@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-import stylewire.errors
+import stylewire
+from stylewire.status import BY_REASON
 
 PUBLIC = [
     "AsyncClient",
@@ -60,7 +61,7 @@ def test_public_names_are_these():
 
 def test_every_error_of_the_table_is_public():
     """Whatever the server can raise can be caught by its name."""
-    errors = {cls.__name__ for cls in stylewire.errors._TABLE.values()}
+    errors = {cls.__name__ for cls in BY_REASON.values()}
 
     assert set() == errors - set(PUBLIC)
 

@@ -8,7 +8,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stylewire import pb
-from stylewire.errors import from_rpc_error
+from stylewire.status import from_rpc_error
 from support.gates import held
 from support.refusals import failure, refusal
 from support.scrape import Scrape, wait_for

@@ -15,7 +15,8 @@ from serving import bad_clients
 
 from stylewire import pb
 from stylewire.demo import MODELS
-from stylewire.errors import InternalError, from_rpc_error
+from stylewire.errors import InternalError
+from stylewire.status import from_rpc_error
 from support.gates import replaced
 from support.pictures import worst_difference
 from support.scrape import wait_for

@@ -6,8 +6,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from stylewire import errors, pb
-from stylewire.errors import DOMAIN, Violation, from_rpc_error
+from stylewire.errors import Violation
 from stylewire.server.front.pipeline.pipeline import Pipeline
+from stylewire.status import BY_REASON, DOMAIN, from_rpc_error
 from support.gates import held, replaced
 from support.refusals import failure, refusal
 
@@ -37,7 +38,7 @@ ROWS = {
 def make(reason: str) -> errors.StylewireError:
     """An error of this reason with everything that such an error may carry."""
     detail = ROWS[reason][1]
-    return errors._TABLE[reason](
+    return BY_REASON[reason](
         f"what to do about {reason}",
         violations=[Violation("a.b", "is 1"), Violation("c[0]", "is 2")] * (detail is error_details_pb2.BadRequest),
         retry_after_seconds=1.25 if detail is error_details_pb2.RetryInfo else None,
@@ -92,7 +93,7 @@ def trailers(error) -> dict[str, str | bytes]:
 
 def test_table_has_a_row_for_every_reason():
     """No error is without a row here."""
-    assert set(ROWS) == set(errors._TABLE)
+    assert set(ROWS) == set(BY_REASON)
 
 
 @pytest.mark.parametrize("reason", ROWS)

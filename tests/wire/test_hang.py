@@ -9,6 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stylewire import errors, pb
+from stylewire.status import from_rpc_error
 from support.gates import held
 from support.refusals import refusal
 from support.servers import RunningServer, running_server
@@ -54,7 +55,7 @@ def test_hung_graph_makes_health_not_serving_and_holds_nobody_else(server):
             gate.wait_for(waiting_rows=1)
 
             assert [NOT_SERVING, NOT_SERVING] == [each.get(timeout=30) for each in told.values()]
-            assert errors.BackendUnavailableError is type(errors.from_rpc_error(waits.exception(timeout=30)))
+            assert errors.BackendUnavailableError is type(from_rpc_error(waits.exception(timeout=30)))
             refused = refusal(stub.Generate, ONE)
             assert errors.BackendUnavailableError is type(refused)
             assert "plain.synthesis hangs" in refused.message

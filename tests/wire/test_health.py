@@ -7,9 +7,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stylewire import pb
-from stylewire.errors import ModelNotReadyError, from_rpc_error
+from stylewire.errors import ModelNotReadyError
 from stylewire.server.app import App
 from stylewire.server.engine.models.model import Model
+from stylewire.status import from_rpc_error
 from support.refusals import failure
 from support.scrape import wait_for
 from support.servers import RunningServer, running_server

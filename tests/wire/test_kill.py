@@ -15,7 +15,8 @@ from serving import frames
 
 from stylewire import AsyncClient, Client, UnreachableError
 from stylewire.demo import MODELS
-from stylewire.errors import RetryableError, from_rpc_error
+from stylewire.errors import RetryableError
+from stylewire.status import from_rpc_error
 from support.scrape import wait_for
 from support.servers import ServerProcess
 

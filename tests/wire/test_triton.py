@@ -18,9 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tritonclient.grpc import InferenceServerClient
 
 from stylewire import pb
-from stylewire.errors import BackendUnavailableError, from_rpc_error
+from stylewire.errors import BackendUnavailableError
 from stylewire.manifest import ManifestError
 from stylewire.server.engine.backends.triton import call
+from stylewire.status import from_rpc_error
 from stylewire.tensors import to_array
 from support.children import free_port
 from support.servers import RunningServer, ServerProcess, running_server

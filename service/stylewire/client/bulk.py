@@ -17,7 +17,8 @@ from stylewire.client.inputs import LatentLike
 from stylewire.client.requests import GenerateOptions, generate_request
 from stylewire.client.results import Result
 from stylewire.client.retries import spread
-from stylewire.errors import OverloadedError, RetryableError, from_rpc_error
+from stylewire.errors import OverloadedError, RetryableError
+from stylewire.status import from_rpc_error
 
 _MOST_LATENTS = 16
 _CALL_BYTES = 16 * 2**20

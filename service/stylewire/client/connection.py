@@ -13,8 +13,9 @@ import grpc.aio
 
 from stylewire import pb
 from stylewire.client.retries import SERVICE_CONFIG, Attempts
-from stylewire.errors import DeadlineError, StylewireError, UnreachableError, from_rpc_error
+from stylewire.errors import DeadlineError, StylewireError, UnreachableError
 from stylewire.security import ChannelOptions, Security, is_local, open_async_channel, open_channel
+from stylewire.status import from_rpc_error
 
 DEFAULT_ADDRESS = "localhost:8500"
 DEFAULT_TIMEOUT_SECONDS = 60.0

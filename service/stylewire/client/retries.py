@@ -2,17 +2,15 @@
 
 import random
 import time
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
 import grpc
 
 from stylewire import pb
-from stylewire.errors import OverloadedError, StylewireError
+from stylewire.status import pushback_seconds
 
 _ATTEMPTS = 4
 _PAUSES_SECONDS = (0.2, 0.4, 0.8)
-_PUSHBACK = "grpc-retry-pushback-ms"
 
 SERVICE_CONFIG: dict[str, Any] = {
     "loadBalancingConfig": [{"round_robin": {}}],
@@ -74,28 +72,6 @@ class Attempts:
         if usual is None or pause is None or not 0 <= pause <= self.timeout:
             raise error
         return spread(pause)
-
-
-def pushback(error: StylewireError) -> tuple[tuple[str, str], ...]:
-    """Say in trailing metadata when to come back: what a server adds to an error of overload."""
-    if not isinstance(error, OverloadedError) or error.retry_after_seconds is None:
-        return ()
-    return ((_PUSHBACK, f"{round(error.retry_after_seconds * 1e3)}"),)
-
-
-def pushback_seconds(error: grpc.RpcError) -> float | None:
-    """Read what a server says about coming back: seconds, negative for never, None if it says nothing.
-
-    Source: gRFC A6, "Pushback".
-    """
-    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
-    text = next((value for key, value in metadata if key == _PUSHBACK), None)
-    if text is None:
-        return None
-    try:
-        return int(text) / 1e3
-    except ValueError:
-        return -1.0
 
 
 def spread(pause: float) -> float:

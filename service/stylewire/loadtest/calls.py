@@ -12,9 +12,9 @@ from stylewire import pb
 from stylewire.client.connection import channel_options, typed_errors
 from stylewire.client.requests import Format, generate_request, invert_request, mix_request, to_styles
 from stylewire.client.results import Timing, read_timing
-from stylewire.errors import from_rpc_error
 from stylewire.loadtest.results import Answer
 from stylewire.security import Security, open_async_channel
+from stylewire.status import from_rpc_error
 
 Rpc: TypeAlias = Literal["generate", "invert", "mix"]
 _Request: TypeAlias = pb.GenerateRequest | pb.InvertRequest | pb.MixStylesRequest

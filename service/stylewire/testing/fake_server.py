@@ -26,9 +26,9 @@ from google.protobuf.message import Message
 from grpc_status import rpc_status
 
 from stylewire import pb
-from stylewire.client.retries import pushback
-from stylewire.errors import StylewireError, to_status
+from stylewire.errors import StylewireError
 from stylewire.latents import layer_resolutions, role_of
+from stylewire.status import pushback, to_status
 from stylewire.tensors import to_tensor
 
 DIGEST = "sha256:00"

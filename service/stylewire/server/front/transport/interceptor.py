@@ -14,13 +14,11 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
-from stylewire.client.retries import pushback
 from stylewire.errors import (
     InternalError,
     InvalidFieldError,
     StylewireError,
     Violation,
-    to_status,
 )
 from stylewire.server.front.auth.access import OPEN_SERVICES, Access
 from stylewire.server.front.transport.call import Call
@@ -28,6 +26,7 @@ from stylewire.server.front.transport.drain import Gate, is_work
 from stylewire.server.front.transport.messages import CountingContext, count_messages
 from stylewire.server.telemetry.metrics import REJECTIONS, Method, MethodMetrics, Metrics
 from stylewire.server.tracing import Tracer
+from stylewire.status import pushback, to_status
 
 log = logging.getLogger(__name__)
 
