@@ -84,6 +84,7 @@ __all__ = [
 ]
 
 _HOMES = (
+    "client.aio",
     "client.sync",
     "client.inputs",
     "client.projections",

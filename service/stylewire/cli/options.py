@@ -16,7 +16,7 @@ import typer
 
 from stylewire.client import AsyncClient, Client
 from stylewire.client.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS
-from stylewire.client.inputs import NoiseMode
+from stylewire.client.options import NoiseMode
 from stylewire.security import Security
 
 _Function = TypeVar("_Function", bound=Callable[..., None])

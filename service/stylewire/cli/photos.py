@@ -15,7 +15,7 @@ from stylewire.cli.files import find_files
 from stylewire.cli.options import PICTURES
 from stylewire.cli.output import Report, progress
 from stylewire.cli.parsing import PICTURE_SUFFIXES
-from stylewire.client.inputs import Alignment
+from stylewire.client.options import Alignment
 from stylewire.client.results import Picture
 from stylewire.errors import InvalidFieldError, NoFaceError
 

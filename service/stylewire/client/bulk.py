@@ -14,7 +14,8 @@ from stylewire import pb
 from stylewire.client import results
 from stylewire.client.connection import typed_errors
 from stylewire.client.inputs import LatentLike
-from stylewire.client.requests import GenerateOptions, generate_request
+from stylewire.client.options import GenerateOptions, OnProgress
+from stylewire.client.requests import generate_request
 from stylewire.client.results import Result
 from stylewire.client.retries import spread
 from stylewire.errors import OverloadedError, RetryableError
@@ -26,26 +27,6 @@ _CALL_BYTES = 16 * 2**20
 _QUICK_SECONDS, _SLOW_SECONDS = 0.1, 1.0
 """A call that the server answers faster is made larger, one that takes longer is made smaller."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 5.0
-
-OnProgress = Callable[[int, int | None], object]
-"""Takes the number of pictures delivered and of all, None if that is not known."""
-
-
-class ManyOptions(GenerateOptions, total=False):
-    """What ``Client.generate_many`` takes besides latents.
-
-    Attributes:
-        window: calls under way at once; 4 by default.
-        batch: latents of a call, at most what the server takes. By default 1 at first, then what the server answers in
-            0.1 to 1 s, at most 16, and at most 16 MB of pictures.
-        patience_seconds: how long it may go without an answer while no server answers, or all are full; 60 by default.
-        on_progress: called with the numbers of pictures delivered and of all, None where that is not known.
-    """
-
-    window: int
-    batch: int | None
-    patience_seconds: float
-    on_progress: OnProgress | None
 
 
 class Call(Protocol):

@@ -200,6 +200,11 @@ def typed_errors(address: str) -> Iterator[None]:
         raise _typed(error, address) from error
 
 
+def unread(message: _Response) -> _Response:
+    """Return a message as it is: what ``read`` is for a stream that the caller reads."""
+    return message
+
+
 def _typed(error: grpc.RpcError, address: str) -> StylewireError:
     typed = from_rpc_error(error)
     if isinstance(typed, UnreachableError):

@@ -6,7 +6,7 @@ Each returns a message of the API or a small value; nothing here talks to a serv
 import io
 import operator
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, SupportsIndex, TypeAlias, get_args
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stylewire import pb
+from stylewire.client.options import Alignment, NoiseMode
 from stylewire.codes import load_code
 from stylewire.errors import UnsupportedError
 from stylewire.latents import ROLE_RANGES_PX, Role, resolution_layers
@@ -23,8 +24,6 @@ from stylewire.tensors import to_tensor
 if TYPE_CHECKING:
     import PIL.Image
 
-NoiseMode: TypeAlias = Literal["const", "none", "random"]
-Alignment: TypeAlias = Literal["face", "anime"]
 Span: TypeAlias = tuple[int, int | None]
 """Layers from the first up to, but without, the second; None means all that follow."""
 LatentLike: TypeAlias = pb.Latent | SupportsIndex
@@ -257,12 +256,6 @@ def to_latent(latent: LatentLike, psi: float | None = None) -> pb.Latent:
     if psi is not None and not result.HasField("truncation"):
         result.truncation.psi = psi
     return result
-
-
-def to_latents(latents: LatentLike | Iterable[LatentLike], psi: float | None = None) -> list[pb.Latent]:
-    """Read one latent or many; see ``to_latent``."""
-    many = latents if isinstance(latents, Iterable) else [latents]
-    return [to_latent(latent, psi) for latent in many]
 
 
 def to_noise(wanted: NoiseMode | pb.Noise) -> pb.Noise:

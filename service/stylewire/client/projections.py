@@ -1,42 +1,11 @@
-"""Project for both clients: its request from plain arguments, its progress and its answer."""
+"""Project for both clients: its progress and its result."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, Unpack, get_args
 
 from stylewire import pb
-from stylewire.client.inputs import PhotoLike, check_word, image_source
-from stylewire.client.requests import OutputOptions, output_config
 from stylewire.client.results import Picture, Timing, read_timing
 from stylewire.tensors import Array, to_float_array
-
-Start: TypeAlias = Literal["encoder", "mean"]
-
-
-class ProjectOptions(OutputOptions, total=False):
-    """What ``Client.project`` takes besides the picture.
-
-    Attributes:
-        steps: of the optimization; 100 by default.
-        start: ``encoder`` (its answer; the default where there is one) or ``mean`` (the mean code).
-        optimize_noise: also optimize the noise maps, which then belong to the code.
-        seed: of what is random; 0 by default.
-        picture_interval: every so many steps the progress has a picture; by default never.
-        model: the model's name; the server's default model by default.
-        encoder: which encoder; by default the model's only one, or the one named ``encoder``.
-        landmarks: 5 or 68 points (x, y) of a face in pixels of the picture.
-        align: crop the face as the FFHQ data set does; needs ``landmarks``.
-    """
-
-    steps: int | None
-    start: Start | None
-    optimize_noise: bool
-    seed: int | None
-    picture_interval: int
-    model: str
-    encoder: str
-    landmarks: Sequence[tuple[float, float]] | None
-    align: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -87,35 +56,6 @@ class Projection:
     distortion: float
     timing: Timing
     model_digest: str
-
-
-def project_request(  # noqa: PLR0913 - the request's fields, keyword-only
-    picture: PhotoLike,
-    *,
-    steps: int | None = None,
-    start: Start | None = None,
-    optimize_noise: bool = False,
-    seed: int | None = None,
-    picture_interval: int = 0,
-    model: str = "",
-    encoder: str = "",
-    landmarks: Sequence[tuple[float, float]] | None = None,
-    align: bool = False,
-    **output: Unpack[OutputOptions],
-) -> pb.ProjectRequest:
-    """Make the request of ``Client.project``; see ``ProjectOptions``."""
-    if start is not None:
-        check_word("start", start, get_args(Start))
-    return pb.ProjectRequest(
-        model=model,
-        image=image_source(picture, encoder=encoder, landmarks=landmarks, align=align),
-        step_count=steps,
-        start=pb.ProjectRequest.Start.Value(f"START_{(start or 'unspecified').upper()}"),
-        noise_optimized=optimize_noise,
-        seed=seed,
-        picture_interval=picture_interval,
-        output_config=output_config(**output),
-    )
 
 
 class ProjectionReader:

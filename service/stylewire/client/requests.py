@@ -1,13 +1,11 @@
 """Requests from plain arguments, shared by both clients; the counterpart of ``results.py``."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal, TypeAlias, TypedDict, Unpack, get_args
+from typing import TypeAlias, Unpack, get_args
 
 from stylewire import pb
 from stylewire.client.inputs import (
-    Alignment,
     LatentLike,
-    NoiseMode,
     PhotoLike,
     Resolutions,
     Style,
@@ -15,103 +13,23 @@ from stylewire.client.inputs import (
     image_source,
     style,
     to_latent,
-    to_latents,
     to_layer_range,
     to_noise,
 )
+from stylewire.client.options import (
+    Alignment,
+    Container,
+    Easing,
+    Format,
+    Method,
+    NoiseMode,
+    OutputOptions,
+    Start,
+    WalkOptions,
+)
 
-FileFormat: TypeAlias = Literal["png", "jpeg", "webp"]
-Format: TypeAlias = FileFormat | Literal["pixels", "tensor"]
-Method: TypeAlias = Literal["lerp", "slerp", "cubic"]
-Easing: TypeAlias = Literal["linear", "ease_in", "ease_out", "ease_in_out"]
 _FORMATS = ("png", "jpeg", "webp", "pixels", "tensor")
 Styles: TypeAlias = Style | LatentLike | Iterable[Style | LatentLike]
-
-
-class OutputOptions(TypedDict, total=False):
-    """The form of returned pictures.
-
-    Attributes:
-        format: ``png`` (the default), ``jpeg``, ``webp``, ``pixels`` (uint8 without a file around) or ``tensor`` (the
-            network's own float32).
-        quality: for ``jpeg`` and ``webp``, in [1, 100]; 90 by default.
-        resolution_px: width and height, at most the model's own, which is the default.
-    """
-
-    format: Format
-    quality: int | None
-    resolution_px: int | None
-
-
-class PictureOptions(OutputOptions, total=False):
-    """What every call that makes pictures takes.
-
-    Attributes:
-        model: the model's name; the server's default model by default.
-        psi: truncation of the latents that have none of their own; none by default.
-        noise: ``const`` (the default), ``none``, ``random``, or what ``stylewire.noise`` returns.
-    """
-
-    model: str
-    psi: float | None
-    noise: NoiseMode | pb.Noise
-
-
-class GenerateOptions(PictureOptions, total=False):
-    """What ``Client.generate`` takes besides latents.
-
-    Attributes:
-        return_codes: also ask for the w+ codes.
-    """
-
-    return_codes: bool
-
-
-class MixOptions(PictureOptions, total=False):
-    """What ``Client.mix_styles`` takes besides content and styles.
-
-    Attributes:
-        return_code: also ask for the mixed w+ code.
-    """
-
-    return_code: bool
-
-
-class InterpolateOptions(PictureOptions, total=False):
-    """What ``Client.interpolate`` takes besides keyframes and their number.
-
-    Attributes:
-        method: ``lerp`` in w+ (the default), ``slerp`` in z, or ``cubic``.
-        easing: how time runs between keyframes; ``linear`` by default.
-        looped: return to the first keyframe, which is not repeated at the end.
-        return_codes: also ask for each frame's w+ code.
-    """
-
-    method: Method
-    easing: Easing
-    looped: bool
-    return_codes: bool
-
-
-class InvertOptions(OutputOptions, total=False):
-    """What ``Client.invert`` takes besides the picture.
-
-    Attributes:
-        model: the model whose encoder is used; the server's default model by default.
-        encoder: which encoder; by default the model's only one, or the one named ``encoder``.
-        landmarks: 68 points (x, y) of a face in pixels of the picture, iBUG order, or 5: see ``pb.Landmarks``.
-        align: ``face`` or True crops the face of a person as the FFHQ data set does, by ``landmarks`` or where the
-            server finds one; ``anime`` crops that of a drawing.
-        return_reconstruction: also ask for the generator's picture of the code, and its distortion.
-        refine_steps: steps that improve the encoder's answer on the server, which needs PyTorch for it; 0 by default.
-    """
-
-    model: str
-    encoder: str
-    landmarks: Sequence[tuple[float, float]] | None
-    align: bool | Alignment
-    return_reconstruction: bool
-    refine_steps: int
 
 
 def generate_request(
@@ -152,6 +70,12 @@ def invert_request(  # noqa: PLR0913 - the request's fields, keyword-only
         output_config=output_config(**output),
         refine_step_count=refine_steps or None,
     )
+
+
+def to_latents(latents: LatentLike | Iterable[LatentLike], psi: float | None = None) -> list[pb.Latent]:
+    """Read one latent or many; see ``to_latent``."""
+    many = latents if isinstance(latents, Iterable) else [latents]
+    return [to_latent(latent, psi) for latent in many]
 
 
 def to_styles(styles: Styles, psi: float | None = None) -> list[Style]:
@@ -239,14 +163,58 @@ def interpolate_request(  # noqa: PLR0913 - the request's fields, keyword-only
     )
 
 
-def _style_source(chosen: Style, described: pb.Model | None) -> pb.StyleSource:
-    source = pb.StyleSource(latent=chosen.latent, weight=chosen.weight)
-    if isinstance(chosen.layers, Resolutions):
-        assert described is not None
-        source.layer_range.CopyFrom(chosen.layers.of(described))
-    elif chosen.layers is not None:
-        source.layer_range.CopyFrom(to_layer_range(chosen.layers))
-    return source
+def video_request(  # noqa: PLR0913 - the request's fields, keyword-only
+    keyframes: Iterable[LatentLike],
+    frame_count: int,
+    *,
+    container: Container = "mp4",
+    frame_rate: float | None = None,
+    quality: int | None = None,
+    bits_per_second: int | None = None,
+    **walk: Unpack[WalkOptions],
+) -> pb.InterpolateRequest:
+    """Make the request of ``Client.interpolate_video``; see ``VideoOptions``."""
+    check_word("container", container, get_args(Container))
+    request = interpolate_request(keyframes, frame_count, **walk)
+    request.output_config.ClearField("format")  # the container takes its place
+    request.video.CopyFrom(
+        pb.VideoConfig(
+            container=pb.VideoConfig.Container.Value(f"CONTAINER_{container.upper()}"),
+            frame_rate=frame_rate,
+            quality=quality,
+            bits_per_second=bits_per_second,
+        )
+    )
+    return request
+
+
+def project_request(  # noqa: PLR0913 - the request's fields, keyword-only
+    picture: PhotoLike,
+    *,
+    steps: int | None = None,
+    start: Start | None = None,
+    optimize_noise: bool = False,
+    seed: int | None = None,
+    picture_interval: int = 0,
+    model: str = "",
+    encoder: str = "",
+    landmarks: Sequence[tuple[float, float]] | None = None,
+    align: bool = False,
+    **output: Unpack[OutputOptions],
+) -> pb.ProjectRequest:
+    """Make the request of ``Client.project``; see ``ProjectOptions``."""
+    if start is not None:
+        check_word("start", start, get_args(Start))
+    return pb.ProjectRequest(
+        model=model,
+        image=image_source(picture, encoder=encoder, landmarks=landmarks, align=align),
+        step_count=steps,
+        start=pb.ProjectRequest.Start.Value(f"START_{(start or 'unspecified').upper()}"),
+        noise_optimized=optimize_noise,
+        seed=seed,
+        picture_interval=picture_interval,
+        output_config=output_config(**output),
+    )
 
 
 def output_config(
@@ -260,3 +228,13 @@ def output_config(
     return pb.OutputConfig(
         format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{format.upper()}"), quality=quality, resolution_px=resolution_px
     )
+
+
+def _style_source(chosen: Style, described: pb.Model | None) -> pb.StyleSource:
+    source = pb.StyleSource(latent=chosen.latent, weight=chosen.weight)
+    if isinstance(chosen.layers, Resolutions):
+        assert described is not None
+        source.layer_range.CopyFrom(chosen.layers.of(described))
+    elif chosen.layers is not None:
+        source.layer_range.CopyFrom(to_layer_range(chosen.layers))
+    return source

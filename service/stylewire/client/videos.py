@@ -1,81 +1,15 @@
-"""The request of ``interpolate_video``, and the file that it returns as it arrives, for threads and for asyncio."""
+"""The file that ``interpolate_video`` returns as it arrives, for threads and for asyncio."""
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import Literal, Self, TypeAlias, TypedDict, Unpack, get_args
+from typing import Self
 
 from stylewire import pb
-from stylewire.client.inputs import LatentLike, NoiseMode, check_word
-from stylewire.client.requests import Easing, Method, interpolate_request
+from stylewire.client.options import Container
 from stylewire.files import replacing
-
-Container: TypeAlias = Literal["mp4", "webm"]
-
-
-class WalkOptions(TypedDict, total=False):
-    """What a video shows, besides keyframes and the number of frames.
-
-    Attributes:
-        model: the model's name; the server's default model by default.
-        psi: truncation of the latents that have none of their own; none by default.
-        noise: ``const`` (the default), ``none``, ``random``, or what ``stylewire.noise`` returns.
-        method: ``lerp`` in w+ (the default), ``slerp`` in z, or ``cubic``.
-        easing: how time runs between keyframes; ``linear`` by default.
-        looped: return to the first keyframe, so that the video can be repeated without a jump.
-        resolution_px: width and height, even, at least 16 and at most the model's own, which is the default.
-    """
-
-    model: str
-    psi: float | None
-    noise: NoiseMode | pb.Noise
-    method: Method
-    easing: Easing
-    looped: bool
-    resolution_px: int | None
-
-
-class VideoOptions(WalkOptions, total=False):
-    """What ``Client.interpolate_video`` takes besides keyframes and their number.
-
-    Attributes:
-        container: ``mp4`` (H.264, the default) or ``webm`` (VP9).
-        frame_rate: frames a second, in [1, 120]; 30 by default.
-        quality: in [1, 100]; 75 by default.
-        bits_per_second: on average, instead of ``quality``.
-    """
-
-    container: Container
-    frame_rate: float | None
-    quality: int | None
-    bits_per_second: int | None
-
-
-def video_request(  # noqa: PLR0913 - the request's fields, keyword-only
-    keyframes: Iterable[LatentLike],
-    frame_count: int,
-    *,
-    container: Container = "mp4",
-    frame_rate: float | None = None,
-    quality: int | None = None,
-    bits_per_second: int | None = None,
-    **walk: Unpack[WalkOptions],
-) -> pb.InterpolateRequest:
-    """Make the request of ``Client.interpolate_video``; see ``VideoOptions``."""
-    check_word("container", container, get_args(Container))
-    request = interpolate_request(keyframes, frame_count, **walk)
-    request.output_config.ClearField("format")  # the container takes its place
-    request.video.CopyFrom(
-        pb.VideoConfig(
-            container=pb.VideoConfig.Container.Value(f"CONTAINER_{container.upper()}"),
-            frame_rate=frame_rate,
-            quality=quality,
-            bits_per_second=bits_per_second,
-        )
-    )
-    return request
 
 
 class _Progress:

@@ -10,7 +10,8 @@ import grpc.aio
 
 from stylewire import pb
 from stylewire.client.connection import channel_options, typed_errors
-from stylewire.client.requests import Format, generate_request, invert_request, mix_request, to_styles
+from stylewire.client.options import Format
+from stylewire.client.requests import generate_request, invert_request, mix_request, to_styles
 from stylewire.client.results import Timing, read_timing
 from stylewire.loadtest.results import Answer
 from stylewire.security import Security, open_async_channel

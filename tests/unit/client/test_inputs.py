@@ -5,7 +5,8 @@ import PIL.Image
 import pytest
 
 from stylewire import UnsupportedError, layers, noise, pb, photo, resolutions, seed, style, w, w_plus, z
-from stylewire.client.inputs import to_latent, to_latents
+from stylewire.client.inputs import to_latent
+from stylewire.client.requests import to_latents
 from stylewire.tensors import to_array
 from support.fake_service import model
 

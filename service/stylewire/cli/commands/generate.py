@@ -23,7 +23,7 @@ from stylewire.cli.parsing import (
     parse_sheet_path,
 )
 from stylewire.client.inputs import seed, w_plus
-from stylewire.client.requests import FileFormat, OutputOptions
+from stylewire.client.options import FileFormat, OutputOptions
 from stylewire.client.results import Result
 from stylewire.media.sheets import in_rows, save_sheet, sheet
 

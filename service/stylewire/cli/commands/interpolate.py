@@ -11,9 +11,9 @@ from stylewire.cli.calls import find_latents, origin_of
 from stylewire.cli.options import OUTPUT, Json, Look, PatientServer, Size, Zoom, examples, grouped
 from stylewire.cli.output import Bar, Report, facts_of, progress
 from stylewire.cli.parsing import VIDEO_SUFFIXES, AnimationPath, Points, parse_animation_path, parse_points
-from stylewire.client.requests import Easing, Method
+from stylewire.client.options import Container, Easing, Method, WalkOptions
 from stylewire.client.results import Frame
-from stylewire.client.videos import AsyncVideo, Container, WalkOptions
+from stylewire.client.videos import AsyncVideo
 from stylewire.files import replacing
 from stylewire.media.sheets import save_animation
 

@@ -1,15 +1,15 @@
 """The commands under ``stylewire models``: list, and for administrators load, unload and reload."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, NamedTuple
 
 import typer
 from google.protobuf.json_format import MessageToDict
 from rich.console import Console
+from rich.table import Table
 
 from stylewire import pb
-from stylewire.cli.commands.tables import models_table, runtimes_table
 from stylewire.cli.options import CONNECTION, Json, Server, grouped
 from stylewire.cli.output import Report
 from stylewire.client.admin import DEFAULT_TIMEOUT_SECONDS as ADMIN_TIMEOUT_SECONDS
@@ -63,9 +63,9 @@ def models(
     if as_json:
         typer.echo(json.dumps([MessageToDict(each, preserving_proto_field_name=True) for each in found], indent=2))
     else:
-        Console().print(models_table(found))
+        Console().print(_models_table(found))
         Console().print()
-        Console().print(runtimes_table(found))
+        Console().print(_runtimes_table(found))
 
 
 @app.command()
@@ -109,11 +109,47 @@ def reload(
 
 def _print(report: Report, done: str, changed: Iterable[pb.Model]) -> None:
     for each in changed:
-        reference = f"{each.name}@{each.version}" if each.version else each.name
         report.say(
-            f"{done} {reference} {each.digest.removeprefix('sha256:')[:12]}",
+            f"{done} {_reference(each)} {each.digest.removeprefix('sha256:')[:12]}",
             done=done,
             name=each.name,
             version=each.version,
             digest=each.digest,
         )
+
+
+def _models_table(found: Sequence[pb.Model]) -> Table:
+    """List models, one a row."""
+    table = Table("model", "state", "size", "layers", "calls", "encoders", "latent space", "runs on", box=None)
+    for each in found:
+        capabilities = [pb.Capability.Name(c).removeprefix("CAPABILITY_").lower() for c in each.capabilities]
+        table.add_row(
+            f"{_reference(each)} (default)" if each.default_model else _reference(each),
+            pb.Model.State.Name(each.state).removeprefix("STATE_").lower(),
+            f"{each.resolution_px} px",
+            str(each.layer_count),
+            ", ".join(capabilities),
+            ", ".join(encoder.name for encoder in each.encoders),
+            each.latent_space.removeprefix("sha256:")[:12],
+            f"{each.backend} {each.device} {each.precision}",
+        )
+    return table
+
+
+def _runtimes_table(found: Sequence[pb.Model]) -> Table:
+    """List the memory of models, what runs their graphs, and what else was tried, the fastest first."""
+    table = Table("graph", "backend", "rows/s", "", box=None)
+    for each in found:
+        table.add_row(_reference(each), "", "", f"{each.resident_bytes / 1e6:.0f} MB")
+        for runtime in sorted(each.runtimes, key=lambda runtime: (runtime.graph, -runtime.rows_per_second)):
+            table.add_row(
+                f"{_reference(each)}.{runtime.graph}",
+                f"{runtime.backend} {runtime.precision}",
+                f"{runtime.rows_per_second:.3g}" if runtime.rows_per_second else "",
+                "runs it" if runtime.chosen else runtime.problem,
+            )
+    return table
+
+
+def _reference(model: pb.Model) -> str:
+    return f"{model.name}@{model.version}" if model.version else model.name

@@ -15,7 +15,8 @@ from stylewire.cli.output import Report, progress
 from stylewire.cli.parsing import SheetPath, parse_sheet_path
 from stylewire.cli.photos import OF_ONE_PICTURE, Photos, Reading, find_photos, line_of
 from stylewire.client import AsyncClient
-from stylewire.client.projections import Projection, ProjectionProgress, ProjectOptions, Start
+from stylewire.client.options import ProjectOptions, Start
+from stylewire.client.projections import Projection, ProjectionProgress
 from stylewire.files import replacing
 from stylewire.media.sheets import save_sheet, sheet
 

@@ -13,7 +13,8 @@ from stylewire.cli.output import Report, facts_of
 from stylewire.cli.parsing import Choices, Points, SheetPath, parse_layers, parse_points, parse_sheet_path
 from stylewire.cli.photos import Photos, Reading, Refinement, ask_each, find_photos, line_of
 from stylewire.client import AsyncClient
-from stylewire.client.inputs import NoiseMode, Style, layers, style, w_plus
+from stylewire.client.inputs import Style, layers, style, w_plus
+from stylewire.client.options import NoiseMode
 from stylewire.client.results import Inversion, Result
 from stylewire.media.sheets import save_sheet, sheet
 
