@@ -18,6 +18,7 @@ from stylewire.client.options import (
     MixOptions,
     ProjectOptions,
     VideoOptions,
+    forwards_to,
 )
 from stylewire.client.projections import Projection, ProjectionProgress, ProjectionReader
 from stylewire.client.requests import Styles
@@ -47,6 +48,7 @@ class AsyncClient(AsyncConnection):
         self._models = pb.ModelServiceStub(self._channel)
         self._described: dict[str, pb.Model] = {}
 
+    @forwards_to(requests.generate_request)
     async def generate(
         self,
         latents: LatentLike | Iterable[LatentLike],
@@ -59,6 +61,7 @@ class AsyncClient(AsyncConnection):
         response = await self._ask(self._stylegan.Generate, request, timeout)
         return results.read_generate(response, request)
 
+    @forwards_to(Parts)
     def generate_many(
         self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
     ) -> AsyncIterator[Result]:
@@ -67,6 +70,7 @@ class AsyncClient(AsyncConnection):
         parts = Parts(lambda request: self._stylegan.Generate(request, timeout=deadline), latents, **options)
         return async_pictures(parts, self.address)
 
+    @forwards_to(requests.invert_request)
     async def invert(
         self, picture: PhotoLike, *, timeout: float | None = None, **options: Unpack[InvertOptions]
     ) -> Inversion:
@@ -75,6 +79,7 @@ class AsyncClient(AsyncConnection):
         response = await self._ask(self._stylegan.Invert, request, timeout)
         return results.read_invert(response)
 
+    @forwards_to(requests.project_request)
     async def project(
         self,
         picture: PhotoLike,
@@ -91,6 +96,7 @@ class AsyncClient(AsyncConnection):
                 reader.read(response)
         return reader.result()
 
+    @forwards_to(requests.mix_request)
     async def mix_styles(
         self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]
     ) -> Result:
@@ -102,6 +108,7 @@ class AsyncClient(AsyncConnection):
         requests.forget_replaced(self._described, options.get("model", ""), response.model_digest)
         return results.read_mix(response)
 
+    @forwards_to(requests.interpolate_request)
     def interpolate(
         self,
         keyframes: Iterable[LatentLike],
@@ -114,6 +121,7 @@ class AsyncClient(AsyncConnection):
         request = requests.interpolate_request(keyframes, frame_count, **options)
         return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
 
+    @forwards_to(requests.video_request)
     def interpolate_video(
         self,
         keyframes: Iterable[LatentLike],

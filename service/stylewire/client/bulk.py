@@ -14,7 +14,7 @@ from stylewire import pb
 from stylewire.client import results
 from stylewire.client.connection import typed_errors
 from stylewire.client.inputs import LatentLike
-from stylewire.client.options import GenerateOptions, OnProgress
+from stylewire.client.options import GenerateOptions, OnProgress, forwards_to
 from stylewire.client.requests import generate_request
 from stylewire.client.results import Result
 from stylewire.client.retries import spread
@@ -72,6 +72,7 @@ class Parts(Generic[_Call]):
         **options: see ``GenerateOptions``.
     """
 
+    @forwards_to(generate_request)
     def __init__(  # noqa: PLR0913 - keyword-only but two
         self,
         send: Callable[[pb.GenerateRequest], _Call],

@@ -1,7 +1,12 @@
-"""What the clients' methods take besides their inputs: keyword arguments, with the words that each may be."""
+"""What the clients' methods take besides their inputs: keyword arguments, with the words that each may be.
 
+Type checkers read them from ``**options: Unpack[...]``; ``forwards_to`` shows them to ``help`` and ``inspect``.
+"""
+
+import inspect
+import re
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, get_args, is_typeddict
 
 from stylewire import pb
 
@@ -15,6 +20,9 @@ NoiseMode: TypeAlias = Literal["const", "none", "random"]
 Alignment: TypeAlias = Literal["face", "anime"]
 OnProgress: TypeAlias = Callable[[int, int | None], object]
 """Takes the number of pictures delivered and of all, None if that is not known."""
+_Function = TypeVar("_Function", bound=Callable[..., object])
+_CATCH_ALL = re.compile(r"^ {4}\*\*\w+: .*$", re.MULTILINE)
+_ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
 
 
 class OutputOptions(TypedDict, total=False):
@@ -182,3 +190,48 @@ class VideoOptions(WalkOptions, total=False):
     frame_rate: float | None
     quality: int | None
     bits_per_second: int | None
+
+
+def forwards_to(target: Callable[..., object]) -> Callable[[_Function], _Function]:
+    """List what a function takes as ``**options: Unpack[...]`` in its signature and its help.
+
+    A decorator; it changes what ``inspect.signature`` and ``help`` show, not what a call does.
+
+    Args:
+        target: where the function passes its options; the defaults are those of its parameters.
+    """
+    taken = inspect.signature(target).parameters
+
+    def decorate(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        *others, catch_all = signature.parameters.values()
+        [options] = get_args(catch_all.annotation)
+        listed = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=taken[name].default, annotation=kind)
+            for name, kind in options.__annotations__.items()
+        ]
+        shown: Any = function
+        shown.__signature__ = signature.replace(parameters=[*others, *listed])
+        shown.__doc__ = _with_descriptions(inspect.getdoc(function) or "", _descriptions(options))
+        return function
+
+    return decorate
+
+
+def _with_descriptions(text: str, descriptions: dict[str, str]) -> str:
+    """Put descriptions in the place of ``**options``, or below a docstring that does not mention it."""
+    lines = "\n".join(f"    {name}: {description}" for name, description in descriptions.items())
+    if not _CATCH_ALL.search(text):
+        text += "\n\nArgs:\n    **options: all of them."
+    return _CATCH_ALL.sub(lambda _: lines, text)
+
+
+def _descriptions(options: Any) -> dict[str, str]:
+    """Collect what a class of options, and those that it extends, say about each option."""
+    # A TypedDict forgets its bases before Python 3.12: here they are the classes that have a part of its keys.
+    keys = options.__annotations__.items()
+    bases = [kind for kind in globals().values() if is_typeddict(kind) and kind.__annotations__.items() <= keys]
+    found: dict[str, str] = {}
+    for kind in sorted(bases, key=lambda kind: len(kind.__annotations__)):
+        found.update(_ATTRIBUTE.findall((inspect.getdoc(kind) or "").partition("Attributes:\n")[2]))
+    return {name: found[name] for name, _ in keys if name in found}  # none of them under python -OO

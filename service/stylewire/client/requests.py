@@ -26,12 +26,27 @@ from stylewire.client.options import (
     OutputOptions,
     Start,
     WalkOptions,
+    forwards_to,
 )
 
 _FORMATS = ("png", "jpeg", "webp", "pixels", "tensor")
 Styles: TypeAlias = Style | LatentLike | Iterable[Style | LatentLike]
 
 
+def output_config(
+    *,
+    format: Format = "png",  # noqa: A002 - the word of the API
+    quality: int | None = None,
+    resolution_px: int | None = None,
+) -> pb.OutputConfig:
+    """Make the form of pictures; see ``OutputOptions``."""
+    check_word("format", format, _FORMATS)
+    return pb.OutputConfig(
+        format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{format.upper()}"), quality=quality, resolution_px=resolution_px
+    )
+
+
+@forwards_to(output_config)
 def generate_request(
     latents: LatentLike | Iterable[LatentLike],
     *,
@@ -51,6 +66,7 @@ def generate_request(
     )
 
 
+@forwards_to(output_config)
 def invert_request(  # noqa: PLR0913 - the request's fields, keyword-only
     picture: PhotoLike,
     *,
@@ -101,6 +117,7 @@ def forget_replaced(described: dict[str, pb.Model], name: str, digest: str) -> N
         del described[name]
 
 
+@forwards_to(output_config)
 def mix_request(  # noqa: PLR0913 - the request's fields, keyword-only
     content: LatentLike,
     styles: Sequence[Style],
@@ -134,6 +151,7 @@ def mix_request(  # noqa: PLR0913 - the request's fields, keyword-only
     )
 
 
+@forwards_to(output_config)
 def interpolate_request(  # noqa: PLR0913 - the request's fields, keyword-only
     keyframes: Iterable[LatentLike],
     frame_count: int,
@@ -163,6 +181,7 @@ def interpolate_request(  # noqa: PLR0913 - the request's fields, keyword-only
     )
 
 
+@forwards_to(interpolate_request)
 def video_request(  # noqa: PLR0913 - the request's fields, keyword-only
     keyframes: Iterable[LatentLike],
     frame_count: int,
@@ -188,6 +207,7 @@ def video_request(  # noqa: PLR0913 - the request's fields, keyword-only
     return request
 
 
+@forwards_to(output_config)
 def project_request(  # noqa: PLR0913 - the request's fields, keyword-only
     picture: PhotoLike,
     *,
@@ -214,19 +234,6 @@ def project_request(  # noqa: PLR0913 - the request's fields, keyword-only
         seed=seed,
         picture_interval=picture_interval,
         output_config=output_config(**output),
-    )
-
-
-def output_config(
-    *,
-    format: Format = "png",  # noqa: A002 - the word of the API
-    quality: int | None = None,
-    resolution_px: int | None = None,
-) -> pb.OutputConfig:
-    """Make the form of pictures; see ``OutputOptions``."""
-    check_word("format", format, _FORMATS)
-    return pb.OutputConfig(
-        format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{format.upper()}"), quality=quality, resolution_px=resolution_px
     )
 
 

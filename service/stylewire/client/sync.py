@@ -21,6 +21,7 @@ from stylewire.client.options import (
     MixOptions,
     ProjectOptions,
     VideoOptions,
+    forwards_to,
 )
 from stylewire.client.projections import Projection, ProjectionProgress, ProjectionReader
 from stylewire.client.requests import Styles
@@ -57,6 +58,7 @@ class Client(Connection):
         self._models = pb.ModelServiceStub(self._channel)
         self._described: dict[str, pb.Model] = {}
 
+    @forwards_to(requests.generate_request)
     def generate(
         self,
         latents: LatentLike | Iterable[LatentLike],
@@ -78,6 +80,7 @@ class Client(Connection):
         response = self._ask(self._stylegan.Generate, request, timeout)
         return results.read_generate(response, request)
 
+    @forwards_to(Parts)
     def generate_many(
         self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
     ) -> Iterator[Result]:
@@ -99,6 +102,7 @@ class Client(Connection):
         parts = Parts(lambda request: self._stylegan.Generate.future(request, timeout=deadline), latents, **options)
         return pictures(parts, self.address)
 
+    @forwards_to(requests.invert_request)
     def invert(
         self, picture: PhotoLike, *, timeout: float | None = None, **options: Unpack[InvertOptions]
     ) -> Inversion:
@@ -113,6 +117,7 @@ class Client(Connection):
         response = self._ask(self._stylegan.Invert, request, timeout)
         return results.read_invert(response)
 
+    @forwards_to(requests.project_request)
     def project(
         self,
         picture: PhotoLike,
@@ -136,6 +141,7 @@ class Client(Connection):
                 reader.read(response)
         return reader.result()
 
+    @forwards_to(requests.mix_request)
     def mix_styles(
         self, content: LatentLike, styles: Styles, *, timeout: float | None = None, **options: Unpack[MixOptions]
     ) -> Result:
@@ -154,6 +160,7 @@ class Client(Connection):
         requests.forget_replaced(self._described, options.get("model", ""), response.model_digest)
         return results.read_mix(response)
 
+    @forwards_to(requests.interpolate_request)
     def interpolate(
         self,
         keyframes: Iterable[LatentLike],
@@ -176,6 +183,7 @@ class Client(Connection):
         request = requests.interpolate_request(keyframes, frame_count, **options)
         return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
 
+    @forwards_to(requests.video_request)
     def interpolate_video(
         self,
         keyframes: Iterable[LatentLike],
