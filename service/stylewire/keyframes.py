@@ -123,21 +123,6 @@ class CubicPath:
         return np.asarray(line + sag / 6, np.float32)
 
 
-def cubic_path(keyframes: Array, positions: Array64, *, looped: bool) -> Array:
-    """Evaluate the cubic path through keyframes at all positions at once.
-
-    Args:
-        keyframes: float32[K, ...].
-        positions: float64[F] in units of keyframes, from ``frame_positions``.
-        looped: whether keyframe 0 follows the last one.
-
-    Returns:
-        float32[F, ...].
-    """
-    path = CubicPath.through(keyframes, looped=looped)
-    return np.stack([path.at(float(position)) for position in positions])
-
-
 def _bends(knots: Array64) -> Array64:
     """Solve for the second derivatives of the spline at its knots.
 

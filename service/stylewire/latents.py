@@ -175,15 +175,6 @@ def role_of(resolution_px: int) -> Role:
     return next(role for role, (_, high_px) in ROLE_RANGES_PX.items() if resolution_px <= high_px)
 
 
-def role_layers(layer_resolutions: Sequence[int], role: Role) -> slice:
-    """Find the rows of a role: ``coarse`` 4 to 8 px, ``middle`` 16 to 32 px, ``fine`` 64 px and up.
-
-    Raises:
-        ValueError: the model has no such layer.
-    """
-    return resolution_layers(layer_resolutions, *ROLE_RANGES_PX[role])
-
-
 def resolution_layers(layer_resolutions: Sequence[int], low_px: int, high_px: int) -> slice:
     """Find the rows that work at ``low_px`` to ``high_px``, both included.
 

@@ -170,7 +170,10 @@ def test_layer_resolutions_follow_the_rows():
 def test_role_layers_cover_the_code_once(resolution_px, coarse, middle, fine):
     """Coarse, middle and fine are 4 to 8, 16 to 32 and 64 px up, and every row has the role that claims it."""
     resolutions = latents.layer_resolutions(resolution_px)
-    slices = {role: latents.role_layers(resolutions, role) for role in ("coarse", "middle", "fine")}
+    slices = {
+        role: latents.resolution_layers(resolutions, *latents.ROLE_RANGES_PX[role])
+        for role in ("coarse", "middle", "fine")
+    }
 
     assert {"coarse": coarse, "middle": middle, "fine": fine} == slices
     for role, layers in slices.items():
@@ -183,4 +186,4 @@ def test_resolution_layers_names_what_the_model_has():
 
     assert slice(3, 5) == latents.resolution_layers(resolutions, 16, 16)
     with pytest.raises(ValueError, match=r"no layer works at 64 to 65536 px.* 4 to 32 px"):
-        latents.role_layers(resolutions, "fine")
+        latents.resolution_layers(resolutions, *latents.ROLE_RANGES_PX["fine"])

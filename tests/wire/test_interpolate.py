@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stylewire import DeadlineError, InvalidFieldError, latents, pb
-from stylewire.keyframes import Easing, LinePath, cubic_path, frame_positions, segment
+from stylewire.keyframes import CubicPath, Easing, LinePath, frame_positions, segment
 from stylewire.tensors import to_array, to_tensor
 from support.gates import held
 from support.pictures import avatar, worst_difference
@@ -52,9 +52,8 @@ def expected_codes(stub, method, positions, *, looped) -> np.ndarray:
         places = [segment(position, len(SEEDS)) for position in positions]
         return codes_of_z(stub, [latents.slerp(z[start], z[stop], t) for start, stop, t in places])
     codes = codes_of_seeds(stub)
-    if method == "cubic":
-        return cubic_path(codes, positions, looped=looped)
-    return np.stack([LinePath(codes).at(position) for position in positions])
+    path = CubicPath.through(codes, looped=looped) if method == "cubic" else LinePath(codes)
+    return np.stack([path.at(position) for position in positions])
 
 
 @pytest.mark.parametrize("looped", [False, True], ids=["open", "looped"])
