@@ -9,6 +9,7 @@ CHECKOV := build/checkov/bin/checkov
 WIRE_ON_TRITON := $(patsubst %,tests/wire/test_%.py,generate invert mix interpolate noise sources without_styles)
 PROTO_FILES := $(wildcard protos/stylewire/v1/*.proto)
 OIP := protos/inference/grpc_service.proto
+RUN_BENCH := PYTHONPATH=bench:tests python -m
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -87,62 +88,62 @@ bench: bench-serving ## print all tables of speed; never part of the tests
 
 bench-serving: $(VENV)/.develop ## efficiency, latency, overload, fairness; needs h2load (BENCH="efficiency64": one table)
 	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
-	PYTHONPATH=bench python -m serving $(BENCH)
+	$(RUN_BENCH) serving $(BENCH)
 
 bench-models: $(VENV)/.develop ## each backend on each network, over the published form in PyTorch (BENCH="--networks 1024")
-	PYTHONPATH=bench python -m models $(BENCH)
+	$(RUN_BENCH) models $(BENCH)
 
 bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each installed first (BENCH="--peers mosec")
 	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
-	bench/peers/setup.sh
-	PYTHONPATH=bench python -m peers $(BENCH)
+	bench/serving/peers/setup.sh
+	$(RUN_BENCH) serving.peers $(BENCH)
 
 bench-oip: $(VENV)/.develop build/perf-analyzer build/triton ## perf_analyzer against this server and against Triton's Python backend
-	PYTHONPATH=bench:tests python -m oip $(BENCH)
+	$(RUN_BENCH) serving.oip $(BENCH)
 
 bench-reload: $(VENV)/.develop ## memory over 20 reloads under light load (BENCH="--backend openvino build/bench/seeded256")
-	PYTHONPATH=bench python -m reload $(BENCH)
+	$(RUN_BENCH) serving.reload $(BENCH)
 
 bench-provenance: $(VENV)/.develop ## what it costs to say in a file where it comes from (BENCH="--sizes 64")
-	PYTHONPATH=bench python -m provenance $(BENCH)
+	$(RUN_BENCH) serving.provenance $(BENCH)
 
 bench-projection: $(VENV)/.develop ## what optimizing codes gains, and what it costs other calls (BENCH="gain --pictures 4")
-	PYTHONPATH=bench:tests python -m projection $(BENCH)
+	$(RUN_BENCH) models.projection $(BENCH)
 
 bench-sdk: $(VENV)/.develop ## what a call of the SDK adds, whether it keeps a server busy, its size (BENCH="overhead")
-	PYTHONPATH=bench python -m sdk $(BENCH)
+	$(RUN_BENCH) serving.sdk $(BENCH)
 
 bench-cli: $(VENV)/.develop ## how fast the command line starts (BENCH="--rounds 30")
-	PYTHONPATH=bench python -m cli $(BENCH)
+	$(RUN_BENCH) serving.cli $(BENCH)
 
 bench-faces: $(VENV)/.develop ## the search for faces by size, and what it costs other calls (BENCH="--rounds 3")
-	PYTHONPATH=bench:tests python -m faces $(BENCH)
+	$(RUN_BENCH) serving.faces $(BENCH)
 
 bench-video: $(VENV)/.develop ## frames as MP4 and WebM over PNG: time, size, likeness, memory (BENCH="--sizes 64")
-	PYTHONPATH=bench python -m video $(BENCH)
+	$(RUN_BENCH) serving.video $(BENCH)
 
 bench-cluster: $(VENV)/.develop ## rollouts, kills and new servers under load, through Envoy and without (BENCH="--calls 100")
-	PYTHONPATH=bench:tests python -m cluster $(BENCH)
+	$(RUN_BENCH) scale.rollouts $(BENCH)
 
 bench-triton: $(VENV)/.develop build/triton ## what stylewire costs in front of Triton, and what shared memory gains (BENCH="--sizes 64")
-	PYTHONPATH=bench:tests python -m triton_front $(BENCH)
+	$(RUN_BENCH) serving.triton_front $(BENCH)
 
 bench-fuzz: $(VENV)/.develop ## 200,000 hostile requests in process and 4,000 over gRPC (BENCH="--count 20000 --seed 2")
-	PYTHONPATH=bench python -m fuzz $(BENCH)
+	$(RUN_BENCH) fuzz $(BENCH)
 
 bench-fuzz-guided: $(VENV)/.develop ## the same, led by the coverage of the code, with atheris (BENCH="-runs=100000")
 	$(PIP) --group fuzz
-	PYTHONPATH=bench python -m fuzz.guided $(BENCH)
+	$(RUN_BENCH) fuzz.guided $(BENCH)
 
 bench-soak: $(VENV)/.develop ## ten minutes of mixed load and bad clients; memory must stay flat (BENCH="--minutes 1")
-	PYTHONPATH=bench python -m soak $(BENCH)
+	$(RUN_BENCH) fuzz.soak $(BENCH)
 
 bench-scale: $(VENV)/.develop ## simulate 10 to 10,000 replicas (BENCH="reality": the simulation against the server)
 	@$(PIP) --group bench
-	PYTHONPATH=bench python -m scale $(BENCH)
+	$(RUN_BENCH) scale $(BENCH)
 
 fidelity: $(VENV)/.develop ## compare exported models with the originals' golden data (FIDELITY=--full: all of it)
-	PYTHONPATH=bench:tests python -m fidelity $(FIDELITY)
+	$(RUN_BENCH) models.fidelity $(FIDELITY)
 
 # --- images ----------------------------------------------------------------------------------------------------------
 

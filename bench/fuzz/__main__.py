@@ -7,13 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+from fuzz import processes, wire
+from fuzz.report import Report, memory_line
 from serving.models import demo
 from serving.process import serving
-
-from fuzz import processes, wire
-from fuzz.inputs import numbered
-from fuzz.report import Report, memory_line
-from fuzz.target import Target
+from support.fuzz.inputs import numbered
+from support.fuzz.target import Target
 
 _FOLDER = Path("build/fuzz")
 

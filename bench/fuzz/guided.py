@@ -14,12 +14,12 @@ import atheris
 from google.protobuf.message import DecodeError
 
 with atheris.instrument_imports(include=["stylewire"], exclude=["stylewire.v1"]):
-    from fuzz.target import Target
+    from support.fuzz.target import Target
 
-from fuzz import messages
-from fuzz.damage import trick
-from fuzz.inputs import METHODS, Input
 from stylewire import pb
+from support.fuzz import messages
+from support.fuzz.damage import trick
+from support.fuzz.inputs import METHODS, Input
 
 _FOLDER = Path("build/fuzz")
 _SEEDS = 200

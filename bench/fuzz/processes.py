@@ -9,9 +9,9 @@ from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
-from fuzz.inputs import numbered
 from fuzz.report import Report, resident_bytes
-from fuzz.target import Target
+from support.fuzz.inputs import numbered
+from support.fuzz.target import Target
 
 _CHUNK = 500
 

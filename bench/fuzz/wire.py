@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 
 import grpc
-from serving.process import Server
 
-from fuzz.inputs import Input, numbered
 from fuzz.report import Report
+from serving.process import Server
 from stylewire import pb
+from support.fuzz.inputs import Input, numbered
 
 _AT_ONCE = 16
 _TIMEOUT_SECONDS = 20.0

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from serving.models import BUILT
-
 from models.contestant import Contestant
 from models.machine import machine
 from models.memory import Footprint, choose_fitting, footprint
@@ -17,6 +15,7 @@ from models.official import count_macs
 from models.roster import AGAIN_NAME, OFFICIAL_NAME, contestants
 from models.rounds import contest
 from models.table import LEGEND, Row, Spread, make_rows, noise, print_rows
+from serving.models import BUILT
 from stylewire.errors import BackendUnavailableError
 from stylewire.server.host import free_bytes, usable_cores
 

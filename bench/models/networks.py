@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from serving.models import checkpoint_of, seeded, seeded_narrow, seeded_psp
 
+from serving.models import checkpoint_of, seeded, seeded_narrow, seeded_psp
 from stylewire.manifest import Manifest
 from stylewire.server.engine.backends import OUTPUTS, Arrays
 

@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from serving import models
-
 from scale import reality, study, tables
 from scale.costs import COSTS, Cost
 from scale.day import Start
 from scale.inputs import Assumptions
 from scale.limits import MEASURED, limits
 from scale.steady import Profile
+from serving import models
 
 _LEAST_CALLS, _QUICK_CALLS = 100_000, 5_000
 _TABLES = ("reality", "steady", "troubles", "days", "limits")

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving.process import Server, serving
 
+from serving.process import Server, serving
 from stylewire.client.connection import channel_options
 from stylewire.demo import MODELS
 from stylewire.server.host import resident_bytes

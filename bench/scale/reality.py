@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from serving import models
-from serving.process import serving
 
 from scale.cluster import Cluster, poisson
 from scale.costs import Cost
 from scale.steady import balancers
+from serving import models
+from serving.process import serving
 from stylewire import pb
 from stylewire.cli.commands.bench_report import report
 from stylewire.loadtest.calls import Calls, Kind

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from serving import tables
-from serving.tables import Row
+from serving import measurements
+from serving.measurements import Row
 
 
 def processor() -> str:
@@ -32,16 +32,16 @@ def main() -> None:
     options = parser.parse_args()
     rounds, seconds = options.rounds, options.seconds
     makers: dict[str, Callable[[], list[Row]]] = {
-        "efficiency64": lambda: tables.efficiency(64, rounds, seconds),
-        "efficiency256": lambda: tables.efficiency(256, rounds, 3 * seconds),
-        "backends256": lambda: tables.backends(256, rounds, 3 * seconds),
-        "overload256": lambda: tables.overload(256, max(1, rounds // 2), 5 * seconds, (0.5, 1, 2, 5, 10)),
-        "overload64": lambda: tables.overload(64, rounds, seconds, (0.5, 1, 2, 5, 10)),
-        "fairness64": lambda: tables.fairness(64, rounds, seconds),
-        "fairness256": lambda: tables.fairness(256, max(1, rounds // 2), 6 * seconds),
-        "tiny": lambda: tables.tiny(rounds, seconds, (1, len(os.sched_getaffinity(0)))),
-        "metrics": lambda: tables.metrics_cost(rounds, seconds),
-        "tracing": lambda: tables.tracing_cost(rounds, seconds, options.base),
+        "efficiency64": lambda: measurements.efficiency(64, rounds, seconds),
+        "efficiency256": lambda: measurements.efficiency(256, rounds, 3 * seconds),
+        "backends256": lambda: measurements.backends(256, rounds, 3 * seconds),
+        "overload256": lambda: measurements.overload(256, max(1, rounds // 2), 5 * seconds, (0.5, 1, 2, 5, 10)),
+        "overload64": lambda: measurements.overload(64, rounds, seconds, (0.5, 1, 2, 5, 10)),
+        "fairness64": lambda: measurements.fairness(64, rounds, seconds),
+        "fairness256": lambda: measurements.fairness(256, max(1, rounds // 2), 6 * seconds),
+        "tiny": lambda: measurements.tiny(rounds, seconds, (1, len(os.sched_getaffinity(0)))),
+        "metrics": lambda: measurements.metrics_cost(rounds, seconds),
+        "tracing": lambda: measurements.tracing_cost(rounds, seconds, options.base),
     }
     if unknown := set(options.tables) - set(makers):
         parser.error(f"unknown tables {', '.join(sorted(unknown))}; there are {' '.join(makers)}")

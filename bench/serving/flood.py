@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from serving import frames
+from support import http2_frames as frames
 
 _INITIAL_WINDOW_SIZE = 4
 _WINDOW = 2**31 - 1

@@ -84,7 +84,7 @@ class Smoothing(nn.Module):
         self.before, self.after = (len(taps) + 1) // 2 - 1, (len(taps) - 2) // 2
         # Gain 2 along each axis restores the brightness that the inserted zeros take. The kernel is not persistent:
         # checkpoints hold the filter as a square `resample_filter` of every layer. One square kernel is faster than a
-        # column and a row after each other: the layer waits for memory (bench/models/upsampling.py).
+        # column and a row after each other: the layer waits for memory (bench/models/upsampling).
         kernel = torch.tensor(taps).flip(0) * 2
         self.register_buffer("kernel", torch.outer(kernel, kernel).repeat(channels, 1, 1, 1), persistent=False)
 

@@ -4,13 +4,13 @@ import asyncio
 from collections import Counter
 
 import pytest
-from fuzz.inputs import KINDS, Input, make, numbered
-from fuzz.target import Target
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stylewire import pb
 from stylewire.server.front.api import requests
+from support.fuzz.inputs import KINDS, Input, make, numbered
+from support.fuzz.target import Target
 
 SEED, COUNT = 7, 1500
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from serving import bad_clients
 
 from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.errors import InternalError
 from stylewire.status import from_rpc_error
+from support import bad_clients
 from support.gates import replaced
 from support.pictures import worst_difference
 from support.scrape import wait_for

@@ -11,12 +11,12 @@ import threading
 import grpc
 import pytest
 from PIL import Image
-from serving import frames
 
 from stylewire import AsyncClient, Client, UnreachableError
 from stylewire.demo import MODELS
 from stylewire.errors import RetryableError
 from stylewire.status import from_rpc_error
+from support import http2_frames as frames
 from support.scrape import wait_for
 from support.servers import ServerProcess
 

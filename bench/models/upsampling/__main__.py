@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from serving.models import BUILT
 
 from models.machine import Machine, machine
 from models.rounds import take_turns
 from models.upsampling.runtimes import BF16, Run, runners, write_files
 from models.upsampling.variants import VARIANTS
+from serving.models import BUILT
 
 Layer = tuple[int, int, int]
 """Channels in and out, and the side of the input in pixels."""

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from models import table
 from models.contestant import Contestant
 from models.memory import Footprint, choose_fitting
 from models.official import official_graph
 from models.rounds import Result
 from models.upsampling.variants import VARIANTS
-
 from stylewire_export.graphs import synthesis_graph
 from support.models import random_generator
 

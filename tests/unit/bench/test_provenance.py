@@ -3,7 +3,7 @@
 import json
 import sys
 
-from provenance.__main__ import main
+from serving.provenance import main
 
 
 def test_bench_prints_a_row_a_format(tmp_path, monkeypatch, capsys):

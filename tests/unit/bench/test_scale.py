@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+
 from scale.balancing import LeastRequest, PickFirst, RoundRobin
 from scale.cluster import Cluster, Patience, poisson
 from scale.costs import COSTS, Cost
@@ -12,7 +13,6 @@ from scale.inputs import Assumptions
 from scale.limits import MEASURED, Limit, limits
 from scale.scaler import Limits, Policy, Scaler
 from scale.steady import Profile, Scene, simulate
-
 from stylewire.errors import OverloadedError
 from stylewire.server.engine.batching.batch import Entry
 from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler

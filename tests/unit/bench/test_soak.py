@@ -1,9 +1,10 @@
 """The soak bench sees what it is there for."""
 
 import pytest
-from soak import __main__ as soak
-from soak import crowd
-from soak.samples import Sample, slope
+
+from fuzz.soak import __main__ as soak
+from fuzz.soak import crowd
+from fuzz.soak.samples import Sample, slope
 
 
 def samples(grows=0, seconds=300, **levels):

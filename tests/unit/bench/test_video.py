@@ -3,7 +3,7 @@
 import json
 import sys
 
-from video.__main__ import main
+from serving.video import main
 
 
 def test_bench_prints_a_row_a_container(tmp_path, monkeypatch, capsys):

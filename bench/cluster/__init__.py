@@ -1,1 +1,0 @@
-"""What rollouts, kills, slow servers and new servers mean for callers."""

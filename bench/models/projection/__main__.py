@@ -1,0 +1,47 @@
+"""What optimizing a code gains, and what it costs the other calls: ``make bench-projection``."""
+
+import argparse
+from pathlib import Path
+
+from models.projection.gain import picture, print_gain, write
+from models.projection.latency import print_latency
+from stylewire import Client
+from support.servers import ServerProcess
+
+_NICENESS = (0, 10, 19)
+
+
+def main() -> None:
+    """Print both tables and write build/bench/projection.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("tables", nargs="*", choices=["gain", "latency", []], help="one of them; both by default")
+    parser.add_argument("--pictures", type=int, default=16, help="of the 16 demo pictures")
+    parser.add_argument("--rounds", type=int, default=7, help="turns with and without a projection")
+    options = parser.parse_args()
+    wanted, results = options.tables or ["gain", "latency"], dict[str, object]()
+    if "gain" in wanted:
+        print("Reconstructions of the demo's pictures by the model avatars, means:")
+        server = ServerProcess("--backend", "auto", "--projection-niceness", "0")
+        try:
+            with Client(server.address, timeout=3600) as client:
+                results["gain"] = print_gain(client, options.pictures)
+        finally:
+            server.kill()
+    if "latency" in wanted:
+        print(
+            "Generate, one caller, one picture a call: alone -> with a projection under way (ratio, median of turns):"
+        )
+        for niceness in _NICENESS:
+            server = ServerProcess("--backend", "auto", "--projection-niceness", str(niceness))
+            try:
+                label = f"niceness {niceness}"
+                results[label] = print_latency(server.address, picture(0), options.rounds, label)
+            finally:
+                server.kill()
+    path = Path("build/bench/projection.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(str(path), results)
+
+
+if __name__ == "__main__":
+    main()

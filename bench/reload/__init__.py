@@ -1,1 +1,0 @@
-"""Whether memory returns when models are reloaded, and what callers notice of it."""

@@ -1,0 +1,137 @@
+"""Time the encoding of a picture with and without its provenance, in turns; prints a table and writes JSON.
+
+The picture is a shipped sample, enlarged: smooth areas and edges, quick to encode, so shares are rather too high.
+"""
+
+import argparse
+import gc
+import json
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from stylewire.demo import MODELS, SAMPLES
+from stylewire.media.codecs import ImageFormat
+from stylewire.server.config.settings import Settings
+from stylewire.server.engine.models.model import Model
+from stylewire.server.front.pipeline import jobs, rendering
+from stylewire.server.front.pipeline.provenance import Origins
+from stylewire.server.telemetry.metrics import Metrics
+
+SIZES_PX = (64, 256, 1024)
+LAYERS = {64: 10, 256: 14, 1024: 18}
+"""Rows of a w+ code of a model of this size."""
+WIDTH = 512
+TURN_SECONDS = 0.002
+SEED, CODE, AGAIN, BARE = "seed", "code", "bare again", "bare"
+HEADINGS = f"{'picture':>10}{'bare us':>9}" + "".join(
+    f"{name:>32}" for name in ("itself (noise)", "with seed", "with code")
+)
+
+
+def main() -> None:
+    """Run ``make bench-provenance``."""
+    parser = argparse.ArgumentParser(prog="serving.provenance", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=400, help="turns of each; the table has their medians")
+    parser.add_argument("--out", type=Path, default=Path("build/bench/provenance.json"))
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES_PX), choices=SIZES_PX, metavar="PX")
+    options = parser.parse_args()
+    model = Model(MODELS / "avatars", Settings(), Metrics())
+    print(
+        f"over the bare encoding: median of {options.rounds} interleaved ratios (10th to 90th percentile), difference"
+    )
+    print(HEADINGS + f"{'more bytes':>16}")
+    rows = []
+    for size_px in options.sizes:
+        for image_format in ImageFormat:
+            rows.append(measure(model, size_px, image_format, options.rounds))
+            print(_line(rows[-1]), flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+
+
+def measure(model: Model, size_px: int, image_format: ImageFormat, rounds: int) -> dict[str, Any]:
+    """Compare the four ways to encode one picture as a batch thread does it."""
+    output = jobs.Output(form=image_format)
+    rows = {"pixels": _picture(size_px)[np.newaxis]}  # [1, H, W, C]
+    with ThreadPoolExecutor(1) as executor:
+        marks = {BARE: None, AGAIN: None, **_marks(model, size_px)}
+        ways = {name: partial(rendering.encode_rows, output, executor, mark, rows, 0) for name, mark in marks.items()}
+        seconds = _take_turns(ways, rounds)
+        sizes = {name: len(way()[0].content) for name, way in ways.items()}
+    return {
+        "picture": f"{size_px} {image_format}",
+        "seconds": statistics.median(seconds[BARE]),
+        "over_bare": {name: _compare(seconds[name], seconds[BARE]) for name in (AGAIN, SEED, CODE)},
+        "bytes": sizes,
+    }
+
+
+def _compare(own: list[float], bare: list[float]) -> dict[str, float]:
+    ratios = statistics.quantiles([one / other for one, other in zip(own, bare, strict=True)], n=20)
+    more = statistics.median(one - other for one, other in zip(own, bare, strict=True))
+    return {"median": ratios[9], "p10": ratios[1], "p90": ratios[17], "more_seconds": more}
+
+
+def _marks(model: Model, size_px: int) -> dict[str, rendering.Mark]:
+    """Make the marks as the pipeline does: of a truncated seed, and of a code of a full-size model."""
+    latent = jobs.Latent(model=model, seed=7, psi=0.7)
+    code = np.random.default_rng(size_px).standard_normal((LAYERS[size_px], WIDTH), np.float32)
+    origins = {
+        SEED: Origins(model=model, latents=[latent], codes=[code], noise=jobs.Noise()),
+        CODE: Origins(model=model, codes=[code], noise=jobs.Noise()),
+    }
+    return {name: partial(_mark, model, origin) for name, origin in origins.items()}
+
+
+def _mark(model: Model, origins: Origins, row: int) -> bytes:
+    return model.packets.packet(origins.describe(row))
+
+
+def _picture(size_px: int) -> np.ndarray:
+    with Image.open(SAMPLES / "avatar00.png") as sample:
+        return np.asarray(sample.convert("RGB").resize((size_px, size_px), Image.Resampling.LANCZOS))
+
+
+def _take_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time all in every round, every other round backward: shared machines drift, so only neighbors are compared."""
+    started = time.perf_counter()
+    for way in ways.values():
+        way()
+    count = max(1, round(TURN_SECONDS / ((time.perf_counter() - started) / len(ways))))
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    gc.disable()
+    for index in range(rounds):
+        for name in list(ways)[:: 1 if index % 2 else -1]:
+            seconds[name].append(_time(ways[name], count))
+    gc.enable()
+    return seconds
+
+
+def _time(way: Callable[[], object], count: int) -> float:
+    started = time.thread_time()  # of this thread alone: others on the machine do not count
+    for _ in range(count):
+        way()
+    return (time.thread_time() - started) / count
+
+
+def _line(row: dict[str, Any]) -> str:
+    spreads = [
+        f"{each['median']:.3f} ({each['p10']:.2f} to {each['p90']:.2f}) {each['more_seconds'] * 1e6:+.1f} us"
+        for each in row["over_bare"].values()
+    ]
+    more = f"{row['bytes'][SEED] - row['bytes'][BARE]} of {row['bytes'][BARE]}"
+    return (
+        f"{row['picture']:>10}{row['seconds'] * 1e6:9.0f}" + "".join(f"{text:>32}" for text in spreads) + f"{more:>16}"
+    )
+
+
+if __name__ == "__main__":
+    main()

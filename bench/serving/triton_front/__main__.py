@@ -1,0 +1,188 @@
+"""What stylewire in front of Triton costs, and what shared memory gains: ``make bench-triton``. Never a test.
+
+Everything is measured in turns, so that a busy machine disturbs all alike; the row "itself" is the noise of that. The
+first table has real graphs, the others such that compute nothing, so that what is left is the way.
+"""
+
+import argparse
+import asyncio
+import json
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from serving import models
+from serving.process import Server, serving
+from serving.triton_front.clients import Direct, Front, Turn, take_turn
+from stylewire.manifest import CHECK_FILE, Manifest
+from support.triton import RunningTriton, running_triton
+from support.triton_models import write_graphs
+
+CALLERS = 16
+STALL_CALLERS, STALL_SECONDS = (1, 2, 4, 8), 0.4
+HOLLOW = Path(__file__).with_name("hollow.py")
+MODELS = {64: models.demo, 256: models.seeded, 1024: lambda: models.seeded(1024)}
+
+
+@contextmanager
+def triton_with(
+    directory: Path, *, threads: int, hollow: bool = False, batched: bool = False
+) -> Iterator[RunningTriton]:
+    """Start a Triton that has the graphs of a model, or graphs of that shape that compute nothing."""
+    with tempfile.TemporaryDirectory(prefix="bench-triton-") as folder:
+        repository = Path(folder) / "repository"
+        for name in write_graphs(directory, repository, threads=threads, batched=batched):
+            version = repository / name / "1"
+            if hollow:
+                shutil.copy(HOLLOW, version / "model.py")
+                shutil.copy(directory / CHECK_FILE, version)
+        with running_triton(repository) as triton:
+            yield triton
+
+
+@contextmanager
+def front_of(directory: Path, triton: RunningTriton, *arguments: str) -> Iterator[Server]:
+    """Start stylewire in front of a Triton."""
+    with serving(directory, "--backend", "triton", "--triton-url", triton.grpc_address, *arguments) as server:
+        yield server
+
+
+async def compare_front(size_px: int, options: argparse.Namespace, *, hollow: bool) -> dict[str, Any]:
+    """Measure stylewire over calling Triton directly, with the same batches."""
+    directory = MODELS[size_px]()
+    manifest = Manifest.read(directory)
+    row: dict[str, Any] = {"size_px": size_px, "hollow": hollow}
+    with (
+        triton_with(directory, hollow=hollow, threads=options.threads) as triton,
+        front_of(directory, triton) as server,
+    ):
+        front = Front(f"127.0.0.1:{server.port}")
+        first = await take_turn(front.run, CALLERS, options.seconds)
+        size = round(statistics.median(first.batch_sizes))
+        for callers, batch_size in ((1, 1), (CALLERS, size)):
+            direct = Direct(triton.grpc_address, manifest, batch_size)
+            # As many batches of Triton's at once as stylewire has: one that runs, one that waits.
+            at_once = 1 if callers == 1 else 2
+            turns: dict[str, list[Turn]] = {"direct": [], "front": [], "itself": []}
+            for _ in range(options.rounds):
+                turns["direct"].append(await take_turn(direct.run, at_once, options.seconds))
+                turns["front"].append(await take_turn(front.run, callers, options.seconds))
+                turns["itself"].append(await take_turn(direct.run, at_once, options.seconds))
+            await direct.close()
+            row["lone" if callers == 1 else "full"] = _compare(turns, batch_size)
+        await front.close()
+    return row
+
+
+def _compare(turns: dict[str, list[Turn]], batch_size: int) -> dict[str, Any]:
+    pairs = {name: list(zip(turns["direct"], turns[name], strict=True)) for name in ("front", "itself")}
+    sizes = [each for turn in turns["front"] for each in turn.batch_sizes]
+    return {
+        "batch_size": batch_size,
+        "front_batch_size": statistics.fmean(sizes),
+        "direct_p50_ms": statistics.median(turn.p50_ms for turn in turns["direct"]),
+        "direct_images_per_second": statistics.median(turn.images_per_second for turn in turns["direct"]),
+        "more_ms": {name: [b.p50_ms - a.p50_ms for a, b in each] for name, each in pairs.items()},
+        "ratio": {name: [b.images_per_second / a.images_per_second for a, b in each] for name, each in pairs.items()},
+    }
+
+
+async def compare_memory(size_px: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure shared memory over messages, with graphs that compute nothing."""
+    directory = MODELS[size_px]()
+    row: dict[str, Any] = {"size_px": size_px}
+    with (
+        triton_with(directory, hollow=True, threads=options.threads) as triton,
+        front_of(directory, triton, "--triton-shared-memory", "off") as without,
+        front_of(directory, triton) as sharing,
+    ):
+        fronts = {"messages": Front(f"127.0.0.1:{without.port}"), "shared": Front(f"127.0.0.1:{sharing.port}")}
+        for callers in (1, CALLERS):
+            turns: dict[str, list[Turn]] = {"messages": [], "shared": [], "itself": []}
+            for _ in range(options.rounds):
+                for name, taken in turns.items():
+                    way = fronts["messages" if name == "itself" else name]
+                    taken.append(await take_turn(way.run, callers, options.seconds))
+            row["lone" if callers == 1 else "full"] = _compare(
+                {"direct": turns["messages"], "front": turns["shared"], "itself": turns["itself"]}, 0
+            )
+        for each in fronts.values():
+            await each.close()
+    return row
+
+
+async def count_stalls(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Count calls of Triton that take unreasonably long, with its own batcher and without."""
+    directory, rows = MODELS[64](), list[dict[str, Any]]()
+    for batched in (True, False):
+        with triton_with(directory, threads=options.threads, batched=batched) as triton:
+            direct = Direct(triton.grpc_address, Manifest.read(directory), 1)
+            for callers in STALL_CALLERS:
+                turn = await take_turn(direct.run, callers, 2 * options.seconds)
+                late = sum(1 for seconds in turn.latencies if seconds > STALL_SECONDS)
+                row = {"batched": batched, "callers": callers, "calls": len(turn.latencies), "late": late}
+                rows.append(row | {"images_per_second": turn.images_per_second})
+                told = f"{late} of {len(turn.latencies)} pictures took over {STALL_SECONDS} s"
+                way = "with" if batched else "without"
+                print(
+                    f"{way:>8} dynamic_batching, {callers} callers: {told}, {turn.images_per_second:.0f}/s", flush=True
+                )
+            await direct.close()
+    return rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):7.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def _print(title: str, row: dict[str, Any]) -> None:
+    for load, found in ((name, row[name]) for name in ("lone", "full")):
+        base = f"{found['direct_p50_ms']:.1f} ms, {found['direct_images_per_second']:.1f}/s"
+        for name in ("front", "itself"):
+            more, ratio = _spread(found["more_ms"][name]), _spread(found["ratio"][name])
+            batches = f"{found['front_batch_size']:.1f}"
+            print(f"{title:>14} {load:>5} {name:>7} {base:>22} {batches:>6} {more:>30} {ratio:>28}", flush=True)
+
+
+async def run(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Print all tables; gives the same for JSON."""
+    found: dict[str, list[dict[str, Any]]] = {"front": [], "memory": []}
+    print(
+        f"{'':>14} {'load':>5} {'what':>7} {'base: p50, images':>22} {'batch':>6} {'p50 ms more':>30}"
+        f" {'images, over base':>28}"
+    )
+    for size_px in options.sizes:
+        for hollow in (False, True):
+            if hollow or size_px <= options.real_up_to:
+                found["front"].append(await compare_front(size_px, options, hollow=hollow))
+                _print(f"{size_px} px{' hollow' if hollow else ''}", found["front"][-1])
+    print("shared memory (front) over messages (base), graphs that compute nothing")
+    for size_px in options.sizes:
+        found["memory"].append(await compare_memory(size_px, options))
+        _print(f"{size_px} px", found["memory"][-1])
+    print("Triton's own batcher, 64 px, called directly")
+    found["stalls"] = await count_stalls(options)
+    return found
+
+
+def main() -> None:
+    """Run ``make bench-triton``."""
+    parser = argparse.ArgumentParser(prog="serving.triton_front", description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(MODELS), choices=list(MODELS), metavar="PX")
+    parser.add_argument("--real-up-to", type=int, default=256, help="largest picture that is really computed")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of a turn")
+    parser.add_argument("--threads", type=int, default=2, help="of a graph at Triton")
+    parser.add_argument("--out", type=Path, default=Path("build/bench/triton.json"))
+    options = parser.parse_args()
+    found = asyncio.run(run(options))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
