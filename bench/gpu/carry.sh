@@ -7,7 +7,7 @@ python=${PYTHON:-.venv/bin/python}
 version=${PYTHON_VERSION:-3.12}
 packages=(
     annotated-types googleapis-common-protos grpcio grpcio-health-checking grpcio-reflection grpcio-status isal protobuf
-    pydantic pydantic-core pydantic-settings python-dotenv simplejpeg sortedcontainers typing-inspection
+    pydantic pydantic-core simplejpeg typing-inspection
 )
 platforms=()
 for libc in 2_28 2_27 2_17; do platforms+=(--platform "manylinux_${libc}_x86_64"); done
