@@ -13,6 +13,7 @@ from serving.models import demo
 from serving.process import serving
 from support.fuzz.inputs import numbered
 from support.fuzz.target import Target
+from tables import Table
 
 _FOLDER = Path("build/fuzz")
 
@@ -72,11 +73,9 @@ def _over_the_wire(seed: int, count: int) -> dict[int, str]:
 
 
 def _print_table(report: Report, seconds_of: str) -> None:
-    for line in report.table():
-        print(line)
-    print(f"  slowest ({seconds_of}):")
-    for seconds, number, kind, code in report.slowest:
-        print(f"    {seconds:.3f} s  number {number}, {kind}, {code}")
+    print(report.table())
+    slowest = Table(f"slowest, s ({seconds_of}):>", "number:>7", "kind:<12", "status:<", indent="  ")
+    print(slowest.text((f"{seconds:.3f}", *rest) for seconds, *rest in report.slowest))
 
 
 def _replay(seed: int, number: int) -> int:

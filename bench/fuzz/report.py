@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tables import Table
+
 _SLOWEST = 5
 
 
@@ -58,14 +60,13 @@ class Report:
             return
         self.slowest = heapq.nlargest(_SLOWEST, [*self.slowest, *more])
 
-    def table(self) -> list[str]:
+    def table(self) -> str:
         """Write the outcomes as a table: kinds down, statuses across."""
         codes = sorted({code for _, code in self.outcomes})
         kinds = sorted({kind for kind, _ in self.outcomes})
-        head = f"  {'':12s}" + "".join(f"{code.lower():>21s}" for code in codes)
-        lines = [f"  {kind:12s}" + "".join(f"{self.outcomes[kind, code]:21d}" for code in codes) for kind in kinds]
-        totals = (sum(self.outcomes[kind, code] for kind in kinds) for code in codes)
-        return [head, *lines, f"  {'all':12s}" + "".join(f"{total:21d}" for total in totals)]
+        rows = [(kind, *(self.outcomes[kind, code] for code in codes)) for kind in kinds]
+        totals = ("all", *(sum(self.outcomes[kind, code] for kind in kinds) for code in codes))
+        return Table("kind:<12", *(f"{code.lower()}:>7" for code in codes), indent="  ").text([*rows, totals])
 
 
 def memory_line(name: str, memory: list[tuple[int, int]]) -> str:

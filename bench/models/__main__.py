@@ -1,12 +1,12 @@
 """Each backend on each network, in turns, over the published form: ``make bench-models``."""
 
 import argparse
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from interleave import Spread
 from models.contestant import Contestant
 from models.machine import machine
 from models.memory import Footprint, choose_fitting, footprint
@@ -14,10 +14,11 @@ from models.networks import DEFAULT_NETWORKS, NETWORKS, Network
 from models.official import count_macs
 from models.roster import AGAIN_NAME, OFFICIAL_NAME, contestants
 from models.rounds import contest
-from models.table import LEGEND, Row, Spread, make_rows, noise, print_rows
+from models.table import LEGEND, Row, make_rows, noise, print_rows
 from serving.models import BUILT
 from stylewire.errors import BackendUnavailableError
 from stylewire.server.host import free_bytes, usable_cores
+from tables import write_json
 
 START_SECONDS, UNTIMED_START_SECONDS = 600, 60
 """A contestant that takes longer to load and run its batches once is left out."""
@@ -51,10 +52,8 @@ def main() -> None:
         report = _measure(network, batches, options, found.peak_gflops)
         _print(report, time.monotonic() - started)
         reports.append(report)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
     written = {"machine": asdict(found), "rounds": options.rounds, "networks": [asdict(each) for each in reports]}
-    options.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {options.json}")
+    write_json(options.json, written)
 
 
 def _read_options() -> argparse.Namespace:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from interleave import seconds_per_run, take_turns
 from models.contestant import Contestant, Runnable
 from models.networks import Network
 
@@ -56,19 +57,14 @@ def contest(
     return sorted(results, key=lambda result: (result.batch, not result.contestant.timed))
 
 
-def take_turns(runs: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, list[float]]:
-    """Time all in every round; every other round is backward, so that nobody always follows the same neighbor.
+def time_in_turns(runs: Mapping[K, Callable[[], object]], rounds: int) -> dict[K, list[float]]:
+    """Time all in every round, each after a rest.
 
     Returns:
         Seconds of one run, a value a round.
     """
-    counts = {key: max(1, math.ceil(TURN_SECONDS / _time(run, 1))) for key, run in runs.items()}
-    seconds: dict[K, list[float]] = {key: [] for key in runs}
-    for number in range(rounds):
-        for key in list(runs) if number % 2 == 0 else reversed(list(runs)):
-            time.sleep(REST_SECONDS)
-            seconds[key].append(_time(runs[key], counts[key]))
-    return seconds
+    counts = {key: max(1, math.ceil(TURN_SECONDS / seconds_per_run(run))) for key, run in runs.items()}
+    return take_turns({key: partial(_time, run, counts[key]) for key, run in runs.items()}, range(rounds))
 
 
 def _open(contestant: Contestant, threads: int, stack: ExitStack) -> Runnable:
@@ -84,12 +80,10 @@ def _run_once(contestant: Contestant, network: Network, batch: int, threads: int
 def _run_rounds(opened: Mapping[Contestant, Runnable], network: Network, batch: int, rounds: int) -> list[Result]:
     inputs, output = network.inputs(batch), network.output
     made = {each: backend.run(inputs, (output,))[output] for each, backend in opened.items()}
-    seconds = take_turns({each: partial(backend.run, inputs, (output,)) for each, backend in opened.items()}, rounds)
+    seconds = time_in_turns({each: partial(backend.run, inputs, (output,)) for each, backend in opened.items()}, rounds)
     return [Result(contestant=each, batch=batch, output=array, seconds=seconds[each]) for each, array in made.items()]
 
 
 def _time(run: Callable[[], object], count: int) -> float:
-    started = time.perf_counter()
-    for _ in range(count):
-        run()
-    return (time.perf_counter() - started) / count
+    time.sleep(REST_SECONDS)
+    return seconds_per_run(run, count)

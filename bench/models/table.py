@@ -6,26 +6,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from interleave import Spread, ratios
 from models.contestant import Contestant
 from models.memory import Footprint
 from models.roster import AGAIN_NAME, NAIVE_NAME, OFFICIAL_NAME, ORT_NAME
 from models.rounds import Result
+from tables import Table, figure
 
-COLUMNS = {
-    "batch": 5,
-    "backend": 22,
-    "precision": 9,
-    "ms/image": 10,
-    "official over it": 21,
-    "naive over it": 21,
-    "error": 9,
-    "worst": 9,
-    "MB": 5,
-    "runtime MB": 10,
-    "of peak": 7,
-    "start s": 7,
-}
-"""Heading -> width."""
+TABLE = Table(
+    "batch:<",
+    "backend:<22",
+    "precision:<",
+    "ms/image:<10",
+    "official over it:<21",
+    "naive over it:<21",
+    "error:<9",
+    "worst:<9",
+    "MB:<5",
+    "runtime MB:<",
+    "of peak:<",
+    "start s:<",
+)
 LEGEND = """\
 official over it, naive over it: time of the published form in eager PyTorch, and of its export in onnxruntime, over
   this one's: median of the ratios of interleaved rounds (range); above 1 this one is faster
@@ -35,18 +36,6 @@ MB: resident after load and runs, less before; runtime MB: the import of the run
 of peak: two operations a multiply-add of the published form over time and over the matrix product of the first line;
   Winograd multiplies less than is counted, and bf16 units are faster than float32's, so both may exceed 1
 start s: until the first output of the smallest batch, the import of the runtime left out"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """Ratios of all rounds."""
-
-    median: float
-    least: float
-    most: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f} to {self.most:.2f})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,23 +61,23 @@ class Row:
     share_of_peak: float | None
     start_seconds: float
 
-    def cells(self) -> list[str]:
-        """Write the values as the table has them, in the order of ``COLUMNS``."""
+    def cells(self) -> tuple[object, ...]:
+        """Return the values as the table has them."""
         in_levels = self.worst >= 1  # a difference of codes never reaches their range
-        return [
-            str(self.batch),
+        return (
+            self.batch,
             self.backend,
             self.precision,
-            _written(self.ms_per_image, ".3g" if (self.ms_per_image or 100) < 100 else ".0f"),
-            _written(self.over_official),
-            _written(self.over_naive),
+            figure(self.ms_per_image, ".3g" if (self.ms_per_image or 100) < 100 else ".0f"),
+            self.over_official,
+            self.over_naive,
             "none" if self.error_db is None else f"{self.error_db:.1f} dB",
             f"{self.worst:.0f} of 255" if in_levels else f"{self.worst:.1e}" if self.worst else "0",
             f"{self.megabytes:.0f}",
             f"{self.runtime_megabytes:.0f}",
-            _written(self.share_of_peak, ".2f"),
+            figure(self.share_of_peak, ".2f"),
             f"{self.start_seconds:.2f}",
-        ]
+        )
 
 
 def make_rows(
@@ -129,17 +118,12 @@ def noise(results: Sequence[Result], batch: int) -> Spread | None:
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """Print a heading and the rows."""
-    _print_line(list(COLUMNS))
+    """Print the headings and the rows, with a gap between batch sizes."""
+    TABLE.print_headings()
     for before, row in zip([None, *rows], rows, strict=False):
         if before is not None and before.batch != row.batch:
             print()
-        _print_line(row.cells())
-
-
-def _print_line(cells: Sequence[str]) -> None:
-    widths = COLUMNS.values()
-    print("  ".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip(), flush=True)
+        TABLE.print_row(*row.cells())
 
 
 def _named(results: Sequence[Result], name: str, batch: int) -> Result | None:
@@ -149,8 +133,7 @@ def _named(results: Sequence[Result], name: str, batch: int) -> Result | None:
 def _over(base: Result | None, other: Result) -> Spread | None:
     if base is None or not base.seconds or not other.seconds:
         return None
-    ratios = [theirs / own for theirs, own in zip(base.seconds, other.seconds, strict=True)]
-    return Spread(median=statistics.median(ratios), least=min(ratios), most=max(ratios))
+    return Spread.of(ratios(base.seconds, other.seconds))
 
 
 def _difference(output: np.ndarray, reference: np.ndarray) -> tuple[float | None, float]:
@@ -164,7 +147,3 @@ def _difference(output: np.ndarray, reference: np.ndarray) -> tuple[float | None
         return 20 * float(np.log10(255 / rms)), worst
     size = float(np.sqrt(np.mean(expected**2)))
     return 20 * float(np.log10(rms / size)), worst / float(np.ptp(expected))
-
-
-def _written(value: object, form: str = "") -> str:
-    return "-" if value is None else format(value, form)

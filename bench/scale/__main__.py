@@ -13,13 +13,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scale import reality, study, tables
+from scale import printing, reality, study
 from scale.costs import COSTS, Cost
 from scale.day import Start
 from scale.inputs import Assumptions
 from scale.limits import MEASURED, limits
 from scale.steady import Profile
 from serving import models
+from tables import write_json
 
 _LEAST_CALLS, _QUICK_CALLS = 100_000, 5_000
 _TABLES = ("reality", "steady", "troubles", "days", "limits")
@@ -32,11 +33,11 @@ def main() -> None:
     cost, assumed, start, sizes = options.cost, options.assume, options.start, options.sizes
     print(f"{cost}\n{MEASURED}\n{assumed}\n{start}", flush=True)
     makers: dict[str, tuple[Callable[[], Sequence[Any]], Callable[[Any], None]]] = {
-        "reality": (lambda: _reality(options.seconds), tables.print_reality),
-        "steady": (lambda: study.steady(cost, sizes, options.calls), tables.print_steady),
-        "troubles": (lambda: study.troubles(cost, options.trouble_size, start), tables.print_troubles),
-        "days": (lambda: study.days(cost, Profile.of(cost), sizes, start), tables.print_days),
-        "limits": (lambda: limits(MEASURED, assumed, start), lambda found: tables.print_limits(found, sizes)),
+        "reality": (lambda: _reality(options.seconds), printing.print_reality),
+        "steady": (lambda: study.steady(cost, sizes, options.calls), printing.print_steady),
+        "troubles": (lambda: study.troubles(cost, options.trouble_size, start), printing.print_troubles),
+        "days": (lambda: study.days(cost, Profile.of(cost), sizes, start), printing.print_days),
+        "limits": (lambda: limits(MEASURED, assumed, start), lambda found: printing.print_limits(found, sizes)),
     }
     made: dict[str, Sequence[Any]] = {}
     for name in options.tables:
@@ -47,7 +48,7 @@ def main() -> None:
         show(made[name])
     if options.json:
         facts = {name: [_facts(each) for each in rows] for name, rows in made.items() if name != "limits"}
-        options.json.write_text(json.dumps({"cost": _facts(cost), **facts}, indent=1) + "\n", encoding="utf-8")
+        write_json(options.json, {"cost": _facts(cost), **facts})
     if options.plot:
         from scale.plot import draw  # noqa: PLC0415 - matplotlib is in a group of its own
 

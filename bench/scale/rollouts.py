@@ -5,37 +5,37 @@ The stories are those of ``tests/cluster``, with more calls; what is printed is 
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from support.cluster_stories import CALLERS, WAYS, Outcome, kill, rolling_restart, scale_up, slow_server
+from tables import Table, write_json
 
-_COLUMNS = ("sent", "failed", "retried", "refused", "under way", "doubled", "slowest")
+_NUMBERS = ("sent", "failed", "retried", "refused", "in flight", "doubled", "slowest")
+TABLE = Table(*(f"{heading}:>9" for heading in ("way", *_NUMBERS)))
 
 
-def row(outcome: Outcome) -> str:
-    """Write an outcome as a line of a table."""
-    retried = "-" if outcome.retried is None else outcome.retried
-    numbers = (outcome.sent, len(outcome.errors), retried, outcome.refused, outcome.under_way, outcome.doubled)
-    return "  ".join(f"{each:>9}" for each in (outcome.way, *numbers, f"{outcome.longest_seconds:.2f} s"))
+def to_row(outcome: Outcome) -> tuple[object, ...]:
+    """Convert an outcome to a row of the table."""
+    sent, failed = outcome.sent, len(outcome.errors)
+    rest = (outcome.retried, outcome.refused, outcome.under_way, outcome.doubled)
+    return outcome.way, sent, failed, *rest, f"{outcome.longest_seconds:.2f} s"
 
 
 def table(title: str, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """Print what became of calls; gives the same for JSON."""
-    print(f"{title}, {CALLERS} callers\n" + "  ".join(f"{each:>9}" for each in ("way", *_COLUMNS)))
-    print("\n".join(map(row, outcomes)), flush=True)
+    """Print what became of calls; return the same for JSON."""
+    print(f"{title}, {CALLERS} callers\n{TABLE.text(map(to_row, outcomes))}", flush=True)
     return [dataclasses.asdict(each) | {"errors": [str(error) for error in each.errors]} for each in outcomes]
 
 
 def divided(title: str, play: Callable[[str], list[int]]) -> dict[str, list[int]]:
-    """Print what each server answered; gives the same for JSON."""
+    """Print how many calls each server received; return the same for JSON."""
     shares = {way: play(way) for way in WAYS}
-    print(title)
-    for way, calls in shares.items():
-        print(f"{way:>9}  " + "  ".join(f"{each:>6}" for each in calls), flush=True)
+    count = max(map(len, shares.values()))
+    servers = Table("way:>9", *(f"server {number}:>9" for number in range(1, count + 1)))
+    print(f"{title}\n{servers.text((way, *calls) for way, calls in shares.items())}", flush=True)
     return shares
 
 
@@ -58,9 +58,7 @@ def main() -> int:
             lambda way: slow_server(way, calls=options.calls),
         ),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
-    print(f"written to {options.out}")
+    write_json(options.out, measured)
     return 1 if any(outcome.errors for outcome in (*rolled, *killed, *(each for each, _ in grown))) else 0
 
 

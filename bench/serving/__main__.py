@@ -1,7 +1,6 @@
 """The speed and the manners of the server: ``make bench-serving``. A benchmark is never a test."""
 
 import argparse
-import json
 import os
 import platform
 import time
@@ -10,6 +9,9 @@ from pathlib import Path
 
 from serving import measurements
 from serving.measurements import Row
+from tables import Table, write_json
+
+TABLE = Table("measured:<48", "median (range):<", indent="  ")
 
 
 def processor() -> str:
@@ -50,11 +52,9 @@ def main() -> None:
     for name in options.tables or makers:
         started = time.monotonic()
         made[name] = makers[name]()
-        print(f"\n{name} ({time.monotonic() - started:.0f} s)")
-        for row in made[name]:
-            print("  " + f"{row[0]:48s} {row[1]}", flush=True)
+        print(f"\n{name} ({time.monotonic() - started:.0f} s)\n{TABLE.text(made[name])}", flush=True)
     if options.json:
-        options.json.write_text(json.dumps({"machine": processor(), "tables": made}, indent=1), encoding="utf-8")
+        write_json(options.json, {"machine": processor(), "tables": made})
 
 
 if __name__ == "__main__":

@@ -4,8 +4,12 @@ import argparse
 import statistics
 import subprocess
 import sys
-import time
+from functools import partial
 
+from interleave import seconds_per_run, take_turns
+from tables import Table
+
+TABLE = Table("command:<", "median ms:>", "fastest ms:>")
 _LINES = {
     "an empty program": ["-c", "pass"],
     "import grpc, numpy": ["-c", "import grpc, numpy"],
@@ -21,15 +25,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
-    spent: dict[str, list[float]] = {line: [] for line in _LINES}
-    for _ in range(rounds):
-        for line, arguments in _LINES.items():
-            started = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-            spent[line].append(time.perf_counter() - started)
-    print("| command | median ms | fastest ms |\n| --- | ---: | ---: |")
-    for line, seconds in spent.items():
-        print(f"| `{line}` | {statistics.median(seconds) * 1e3:.0f} | {min(seconds) * 1e3:.0f} |")
+    runs = {line: partial(_run, arguments) for line, arguments in _LINES.items()}
+    spent = take_turns({line: partial(seconds_per_run, run) for line, run in runs.items()}, range(rounds))
+    rows = [
+        (f"`{line}`", f"{statistics.median(each) * 1e3:.0f}", f"{min(each) * 1e3:.0f}") for line, each in spent.items()
+    ]
+    print(TABLE.markdown(rows))
+
+
+def _run(arguments: list[str]) -> None:
+    subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
 
 
 if __name__ == "__main__":

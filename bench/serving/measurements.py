@@ -5,8 +5,10 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
+from interleave import Spread, ratios, take_turns
 from serving import calls, h2load, models
 from serving.bare import BackendLoop, BareLoop
 from serving.collector import collecting
@@ -21,11 +23,6 @@ PAUSE_SECONDS = 1e-3
 """About what a client and the network take between two calls: a core that has slept computes slower at first."""
 WITHOUT_METRICS = (str(Path(__file__).with_name("without_metrics.py")),)
 Row = tuple[str, ...]
-
-
-def spread(values: Sequence[float], form: str = ".2f") -> str:
-    """Write the median with the range."""
-    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def loaded(
@@ -54,7 +51,7 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
     bare = BareLoop(directory)
     best = bare.best_batch_size(BATCHES[resolution_px], seconds / 3)
     speeds, same = list[float](), list[float]()
-    ratios: dict[str, list[float]] = {"jpeg": [], "png": [], "SDK": [], "workers": []}
+    over: dict[str, list[float]] = {"jpeg": [], "png": [], "SDK": [], "workers": []}
     added_p50, added_to_paused, added_p99 = list[float](), list[float](), list[float]()
     cores = len(os.sched_getaffinity(0))
     with serving(directory) as server, serving(directory, "--workers", str(cores)) as workers:
@@ -70,13 +67,13 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
                 before, _ = bare.run(best, seconds / 2)
                 speed = loaded(one, CLIENTS, seconds, image_format).requests_per_second
                 after, _ = bare.run(best, seconds / 2)
-                ratios[name].append(2 * speed / (before + after))
+                over[name].append(2 * speed / (before + after))
             before, _ = bare.run(best, seconds / 2)
             started = time.perf_counter()
             done = calls.in_turn(server.port, seconds, [1] * CLIENTS)
             took = time.perf_counter() - started  # until the last has its answer
             after, _ = bare.run(best, seconds / 2)
-            ratios["SDK"].append(2 * len(done) / took / (before + after))
+            over["SDK"].append(2 * len(done) / took / (before + after))
             _, times = bare.run(1, seconds / 2)
             _, paused = bare.run(1, seconds / 2, pause_seconds=PAUSE_SECONDS)
             alone = loaded(server, 1, seconds)
@@ -85,14 +82,17 @@ def efficiency(resolution_px: int, pairs: int, seconds: float) -> list[Row]:
             added_p99.append((alone.percentile(99) - h2load.percentile(times, 99)) * 1e3)
     name = f"{resolution_px} px"
     return [
-        (f"{name}: bare loop, batch {best}", f"{spread(speeds, '.1f')} images/s"),
-        (f"{name}: A/A, bare over bare", spread(same)),
-        *((f"{name}: {CLIENTS} clients, {form.upper()}, over bare", spread(ratios[form])) for form in ("jpeg", "png")),
-        (f"{name}: {CLIENTS} clients, JPEG, --workers {cores}", spread(ratios["workers"])),
-        (f"{name}: {CLIENTS} clients in Python, JPEG", spread(ratios["SDK"])),
-        (f"{name}: one client, p50 minus bare p50", f"{spread(added_p50)} ms"),
-        (f"{name}: the same, bare with pauses of 1 ms", f"{spread(added_to_paused)} ms"),
-        (f"{name}: one client, p99 minus bare p99", f"{spread(added_p99)} ms"),
+        (f"{name}: bare loop, batch {best}", f"{Spread.of(speeds):.1f} images/s"),
+        (f"{name}: A/A, bare over bare", str(Spread.of(same))),
+        *(
+            (f"{name}: {CLIENTS} clients, {form.upper()}, over bare", str(Spread.of(over[form])))
+            for form in ("jpeg", "png")
+        ),
+        (f"{name}: {CLIENTS} clients, JPEG, --workers {cores}", str(Spread.of(over["workers"]))),
+        (f"{name}: {CLIENTS} clients in Python, JPEG", str(Spread.of(over["SDK"]))),
+        (f"{name}: one client, p50 minus bare p50", f"{Spread.of(added_p50)} ms"),
+        (f"{name}: the same, bare with pauses of 1 ms", f"{Spread.of(added_to_paused)} ms"),
+        (f"{name}: one client, p99 minus bare p99", f"{Spread.of(added_p99)} ms"),
     ]
 
 
@@ -101,15 +101,18 @@ def backends(resolution_px: int, rounds: int, seconds: float) -> list[Row]:
     directory, rows = models.seeded(resolution_px), list[Row]()
     with serving(directory, "--backend", "onnxruntime") as usual:
         for backend in BACKENDS:
-            bare, ratios, gains = BackendLoop(directory, backend), list[float](), list[float]()
+            bare, over, gains = BackendLoop(directory, backend), list[float](), list[float]()
             with serving(directory, "--backend", backend) as server:
                 for _ in range(rounds):
                     before = bare.run(seconds / 2)
                     speed = loaded(server, CLIENTS, seconds).requests_per_second
-                    ratios.append(2 * speed / (before + bare.run(seconds / 2)))
+                    over.append(2 * speed / (before + bare.run(seconds / 2)))
                     gains.append(speed / loaded(usual, CLIENTS, seconds).requests_per_second)
             name = f"{resolution_px} px, {backend}, {CLIENTS} clients, JPEG"
-            rows += [(f"{name}, over it alone", spread(ratios)), (f"{name}, over onnxruntime", spread(gains))]
+            rows += [
+                (f"{name}, over it alone", str(Spread.of(over))),
+                (f"{name}, over onnxruntime", str(Spread.of(gains))),
+            ]
     return rows
 
 
@@ -181,35 +184,36 @@ def fairness(resolution_px: int, rounds: int, seconds: float) -> list[Row]:
             batch.append(total / count)
             beside.append(h2load.percentile([call.seconds for call in done if call.asked == 1], 99))
     return [
-        (f"{resolution_px} px: p99 of single requests, alone", f"{spread([s * 1e3 for s in alone], '.1f')} ms"),
-        (f"{resolution_px} px: the same beside 64-item requests", f"{spread([s * 1e3 for s in beside], '.1f')} ms"),
-        (f"{resolution_px} px: mean batch meanwhile", f"{spread([s * 1e3 for s in batch], '.1f')} ms"),
+        (f"{resolution_px} px: p99 of single requests, alone", f"{Spread.of([s * 1e3 for s in alone]):.1f} ms"),
+        (f"{resolution_px} px: the same beside 64-item requests", f"{Spread.of([s * 1e3 for s in beside]):.1f} ms"),
+        (f"{resolution_px} px: mean batch meanwhile", f"{Spread.of([s * 1e3 for s in batch]):.1f} ms"),
     ]
 
 
 def tiny(rounds: int, seconds: float, workers: Sequence[int]) -> list[Row]:
     """RPCs/s with a model that costs nothing: the server's own ceiling."""
-    directory, speeds = models.tiny(), {count: list[float]() for count in workers}
-    for _ in range(rounds):
-        for count in workers:
-            with serving(directory, "--workers", str(count)) as server:
-                result = loaded(server, 2 * CLIENTS, seconds, "pixels", least_bytes=3 * 8 * 8)
-                speeds[count].append(result.requests_per_second)
-    return [(f"tiny model, {count} process(es)", f"{spread(speeds[count], '.0f')} RPCs/s") for count in workers]
+    directory = models.tiny()
+
+    def measure(count: int) -> float:
+        with serving(directory, "--workers", str(count)) as server:
+            return loaded(server, 2 * CLIENTS, seconds, "pixels", least_bytes=3 * 8 * 8).requests_per_second
+
+    speeds = take_turns({count: partial(measure, count) for count in workers}, range(rounds))
+    return [(f"tiny model, {count} process(es)", f"{Spread.of(speeds[count]):.0f} RPCs/s") for count in workers]
 
 
 def metrics_cost(pairs: int, seconds: float) -> list[Row]:
     """Throughput with all metrics over throughput with metrics that do nothing."""
-    ratios, same = list[float](), list[float]()
+    over, same = list[float](), list[float]()
     with serving(models.demo()) as counted, serving(models.demo(), launcher=WITHOUT_METRICS) as uncounted:
         measure: Callable[[Server], float] = lambda server: loaded(server, CLIENTS, seconds).requests_per_second  # noqa: E731
         for _ in range(pairs):
             first, second, third, fourth = (measure(each) for each in (uncounted, counted, counted, uncounted))
-            ratios.append((second + third) / (first + fourth))
+            over.append((second + third) / (first + fourth))
             same.append(fourth / first)
     return [
-        ("64 px: throughput with metrics over without", spread(ratios, ".3f")),
-        ("64 px: A/A, without over without", spread(same, ".3f")),
+        ("64 px: throughput with metrics over without", f"{Spread.of(over):.3f}"),
+        ("64 px: A/A, without over without", f"{Spread.of(same):.3f}"),
     ]
 
 
@@ -234,18 +238,16 @@ def tracing_cost(rounds: int, seconds: float, base: Path | None) -> list[Row]:
         }
         if base:
             servers["a server that cannot trace"] = start(service=base)
-        costs: dict[str, list[float]] = {name: [] for name in servers}
-        for _ in range(rounds):
-            for name, server in servers.items():
-                costs[name].append(_processor_seconds(server, seconds) * 1e3)
+        measures = {name: partial(_processor_ms, server, seconds) for name, server in servers.items()}
+        costs = take_turns(measures, range(rounds))
         if not collector.byte_count:
             raise h2load.LoadError("no spans came")
-    over = {name: [cost / off for cost, off in zip(costs[name], costs["off"], strict=True)] for name in servers}
-    return [(f"64 px, tracing: {name}", f"{spread(costs[name])} ms, {spread(over[name])}") for name in servers]
+    over = {name: Spread.of(ratios(values, costs["off"])) for name, values in costs.items()}
+    return [(f"64 px, tracing: {name}", f"{Spread.of(costs[name])} ms, {over[name]}") for name in servers]
 
 
-def _processor_seconds(server: Server, seconds: float) -> float:
-    """Processor time of one call under full load, graphs included."""
+def _processor_ms(server: Server, seconds: float) -> float:
+    """Measure the processor time of one call under full load, graphs included."""
     counted: Callable[[], tuple[float, float]] = lambda: (  # noqa: E731
         server.processor_seconds(),
         server.metric("grpc_server_handled_total", grpc_method="Generate"),
@@ -253,4 +255,4 @@ def _processor_seconds(server: Server, seconds: float) -> float:
     used, calls_before = counted()
     loaded(server, CLIENTS, seconds)
     used_after, calls_after = counted()
-    return (used_after - used) / (calls_after - calls_before)
+    return (used_after - used) / (calls_after - calls_before) * 1e3

@@ -5,7 +5,6 @@ The picture is a shipped sample, enlarged: smooth areas and edges, quick to enco
 
 import argparse
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from interleave import ratios, seconds_per_run, take_turns
 from stylewire.demo import MODELS, SAMPLES
 from stylewire.media.codecs import ImageFormat
 from stylewire.server.config.settings import Settings
@@ -24,6 +24,7 @@ from stylewire.server.engine.models.model import Model
 from stylewire.server.front.pipeline import jobs, rendering
 from stylewire.server.front.pipeline.provenance import Origins
 from stylewire.server.telemetry.metrics import Metrics
+from tables import Table, write_json
 
 SIZES_PX = (64, 256, 1024)
 LAYERS = {64: 10, 256: 14, 1024: 18}
@@ -31,8 +32,11 @@ LAYERS = {64: 10, 256: 14, 1024: 18}
 WIDTH = 512
 TURN_SECONDS = 0.002
 SEED, CODE, AGAIN, BARE = "seed", "code", "bare again", "bare"
-HEADINGS = f"{'picture':>10}{'bare us':>9}" + "".join(
-    f"{name:>32}" for name in ("itself (noise)", "with seed", "with code")
+TABLE = Table(
+    "picture:>10",
+    "bare us:>",
+    *(f"{name}:>30" for name in ("itself (noise)", "with seed", "with code")),
+    "more bytes:>14",
 )
 
 
@@ -47,14 +51,13 @@ def main() -> None:
     print(
         f"over the bare encoding: median of {options.rounds} interleaved ratios (10th to 90th percentile), difference"
     )
-    print(HEADINGS + f"{'more bytes':>16}")
+    TABLE.print_headings()
     rows = []
     for size_px in options.sizes:
         for image_format in ImageFormat:
             rows.append(measure(model, size_px, image_format, options.rounds))
-            print(_line(rows[-1]), flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+            TABLE.print_row(*_cells(rows[-1]))
+    write_json(options.out, rows)
 
 
 def measure(model: Model, size_px: int, image_format: ImageFormat, rounds: int) -> dict[str, Any]:
@@ -64,7 +67,7 @@ def measure(model: Model, size_px: int, image_format: ImageFormat, rounds: int) 
     with ThreadPoolExecutor(1) as executor:
         marks = {BARE: None, AGAIN: None, **_marks(model, size_px)}
         ways = {name: partial(rendering.encode_rows, output, executor, mark, rows, 0) for name, mark in marks.items()}
-        seconds = _take_turns(ways, rounds)
+        seconds = _measure_all(ways, rounds)
         sizes = {name: len(way()[0].content) for name, way in ways.items()}
     return {
         "picture": f"{size_px} {image_format}",
@@ -75,9 +78,9 @@ def measure(model: Model, size_px: int, image_format: ImageFormat, rounds: int) 
 
 
 def _compare(own: list[float], bare: list[float]) -> dict[str, float]:
-    ratios = statistics.quantiles([one / other for one, other in zip(own, bare, strict=True)], n=20)
+    over = statistics.quantiles(ratios(own, bare), n=20)
     more = statistics.median(one - other for one, other in zip(own, bare, strict=True))
-    return {"median": ratios[9], "p10": ratios[1], "p90": ratios[17], "more_seconds": more}
+    return {"median": over[9], "p10": over[1], "p90": over[17], "more_seconds": more}
 
 
 def _marks(model: Model, size_px: int) -> dict[str, rendering.Mark]:
@@ -100,37 +103,25 @@ def _picture(size_px: int) -> np.ndarray:
         return np.asarray(sample.convert("RGB").resize((size_px, size_px), Image.Resampling.LANCZOS))
 
 
-def _take_turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Time all in every round, every other round backward: shared machines drift, so only neighbors are compared."""
-    started = time.perf_counter()
-    for way in ways.values():
-        way()
-    count = max(1, round(TURN_SECONDS / ((time.perf_counter() - started) / len(ways))))
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+def _measure_all(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Measure the processor time of this thread alone: others on the machine do not count."""
+    first = statistics.fmean(map(seconds_per_run, ways.values()))
+    count = max(1, round(TURN_SECONDS / first))
     gc.disable()
-    for index in range(rounds):
-        for name in list(ways)[:: 1 if index % 2 else -1]:
-            seconds[name].append(_time(ways[name], count))
+    seconds = take_turns(
+        {name: partial(seconds_per_run, way, count, time.thread_time) for name, way in ways.items()}, range(rounds)
+    )
     gc.enable()
     return seconds
 
 
-def _time(way: Callable[[], object], count: int) -> float:
-    started = time.thread_time()  # of this thread alone: others on the machine do not count
-    for _ in range(count):
-        way()
-    return (time.thread_time() - started) / count
-
-
-def _line(row: dict[str, Any]) -> str:
-    spreads = [
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    spreads = (
         f"{each['median']:.3f} ({each['p10']:.2f} to {each['p90']:.2f}) {each['more_seconds'] * 1e6:+.1f} us"
         for each in row["over_bare"].values()
-    ]
-    more = f"{row['bytes'][SEED] - row['bytes'][BARE]} of {row['bytes'][BARE]}"
-    return (
-        f"{row['picture']:>10}{row['seconds'] * 1e6:9.0f}" + "".join(f"{text:>32}" for text in spreads) + f"{more:>16}"
     )
+    more = f"{row['bytes'][SEED] - row['bytes'][BARE]} of {row['bytes'][BARE]}"
+    return row["picture"], f"{row['seconds'] * 1e6:.0f}", *spreads, more
 
 
 if __name__ == "__main__":

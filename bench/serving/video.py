@@ -7,7 +7,6 @@ import argparse
 import hashlib
 import io
 import itertools
-import json
 import statistics
 import threading
 import time
@@ -22,6 +21,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from PIL import Image
 
+from interleave import Spread
 from stylewire import latents
 from stylewire.demo import MODELS
 from stylewire.keyframes import CubicPath, frame_positions
@@ -30,11 +30,12 @@ from stylewire.media.codecs import ImageFormat
 from stylewire.server.front.pipeline import jobs, rendering
 from stylewire.server.front.pipeline.video_encoder import VideoWriter
 from stylewire.server.host import resident_bytes, trim_memory
+from tables import Table, write_json
 
 Frames = list[NDArray[np.uint8]]
 SIZES_PX = (64, 256, 1024)
 FRAME_RATE = 30
-HEADINGS = f"{'video':>12}{'ms/frame':>10}{'over PNG':>24}{'kbit/s':>9}{'dB':>7}{'MB':>6}{'other thread':>14}"
+TABLE = Table("video:>12", "ms/frame:>", "over PNG:>22", "kbit/s:>7", "dB:>5", "MB:>4", "other thread:>")
 
 
 def main() -> None:
@@ -50,15 +51,14 @@ def main() -> None:
     print(
         f"one thread; median of {options.rounds} interleaved ratios (lowest to highest); {FRAME_RATE} frames a second"
     )
-    print(HEADINGS)
+    TABLE.print_headings()
     rows = []
     for size_px in options.sizes:
         frames = [enlarged(frame, size_px) for frame in drawn]
         for container in jobs.Container:
             rows.append(measure(frames, container, options.rounds))
-            print(_line(rows[-1]), flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+            TABLE.print_row(*_cells(rows[-1]))
+    write_json(options.out, rows)
 
 
 def draw(count: int) -> Frames:
@@ -157,12 +157,10 @@ def _count_during(work: Callable[[], object]) -> float:
     return counts[0] / seconds
 
 
-def _line(row: dict[str, Any]) -> str:
-    over = f"{statistics.median(row['over_png']):.2f} ({row['over_png'][0]:.2f} to {row['over_png'][-1]:.2f})"
-    return (
-        f"{row['video']:>12}{row['milliseconds']:>10.2f}{over:>24}{row['kilobits_per_second']:>9.0f}"
-        f"{row['decibels']:>7.1f}{row['megabytes']:>6.0f}{row['other_thread']:>14.2f}"
-    )
+def _cells(row: dict[str, Any]) -> tuple[object, ...]:
+    forms = {"kilobits_per_second": ".0f", "decibels": ".1f", "megabytes": ".0f", "other_thread": ".2f"}
+    rest = (format(row[name], form) for name, form in forms.items())
+    return row["video"], f"{row['milliseconds']:.2f}", Spread.of(row["over_png"]), *rest
 
 
 if __name__ == "__main__":

@@ -9,12 +9,15 @@ import asyncio
 import sys
 import tempfile
 import time
+from statistics import fmean
 
 from fuzz.soak.crowd import EXPECTED, OVERLOADED, Crowd
 from fuzz.soak.samples import Sample, slope, take
 from serving.models import demo
 from serving.process import Server, serving
+from tables import Table
 
+TABLE = Table("when:<8", "memory MiB:>", "at most:>", "descriptors:>", "threads:>", "tasks:>6", "in flight:>")
 _MOST_GROWTH = {"memory_bytes": 64 << 20, "descriptors": 30, "threads": 10, "tasks": 30, "in_flight": 30}
 """In an hour, by the line fitted over the second half; told from noise only if that half grew by ``_NOISE``.
 
@@ -54,7 +57,7 @@ async def _soak(server: Server, seconds: float, seed: int) -> list[str]:
     await _watch(server, warm_up, min(10.0, seconds / 4), [])
     before = await _settled(server, None)
     crowd, samples = Crowd(f"127.0.0.1:{server.port}", seed + 1), list[Sample]()
-    _print_head()
+    TABLE.print_headings()
     await _watch(server, crowd, seconds, samples)
     after = await _settled(server, before)
     _print_row("before", [before])
@@ -116,20 +119,10 @@ def _wrong_answers(crowd: Crowd) -> list[str]:
     ]
 
 
-def _print_head() -> None:
-    print("          memory MiB  at most  descriptors  threads  tasks  in flight")
-
-
 def _print_row(name: str, samples: list[Sample]) -> None:
     memory = [each.memory_bytes / 2**20 for each in samples]
-    means = (sum(getattr(each, n) for each in samples) / len(samples) for n in ("descriptors", "threads", "tasks"))
-    descriptors, threads, tasks = means
-    in_flight = sum(each.in_flight for each in samples) / len(samples)
-    print(
-        f"{name:8s}{sum(memory) / len(memory):12.1f}{max(memory):9.1f}{descriptors:13.1f}{threads:9.1f}{tasks:7.1f}"
-        f"{in_flight:11.1f}",
-        flush=True,
-    )
+    counts = (fmean(getattr(each, n) for each in samples) for n in ("descriptors", "threads", "tasks", "in_flight"))
+    TABLE.print_row(name, *(f"{each:.1f}" for each in (fmean(memory), max(memory), *counts)))
 
 
 if __name__ == "__main__":

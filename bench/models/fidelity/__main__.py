@@ -9,7 +9,7 @@ from pathlib import Path
 
 from models.fidelity import neighbors, networks, pictures
 from models.fidelity.exports import Exported, export_case
-from models.fidelity.report import HEADING, Meter, Row, markdown_table, text_line
+from models.fidelity.report import TABLE, Meter, Row, cells, markdown_table
 from stylewire.server.engine.backends import BackendOptions
 from stylewire.server.engine.models.autotune import ON_CPU
 from stylewire.server.host import usable_cores
@@ -52,10 +52,10 @@ def main() -> None:
     options = BackendOptions(device=given.device, threads=usable_cores(), instances=1)
     plan = Plan(golden=given.golden, backends=tuple(given.backends.split(",")), options=options, full=given.full)
     rows = []
-    print(HEADING)
+    TABLE.print_headings()
     for row in all_rows(plan):
         rows.append(row)
-        print(text_line(row), flush=True)
+        TABLE.print_row(*cells(row))
     if given.markdown:
         given.markdown.write_text(markdown_table(rows) + "\n")
     broken = sum(not row.kept for row in rows)

@@ -9,10 +9,11 @@ import numpy as np
 from stylewire_export.graphs import PixelRule
 from stylewire_export.runners import AnyArray
 from stylewire_export.verify import pixel_error, relative_error
+from tables import Table, figure
 
 BOUNDS = {"w": 1e-5, "codes": 1e-4, "image": 2e-4, "input": np.inf, "files": np.inf}
 """Quantity -> largest error, relative to the range of the original's values; bytes have their own rule."""
-HEADING = f"{'case':24}{'compared':28}{'by':13}{'max error':>10}{'8-bit values off':>20}{'PSNR dB':>9}  verdict"
+TABLE = Table("case:<22", "compared:<26", "by:<11", "max error:>", "8-bit values off:>19", "PSNR dB:>", "verdict:<")
 PEAK = 2.0  # an image lies in [-1, 1]
 
 
@@ -128,14 +129,11 @@ def count_bytes(expected: AnyArray, got: AnyArray, *, kept: bool) -> Bytes:
     )
 
 
-def text_line(row: Row) -> str:
-    """Write one comparison, in the columns of ``HEADING``."""
-    error = "" if row.error is None else f"{row.error:.1e}"
-    psnr = "" if row.psnr_db is None else f"{row.psnr_db:.0f}"
-    pixels = "" if row.pixels is None else str(row.pixels)
+def cells(row: Row) -> tuple[object, ...]:
+    """Convert one comparison to the cells of ``TABLE``."""
     compared = f"{row.quantity}: {row.detail}" if row.detail else row.quantity
-    verdict = "ok" if row.kept else "BROKEN"
-    return f"{row.case:24}{compared:28}{row.backend:13}{error:>10}{pixels:>20}{psnr:>9}  {verdict}"
+    numbers = (figure(row.error, ".1e"), row.pixels, figure(row.psnr_db, ".0f"))
+    return row.case, compared, row.backend, *numbers, "ok" if row.kept else "BROKEN"
 
 
 def markdown_table(rows: Iterable[Row]) -> str:
@@ -143,16 +141,15 @@ def markdown_table(rows: Iterable[Row]) -> str:
     rows = list(rows)
     backends = [name for name in dict.fromkeys(row.backend for row in rows) if name]
     heads = ["max error", "8-bit values off", "PSNR dB"]
-    titles = ["golden case", "compared", *(f"{head}, {name}" for head in heads for name in backends)]
-    lines = [f"| {' | '.join(titles)} |", f"|{' --- |' * 2}{' ---: |' * (len(titles) - 2)}"]
+    table = Table("golden case:<", "compared:<", *(f"{head}, {name}:>" for head in heads for name in backends))
+    lines = list[list[str]]()
     for case, quantity in dict.fromkeys((row.case, row.quantity) for row in rows):
         members = [row for row in rows if (row.case, row.quantity) == (case, quantity)]
         details = ", ".join(detail for detail in dict.fromkeys(row.detail for row in members) if detail)
         parts = [[row for row in members if row.backend in ("", name)] for name in backends]
-        cells = [_worst(part, head) for head in heads for part in parts]
-        compared = f"{quantity} ({details})" if details else quantity
-        lines.append(f"| {case} | {compared} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        worst = [_worst(part, head) for head in heads for part in parts]
+        lines.append([case, f"{quantity} ({details})" if details else quantity, *worst])
+    return table.markdown(lines)
 
 
 def _worst(rows: list[Row], head: str) -> str:

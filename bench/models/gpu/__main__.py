@@ -2,41 +2,43 @@
 
 import argparse
 import gc
-import json
 import platform
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from interleave import seconds_per_run, take_turns
 from models.gpu import subjects
 from models.gpu.forms import COMPILED, FORMS, REFERENCE, SLOW_FORMS, Runner, SkippedError, Workshop
 from models.gpu.layers import measure_layers
 from models.gpu.limits import Clock
 from models.gpu.subjects import Subject
+from tables import Table, figure, write_json
 
 SAMPLE_SECONDS = 0.1
 PACKAGES = ("torch", "triton", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "tensorrt", "nvidia-cudnn-cu13")
-COLUMNS = {
-    "network": 14,
-    "batch": 5,
-    "form": 22,
-    "images/s": 9,
-    "ms": 8,
-    "of roofline": 11,
-    "over official": 13,
-    "PSNR dB": 8,
-    "worst": 8,
-    "GB": 6,
-}
+TABLE = Table(
+    "network:>14",
+    "batch:>",
+    "form:>22",
+    "images/s:>9",
+    "ms:>8",
+    "of roofline:>",
+    "over official:>",
+    "PSNR dB:>8",
+    "worst:>8",
+    "GB:>6",
+)
 LEGEND = """\
 images/s, ms: of a batch, median of interleaved rounds; server rows copy inputs and outputs, the others leave them there
 of roofline: share of what the arithmetic and the memory of an H200 allow
@@ -62,18 +64,20 @@ class Row:
     worst: float | None = None
     gigabytes: float | None = None
 
-    def cells(self) -> list[str]:
-        """Write it for the table."""
-        found: list[tuple[float | None, str]] = [
-            (self.images_per_second, ".0f"),
-            (None if self.seconds is None else self.seconds * 1e3, ".3f"),
-            (self.of_roofline, ".1%"),
-            (self.over_official, ".2f"),
-            (self.psnr_db, ".1f"),
-            (self.worst, ".3g"),
-            (self.gigabytes, ".2f"),
-        ]
-        return [self.network, str(self.batch), self.form, *("" if n is None else format(n, f) for n, f in found)]
+    def cells(self) -> tuple[object, ...]:
+        """Return the values as the table has them."""
+        return (
+            self.network,
+            self.batch,
+            self.form,
+            figure(self.images_per_second, ".0f"),
+            figure(None if self.seconds is None else self.seconds * 1e3, ".3f"),
+            figure(self.of_roofline, ".1%"),
+            figure(self.over_official, ".2f"),
+            figure(self.psnr_db, ".1f"),
+            figure(self.worst, ".3g"),
+            figure(self.gigabytes, ".2f"),
+        )
 
 
 class Bench:
@@ -114,14 +118,9 @@ class Bench:
 
     def print_table(self) -> None:
         """Print what was measured, then what was not, and write the same to a file."""
-        lines = ["  ".join(f"{name:>{width}s}" for name, width in COLUMNS.items())]
-        for row in sorted(self.rows, key=lambda row: (row.network, row.batch)):
-            if not row.skipped:
-                cells = zip(row.cells(), COLUMNS.values(), strict=True)
-                lines.append("  ".join(f"{cell:>{width}s}" for cell, width in cells))
-        lines.append(LEGEND)
-        lines += dict.fromkeys(f"skipped {row.form}: {row.skipped}" for row in self.rows if row.skipped)
-        text = "\n".join(lines)
+        rows = sorted((row for row in self.rows if not row.skipped), key=lambda row: (row.network, row.batch))
+        skipped = dict.fromkeys(f"skipped {row.form}: {row.skipped}" for row in self.rows if row.skipped)
+        text = "\n".join([TABLE.text(row.cells() for row in rows), LEGEND, *skipped])
         print(text)
         (self._options.out / "gpu.txt").write_text(f"{self._machine}\n{text}\n", encoding="utf-8")
 
@@ -169,7 +168,7 @@ class Bench:
                 gigabytes=gigabytes[name],
             )
             self.rows.append(row)
-            print("  ".join(row.cells()), flush=True)
+            TABLE.print_row(*row.cells())
         self._write()
 
     def _make(
@@ -196,15 +195,12 @@ class Bench:
         return runners, gigabytes
 
     def _time(self, runners: dict[str, Runner]) -> dict[str, list[float]]:
-        """Run all in turns; give the seconds of a batch in each round."""
+        """Run all in turns, at least once; return the seconds of a batch in each round."""
         counts = {name: max(1, round(SAMPLE_SECONDS / runner.launch(1))) for name, runner in runners.items()}
-        seconds: dict[str, list[float]] = {name: [] for name in runners}
-        for index in range(self._options.rounds):
-            if index and self._clock.left() < 10:
-                break
-            for name, runner in runners.items():
-                seconds[name].append(runner.launch(counts[name]) / counts[name])
-        return seconds
+        measures = {name: partial(_batch_seconds, runner, counts[name]) for name, runner in runners.items()}
+        return take_turns(
+            measures, takewhile(lambda number: not number or self._clock.left() >= 10, range(self._options.rounds))
+        )
 
     def _skip(self, shop: Workshop, batch: int, name: str, reason: str) -> None:
         print(f"{shop.subject.name}, batch {batch}, {name}: skipped: {reason}", flush=True)
@@ -227,9 +223,9 @@ class Bench:
 
     def _write(self) -> None:
         rows = [asdict(row) for row in self.rows]
-        content = {"machine": self._machine, "rows": rows, "layers": self._layers}
-        self._options.out.mkdir(parents=True, exist_ok=True)
-        (self._options.out / "gpu.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        write_json(
+            self._options.out / "gpu.json", {"machine": self._machine, "rows": rows, "layers": self._layers}, quiet=True
+        )
 
 
 def compare(expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
@@ -266,14 +262,16 @@ def ceilings() -> dict[str, float]:
 
 
 def _median_seconds(run: Callable[[], Any]) -> float:
-    times = []
-    for _ in range(13):
-        torch.cuda.synchronize()
-        started = time.perf_counter()
+    def run_to_the_end() -> None:
         run()
         torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[3:])
+
+    torch.cuda.synchronize()
+    return statistics.median([seconds_per_run(run_to_the_end) for _ in range(13)][3:])
+
+
+def _batch_seconds(runner: Runner, count: int) -> float:
+    return runner.launch(count) / count
 
 
 def _numbers(text: str) -> list[int]:

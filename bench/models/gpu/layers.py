@@ -1,12 +1,13 @@
 """The up-sampling layers alone, in half precision: most of what moves memory, and the part with most ways to write."""
 
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 
+from interleave import seconds_per_run, take_turns
 from models.upsampling.variants import VARIANTS
 
 BATCH = 8
@@ -27,10 +28,7 @@ def measure_layers() -> list[dict[str, Any]]:
         x = torch.randn(BATCH, in_channels, side_px, side_px, device="cuda")
         title = f"{in_channels} to {out_channels} channels, {side_px} to {2 * side_px} px, batch {BATCH}"
         runs = _open(weight, x)
-        times: dict[str, list[float]] = {name: [] for name in runs}
-        for _ in range(ROUNDS):
-            for name, run in runs.items():
-                times[name].append(_milliseconds(run))
+        times = take_turns({name: partial(_milliseconds, run) for name, run in runs.items()}, range(ROUNDS))
         milliseconds = {name: statistics.median(values) for name, values in times.items()}
         made.append({"layer": title, "milliseconds": milliseconds})
         print(f"{title}: " + ", ".join(f"{name} {value:.3f}" for name, value in milliseconds.items()), flush=True)
@@ -70,9 +68,10 @@ def _capture(layer: torch.nn.Module, x: torch.Tensor) -> tuple[Callable[[], None
 
 
 def _milliseconds(run: Callable[[], None]) -> float:
+    def run_all() -> None:
+        for _ in range(RUNS):
+            run()
+        torch.cuda.synchronize()
+
     torch.cuda.synchronize()
-    started = time.perf_counter()
-    for _ in range(RUNS):
-        run()
-    torch.cuda.synchronize()
-    return (time.perf_counter() - started) / RUNS * 1e3
+    return seconds_per_run(run_all) / RUNS * 1e3

@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from models.projection.gain import picture, print_gain, write
-from models.projection.latency import print_latency
+from models.projection.gain import picture, print_gain
+from models.projection.latency import TABLE, print_latency
 from stylewire import Client
 from support.servers import ServerProcess
+from tables import write_json
 
 _NICENESS = (0, 10, 19)
 
@@ -28,9 +29,8 @@ def main() -> None:
         finally:
             server.kill()
     if "latency" in wanted:
-        print(
-            "Generate, one caller, one picture a call: alone -> with a projection under way (ratio, median of turns):"
-        )
+        print("Generate, one caller, one picture a call: alone -> during a projection, medians of turns:")
+        TABLE.print_headings()
         for niceness in _NICENESS:
             server = ServerProcess("--backend", "auto", "--projection-niceness", str(niceness))
             try:
@@ -38,9 +38,7 @@ def main() -> None:
                 results[label] = print_latency(server.address, picture(0), options.rounds, label)
             finally:
                 server.kill()
-    path = Path("build/bench/projection.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(str(path), results)
+    write_json(Path("build/bench/projection.json"), results)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """How close the demo's pictures come, by the steps, and how long that takes."""
 
 import io
-import json
 import time
 from collections.abc import Iterator
 from importlib import resources
@@ -12,8 +11,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from stylewire import Client
+from tables import Table
 
 STEPS = (0, 25, 50, 100, 200)
+TABLE = Table("start:<18", "steps:>", "MSE:>7", "PSNR:>8", "SSIM:>6", "seconds:>", "worst MSE:>", "most seconds:>")
 _PICTURES = 16
 _SAMPLES = resources.files("stylewire") / "demo" / "samples"
 
@@ -43,19 +44,16 @@ class Quality(NamedTuple):
 
 
 def print_gain(client: Client, count: int = _PICTURES) -> dict[str, list[float]]:
-    """Print the table: means over the pictures; gives it by way."""
+    """Print the means over the pictures; return them by way."""
     client.project(picture(0), steps=1)  # the process has started
-    print(f"{'start':20}{'steps':>6}{'MSE':>9}{'PSNR':>9}{'SSIM':>8}{'seconds':>9}   worst MSE, most seconds")
+    TABLE.print_headings()
     table = {}
     for way in WAYS:
         found = list(_measure(client, way, count))
         mean, worst = Quality(*np.mean(found, 0)), max(each.mse for each in found)
         most = max(each.seconds for each in found)
-        print(
-            f"{way.name:20}{way.steps:>6}{mean.mse:>9.4f}{mean.psnr_db:>6.1f} dB{mean.ssim:>8.3f}{mean.seconds:>9.2f}"
-            f"   {worst:.4f}, {most:.2f}",
-            flush=True,
-        )
+        means = (f"{mean.mse:.4f}", f"{mean.psnr_db:.1f} dB", f"{mean.ssim:.3f}", f"{mean.seconds:.2f}")
+        TABLE.print_row(way.name, way.steps, *means, f"{worst:.4f}", f"{most:.2f}")
         table[f"{way.name} {way.steps}"] = list(mean)
     return table
 
@@ -92,9 +90,3 @@ def compare(made: np.ndarray, given: np.ndarray, seconds: float) -> Quality:
 def picture(index: int) -> bytes:
     """Read a shipped sample."""
     return (_SAMPLES / f"avatar{index:02}.png").read_bytes()
-
-
-def write(path: str, tables: dict[str, object]) -> None:
-    """Write the numbers behind the tables."""
-    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - a name from the command line
-        json.dump(tables, file, indent=1)

@@ -9,7 +9,9 @@ import numpy as np
 
 from stylewire import Client, StylewireError
 from stylewire.client.projections import ProjectionProgress
+from tables import Table
 
+TABLE = Table("projection:<12", "p50 ms:>16", "ratio:>5", "p99 ms:>16", "ratio:>5", "steps/s meanwhile:>")
 _SECONDS = 3.0
 """Of a turn."""
 
@@ -54,7 +56,7 @@ class Projecting:
 
 
 def print_latency(address: str, picture: bytes, rounds: int, label: str) -> dict[str, list[float]]:
-    """Print a line: quantiles of Generate without and with, the ratio, and the steps made meanwhile."""
+    """Print a row: quantiles of Generate without and with, the ratio, and the steps made meanwhile."""
     without, during, steps = [], [], []
     with Client(address) as client:
         client.project(picture, steps=1, timeout=600)
@@ -69,11 +71,9 @@ def print_latency(address: str, picture: bytes, rounds: int, label: str) -> dict
     plain, busy = (np.array([np.quantile(turn, (0.5, 0.99)) * 1e3 for turn in turns]) for turns in (without, during))
     ratio = np.median(busy / plain, 0)
     (p50, p99), (p50_busy, p99_busy) = np.median(plain, 0), np.median(busy, 0)
-    print(
-        f"{label:16}p50 {p50:6.1f} -> {p50_busy:6.1f} ms ({ratio[0]:.2f})   p99 {p99:6.1f} -> {p99_busy:6.1f} ms "
-        f"({ratio[1]:.2f})   {np.median(steps):5.1f} steps/s meanwhile",
-        flush=True,
-    )
+    halves = (f"{p50:.1f} -> {p50_busy:.1f}", f"{ratio[0]:.2f}")
+    tails = (f"{p99:.1f} -> {p99_busy:.1f}", f"{ratio[1]:.2f}")
+    TABLE.print_row(label, *halves, *tails, f"{np.median(steps):.1f}")
     return {"p50_ms": [p50, p50_busy], "p99_ms": [p99, p99_busy], "ratio": list(ratio), "steps": [np.median(steps)]}
 
 

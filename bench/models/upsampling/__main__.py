@@ -1,19 +1,18 @@
 """Milliseconds of each up-sampling layer in each form and runtime, one thread, interleaved."""
 
 import argparse
-import json
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from models.machine import Machine, machine
-from models.rounds import take_turns
+from models.rounds import time_in_turns
 from models.upsampling.runtimes import BF16, Run, runners, write_files
 from models.upsampling.variants import VARIANTS
 from serving.models import BUILT
+from tables import Table, write_json
 
 Layer = tuple[int, int, int]
 """Channels in and out, and the side of the input in pixels."""
@@ -40,16 +39,14 @@ def main() -> None:
         _print(layer, seconds, found)
         tables["{}->{} at {} px".format(*layer)] = seconds
     written = {"machine": str(found), "rounds": options.rounds, "milliseconds": tables}
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {options.json}")
+    write_json(options.json, written)
 
 
 def measure(layer: Layer, rounds: int) -> dict[str, dict[str, float]]:
     """Give the milliseconds of each form in each runtime."""
     runs = _open(layer)
     _compare(runs)
-    seconds = take_turns(runs, rounds)
+    seconds = time_in_turns(runs, rounds)
     made: dict[str, dict[str, float]] = {name: {} for name in VARIANTS}
     for (variant, runtime), values in seconds.items():
         made[variant][runtime] = statistics.median(values) * 1e3
@@ -88,13 +85,9 @@ def _print(layer: Layer, milliseconds: dict[str, dict[str, float]], found: Machi
         f"{floor:.1f} ms at the speed of a matrix product"
     )
     runtimes = list(next(iter(milliseconds.values())))
-    _print_line("", runtimes)
-    for variant, values in milliseconds.items():
-        _print_line(variant, [f"{values[runtime]:.2f}" for runtime in runtimes])
-
-
-def _print_line(name: str, cells: Sequence[str]) -> None:
-    print(f"{name:10s}" + "".join(f"{cell:>15s}" for cell in cells), flush=True)
+    table = Table("form:<10", *(f"{runtime}:>13" for runtime in runtimes))
+    rows = ((form, *(f"{values[runtime]:.2f}" for runtime in runtimes)) for form, values in milliseconds.items())
+    print(table.text(rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ with two instances of one thread each, as this server runs small graphs, and wit
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import statistics
@@ -19,11 +18,13 @@ from typing import Any, NamedTuple
 
 import tritonclient.grpc as triton_client
 
+from interleave import Spread, ratios, take_turns
 from serving.models import demo, seeded
 from stylewire.manifest import Manifest
 from support.perf_analyzer import measure
 from support.servers import ServerProcess
 from support.triton import RunningTriton
+from tables import Table, write_json
 
 OURS, AGAIN = "stylewire", "stylewire again"
 TRITONS = {"triton 2 x 1": (2, 1), "triton 1 x 2": (1, 2)}
@@ -40,7 +41,7 @@ parameters [
   {{ key: "threads", value: {{ string_value: "{threads}" }} }}
 ]
 """
-HEADINGS = f"{'model':>8}{'calls':>7}{'here':>10}" + "".join(f"{name:>26}" for name in (AGAIN, *TRITONS))
+TABLE = Table("model:>8", "calls:>", "here:>10", *(f"{name}:>22" for name in (AGAIN, *TRITONS)))
 
 
 class Contestant(NamedTuple):
@@ -84,16 +85,16 @@ def main() -> None:
     print(
         "over the column: median of interleaved ratios (lowest to highest); of throughput more is better, of time less"
     )
-    print(HEADINGS)
+    TABLE.print_headings()
     rows = []
     for size_px in options.sizes:
         directory = demo() if size_px == 64 else seeded(size_px)
         with servers(directory, options.backend) as contestants:
             for calls in options.calls:
                 rows.append(compare(contestants, calls, options.rounds, options.requests) | {"model_px": size_px})
-                print(*lines(rows[-1]), sep="\n", flush=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(rows, indent=2), encoding="utf-8")
+                for cells in to_rows(rows[-1]):
+                    TABLE.print_row(*cells)
+    write_json(options.out, rows)
 
 
 @contextlib.contextmanager
@@ -149,19 +150,14 @@ def processor_seconds(processes: list[int]) -> float:
 
 def compare(contestants: dict[str, Contestant], calls: int, rounds: int, requests: int) -> dict[str, Any]:
     """Measure all in turns."""
-    found: dict[str, list[Turn]] = {name: [] for name in contestants}
-    for index in range(rounds):
-        for name in list(contestants)[:: -1 if index % 2 else 1]:
-            found[name].append(turn(contestants[name], calls, requests))
+    found = take_turns(
+        {name: partial(turn, each, calls, requests) for name, each in contestants.items()}, range(rounds)
+    )
     row: dict[str, Any] = {"calls": calls}
     for field in Turn._fields:
         values = {name: [getattr(each, field) for each in turns] for name, turns in found.items()}
         row[field] = {name: statistics.median(each) for name, each in values.items()}
-        row[f"{field}_ratios"] = {
-            name: [one / other for one, other in zip(values[OURS], each, strict=True)]
-            for name, each in values.items()
-            if name != OURS
-        }
+        row[f"{field}_ratios"] = {name: ratios(values[OURS], each) for name, each in values.items() if name != OURS}
     return row
 
 
@@ -182,15 +178,11 @@ def _answered(client: triton_client.InferenceServerClient, model: str) -> int:
     return int(client.get_inference_statistics(model).model_stats[0].inference_count)
 
 
-def lines(row: dict[str, Any]) -> Iterator[str]:
-    """Write two lines of the table."""
-    for field, form in (("throughput", "{:8.1f}/s"), ("processor_ms", "{:8.2f}ms")):
-        spreads = [
-            f"{statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})"
-            for each in row[f"{field}_ratios"].values()
-        ]
-        own = form.format(row[field][OURS])
-        yield f"{row['model_px']:>5} px{row['calls']:>7}{own}" + "".join(f"{text:>26}" for text in spreads)
+def to_rows(row: dict[str, Any]) -> Iterator[tuple[object, ...]]:
+    """Convert a comparison to two rows of the table."""
+    for field, form in (("throughput", "{:.1f}/s"), ("processor_ms", "{:.2f} ms")):
+        spreads = map(Spread.of, row[f"{field}_ratios"].values())
+        yield f"{row['model_px']} px", row["calls"], form.format(row[field][OURS]), *spreads
 
 
 if __name__ == "__main__":

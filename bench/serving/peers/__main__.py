@@ -1,26 +1,26 @@
 """The same graphs behind other model servers, in turns with stylewire: ``PYTHONPATH=bench python -m serving.peers``."""
 
 import argparse
-import json
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
+from interleave import Spread
 from serving import models
 from serving.h2load import percentile
 from serving.peers.roster import PEERS
 from serving.peers.rounds import CLIENTS, Rounds, Turns, compare
+from tables import Table, write_json
 
-HEADER = (
-    "server",
-    "protocol",
-    f"images/s, {CLIENTS} clients",
-    "stylewire / it",
-    "p50 ms, 1 client",
-    "p99 ms",
-    "stylewire / it, p50",
-    "idle CPU",
-    "failed",
+TABLE = Table(
+    "server:<17",
+    "protocol:<",
+    f"images/s, {CLIENTS} clients:>",
+    "stylewire / it:>20",
+    "p50 ms, 1 client:>",
+    "p99 ms:>8",
+    "stylewire / it, p50:>20",
+    "idle CPU:>",
+    "failed:>",
 )
 MODELS = {64: models.demo, 256: models.seeded}
 
@@ -42,50 +42,31 @@ def main() -> None:
         rounds = Rounds(MODELS[resolution](), resolution, seconds)
         results[resolution] = compare([PEERS[name] for name in names], rounds, arguments.rounds)
         print(f"\n{resolution} px, {arguments.rounds} rounds of {seconds:g} s\n")
-        print(align([HEADER, *map(to_row, results[resolution])]), flush=True)
+        print(TABLE.text(map(to_row, results[resolution])), flush=True)
     if arguments.json:
-        figures = {size: [_figures(turns) for turns in table] for size, table in results.items()}
-        arguments.json.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        write_json(arguments.json, {size: [_figures(turns) for turns in table] for size, table in results.items()})
     if arguments.markdown:
-        tables = (f"{size} px\n\n{to_markdown([HEADER, *map(to_row, table)])}\n" for size, table in results.items())
+        tables = (f"{size} px\n\n{TABLE.markdown(map(to_row, table))}\n" for size, table in results.items())
         arguments.markdown.write_text("\n".join(tables), encoding="utf-8")
 
 
 def to_row(turns: Turns) -> tuple[str, ...]:
-    """Write a server's figures."""
+    """Convert a server's figures to a row of the table."""
     peer = turns.peer
     label = f"{peer.name} {peer.version}" if peer.name != "stylewire" else "stylewire (A/A)"
     if turns.error:
-        return (label, peer.protocol, f"- {turns.error}", *[""] * (len(HEADER) - 3))
+        return (label, peer.protocol, f"- {turns.error}", *[""] * (len(TABLE.headings) - 3))
     return (
         label,
         peer.protocol,
         f"{statistics.median(turns.speeds):.1f}",
-        _with_range(turns.speed_ratios),
+        str(Spread.of(turns.speed_ratios)),
         f"{percentile(turns.latencies_seconds, 50) * 1e3:.2f}",
         f"{percentile(turns.latencies_seconds, 99) * 1e3:.2f}",
-        _with_range(turns.latency_ratios),
+        str(Spread.of(turns.latency_ratios)),
         f"{turns.idle:.0%}",
         str(turns.failed),
     )
-
-
-def align(rows: Sequence[tuple[str, ...]]) -> str:
-    """Lay a table out in columns."""
-    # An error may be longer than any column should be.
-    widths = [max(len(cell) for cell in column if not cell.startswith("- ")) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def to_markdown(rows: Sequence[tuple[str, ...]]) -> str:
-    """Write a table as Markdown."""
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
-
-
-def _with_range(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def _figures(turns: Turns) -> dict[str, object]:

@@ -6,22 +6,33 @@ first table has real graphs, the others such that compute nothing, so that what 
 
 import argparse
 import asyncio
-import json
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from interleave import Spread, ratios
 from serving import models
 from serving.process import Server, serving
 from serving.triton_front.clients import Direct, Front, Turn, take_turn
 from stylewire.manifest import CHECK_FILE, Manifest
 from support.triton import RunningTriton, running_triton
 from support.triton_models import write_graphs
+from tables import Table, write_json
 
+TABLE = Table(
+    "graphs:>14",
+    "load:>5",
+    "what:>7",
+    "base: p50, images:>22",
+    "batch:>6",
+    "p50 ms more:>30",
+    "images, over base:>28",
+)
+STALLS = Table("dynamic_batching:>", "callers:>", "calls:>", "late:>", "images/s:>")
 CALLERS = 16
 STALL_CALLERS, STALL_SECONDS = (1, 2, 4, 8), 0.4
 HOLLOW = Path(__file__).with_name("hollow.py")
@@ -79,15 +90,17 @@ async def compare_front(size_px: int, options: argparse.Namespace, *, hollow: bo
 
 
 def _compare(turns: dict[str, list[Turn]], batch_size: int) -> dict[str, Any]:
-    pairs = {name: list(zip(turns["direct"], turns[name], strict=True)) for name in ("front", "itself")}
+    p50 = {name: [turn.p50_ms for turn in each] for name, each in turns.items()}
+    images = {name: [turn.images_per_second for turn in each] for name, each in turns.items()}
+    compared = ("front", "itself")
     sizes = [each for turn in turns["front"] for each in turn.batch_sizes]
     return {
         "batch_size": batch_size,
         "front_batch_size": statistics.fmean(sizes),
-        "direct_p50_ms": statistics.median(turn.p50_ms for turn in turns["direct"]),
-        "direct_images_per_second": statistics.median(turn.images_per_second for turn in turns["direct"]),
-        "more_ms": {name: [b.p50_ms - a.p50_ms for a, b in each] for name, each in pairs.items()},
-        "ratio": {name: [b.images_per_second / a.images_per_second for a, b in each] for name, each in pairs.items()},
+        "direct_p50_ms": statistics.median(p50["direct"]),
+        "direct_images_per_second": statistics.median(images["direct"]),
+        "more_ms": {name: [b - a for a, b in zip(p50["direct"], p50[name], strict=True)] for name in compared},
+        "ratio": {name: ratios(images[name], images["direct"]) for name in compared},
     }
 
 
@@ -118,6 +131,7 @@ async def compare_memory(size_px: int, options: argparse.Namespace) -> dict[str,
 async def count_stalls(options: argparse.Namespace) -> list[dict[str, Any]]:
     """Count calls of Triton that take unreasonably long, with its own batcher and without."""
     directory, rows = MODELS[64](), list[dict[str, Any]]()
+    STALLS.print_headings()
     for batched in (True, False):
         with triton_with(directory, threads=options.threads, batched=batched) as triton:
             direct = Direct(triton.grpc_address, Manifest.read(directory), 1)
@@ -126,35 +140,24 @@ async def count_stalls(options: argparse.Namespace) -> list[dict[str, Any]]:
                 late = sum(1 for seconds in turn.latencies if seconds > STALL_SECONDS)
                 row = {"batched": batched, "callers": callers, "calls": len(turn.latencies), "late": late}
                 rows.append(row | {"images_per_second": turn.images_per_second})
-                told = f"{late} of {len(turn.latencies)} pictures took over {STALL_SECONDS} s"
-                way = "with" if batched else "without"
-                print(
-                    f"{way:>8} dynamic_batching, {callers} callers: {told}, {turn.images_per_second:.0f}/s", flush=True
-                )
+                rate = f"{turn.images_per_second:.0f}"
+                STALLS.print_row("with" if batched else "without", callers, len(turn.latencies), late, rate)
             await direct.close()
     return rows
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):7.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def _print(title: str, row: dict[str, Any]) -> None:
     for load, found in ((name, row[name]) for name in ("lone", "full")):
         base = f"{found['direct_p50_ms']:.1f} ms, {found['direct_images_per_second']:.1f}/s"
         for name in ("front", "itself"):
-            more, ratio = _spread(found["more_ms"][name]), _spread(found["ratio"][name])
-            batches = f"{found['front_batch_size']:.1f}"
-            print(f"{title:>14} {load:>5} {name:>7} {base:>22} {batches:>6} {more:>30} {ratio:>28}", flush=True)
+            more, ratio = Spread.of(found["more_ms"][name]), Spread.of(found["ratio"][name])
+            TABLE.print_row(title, load, name, base, f"{found['front_batch_size']:.1f}", more, ratio)
 
 
 async def run(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Print all tables; gives the same for JSON."""
+    """Print all tables; return the same for JSON."""
     found: dict[str, list[dict[str, Any]]] = {"front": [], "memory": []}
-    print(
-        f"{'':>14} {'load':>5} {'what':>7} {'base: p50, images':>22} {'batch':>6} {'p50 ms more':>30}"
-        f" {'images, over base':>28}"
-    )
+    TABLE.print_headings()
     for size_px in options.sizes:
         for hollow in (False, True):
             if hollow or size_px <= options.real_up_to:
@@ -164,7 +167,7 @@ async def run(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     for size_px in options.sizes:
         found["memory"].append(await compare_memory(size_px, options))
         _print(f"{size_px} px", found["memory"][-1])
-    print("Triton's own batcher, 64 px, called directly")
+    print(f"Triton's own batcher, 64 px, called directly; late: over {STALL_SECONDS} s")
     found["stalls"] = await count_stalls(options)
     return found
 
@@ -179,9 +182,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2, help="of a graph at Triton")
     parser.add_argument("--out", type=Path, default=Path("build/bench/triton.json"))
     options = parser.parse_args()
-    found = asyncio.run(run(options))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(found, indent=2), encoding="utf-8")
+    write_json(options.out, asyncio.run(run(options)))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.fidelity.report import Allowance, Meter, Row, markdown_table, text_line
+from models.fidelity.report import TABLE, Allowance, Meter, Row, cells, markdown_table
 
 PROJECT = Path(__file__).parents[3]
 METER = Meter("ada64", "onnxruntime")
@@ -110,4 +110,4 @@ def test_markdown_shows_the_worst_of_a_case():
     ]
 
     assert "| a | image (one, two) | 3.0e-06 | 2.0e-06 |  |  | 110 | 90 |" == markdown_table(rows).splitlines()[-1]
-    assert "image: one" == text_line(rows[0])[24:52].strip()
+    assert "image: one" == TABLE.line(cells(rows[0]))[24:52].strip()
