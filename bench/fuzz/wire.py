@@ -26,7 +26,7 @@ def send(server: Server, seed: int, count: int) -> Report:
 
     async def play() -> None:
         options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options) as channel:
+        async with grpc.aio.insecure_channel(server.address, options) as channel:
             numbers = iter(range(count))
             await asyncio.gather(*(_client(channel, seed, numbers, report) for _ in range(_AT_ONCE)))
 

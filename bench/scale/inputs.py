@@ -89,7 +89,7 @@ def _scrape(server: Server) -> tuple[str, float]:
 
 def _memory(server: Server) -> dict[str, float]:
     """Memory of the server without connections, with many, and with a stream on each."""
-    address = f"127.0.0.1:{server.port}"
+    address = server.address
     options = [*channel_options(address), ("grpc.use_local_subchannel_pool", 1)]
     with ExitStack() as stack:
         open_one = lambda: stack.enter_context(grpc.insecure_channel(address, options=options))  # noqa: E731

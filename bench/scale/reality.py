@@ -80,7 +80,7 @@ def _compare(  # noqa: PLR0913, PLR0917 - what ``sleeping`` and ``network`` shar
     known: Mapping[str, Any],
 ) -> list[Compared]:
     with serving(directory, *settings, launcher=launcher) as server:
-        address = f"127.0.0.1:{server.port}"
+        address = server.address
         model, steps = asyncio.run(_load(address, seconds / 2, callers=_CALLERS))
         cost = replace(Cost.from_report(report(address, _KIND, model, steps, None)), **known)
         rates = [utilization * cost.images_per_second for utilization in _UTILIZATIONS]

@@ -14,12 +14,13 @@ from pathlib import Path
 from PIL import Image
 
 from interleave import Spread, ratios, seconds_per_run, take_turns
+from serving.process import serving
 from stylewire import Client
+from stylewire.demo import MODELS
 from stylewire.server.config.schema import FaceSearch
 from stylewire.server.front.preprocessing.face_detectors import Art, open_detector
 from support.drawing import drawn_face
 from support.pictures import astronaut
-from support.servers import ServerProcess
 from tables import Table, write_json
 
 SIZES_PX = (256, 512, 1024, 2048, 4096)
@@ -56,15 +57,11 @@ def _searches(rounds: int) -> dict[str, dict[int, list[float]]]:
 
 def _calls(rounds: int, count: int) -> dict[str, list[float]]:
     """Time ``generate`` of one client: median of a turn, alone, alone again, beside searches."""
-    server = ServerProcess()
-    try:
-        with Client(server.address, timeout=120) as client:
-            client.invert(astronaut(), align="face")  # loads the models
-            alone = partial(_median_ms, client, count)
-            kinds = {"alone": alone, "alone again": alone, "beside searches": partial(_beside, server.address, alone)}
-            medians = take_turns(kinds, range(rounds))
-    finally:
-        server.kill()
+    with serving(MODELS) as server, Client(server.address, timeout=120) as client:
+        client.invert(astronaut(), align="face")  # loads the models
+        alone = partial(_median_ms, client, count)
+        kinds = {"alone": alone, "alone again": alone, "beside searches": partial(_beside, server.address, alone)}
+        medians = take_turns(kinds, range(rounds))
     table = Table("p50 of generate at 64 px:>34", "ms:>23", "over alone:>23")
     print(f"\n{table.line(table.headings)}")
     for kind, values in medians.items():

@@ -78,7 +78,7 @@ def measure(models: Path, cycles: int, backend: str) -> bool:
         tempfile.TemporaryDirectory() as folder,
         serving(models, "--admin-address", f"unix:{folder}/admin.sock", "--backend", backend) as server,
         AdminClient(f"unix:{folder}/admin.sock") as admin,
-        Client(f"127.0.0.1:{server.port}") as client,
+        Client(server.address) as client,
     ):
         names = [model.name for model in client.models()]
         with Callers(server.port, names) as callers:

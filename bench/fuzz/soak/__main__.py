@@ -53,10 +53,10 @@ def main() -> int:
 
 
 async def _soak(server: Server, seconds: float, seed: int) -> list[str]:
-    warm_up = Crowd(f"127.0.0.1:{server.port}", seed)
+    warm_up = Crowd(server.address, seed)
     await _watch(server, warm_up, min(10.0, seconds / 4), [])
     before = await _settled(server, None)
-    crowd, samples = Crowd(f"127.0.0.1:{server.port}", seed + 1), list[Sample]()
+    crowd, samples = Crowd(server.address, seed + 1), list[Sample]()
     TABLE.print_headings()
     await _watch(server, crowd, seconds, samples)
     after = await _settled(server, before)

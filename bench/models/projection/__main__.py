@@ -5,8 +5,9 @@ from pathlib import Path
 
 from models.projection.gain import picture, print_gain
 from models.projection.latency import TABLE, print_latency
+from serving.process import serving
 from stylewire import Client
-from support.servers import ServerProcess
+from stylewire.demo import MODELS
 from tables import write_json
 
 _NICENESS = (0, 10, 19)
@@ -22,22 +23,18 @@ def main() -> None:
     wanted, results = options.tables or ["gain", "latency"], dict[str, object]()
     if "gain" in wanted:
         print("Reconstructions of the demo's pictures by the model avatars, means:")
-        server = ServerProcess("--backend", "auto", "--projection-niceness", "0")
-        try:
-            with Client(server.address, timeout=3600) as client:
-                results["gain"] = print_gain(client, options.pictures)
-        finally:
-            server.kill()
+        with (
+            serving(MODELS, "--backend", "auto", "--projection-niceness", "0") as server,
+            Client(server.address, timeout=3600) as client,
+        ):
+            results["gain"] = print_gain(client, options.pictures)
     if "latency" in wanted:
         print("Generate, one caller, one picture a call: alone -> during a projection, medians of turns:")
         TABLE.print_headings()
         for niceness in _NICENESS:
-            server = ServerProcess("--backend", "auto", "--projection-niceness", str(niceness))
-            try:
-                label = f"niceness {niceness}"
+            label = f"niceness {niceness}"
+            with serving(MODELS, "--backend", "auto", "--projection-niceness", str(niceness)) as server:
                 results[label] = print_latency(server.address, picture(0), options.rounds, label)
-            finally:
-                server.kill()
     write_json(Path("build/bench/projection.json"), results)
 
 

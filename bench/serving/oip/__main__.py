@@ -8,7 +8,6 @@ with two instances of one thread each, as this server runs small graphs, and wit
 import argparse
 import contextlib
 import os
-import signal
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
@@ -20,9 +19,9 @@ import tritonclient.grpc as triton_client
 
 from interleave import Spread, ratios, take_turns
 from serving.models import demo, seeded
+from serving.process import serving
 from stylewire.manifest import Manifest
 from support.perf_analyzer import measure
-from support.servers import ServerProcess
 from support.triton import RunningTriton
 from tables import Table, write_json
 
@@ -102,9 +101,10 @@ def servers(directory: Path, backend: str) -> Iterator[dict[str, Contestant]]:
     """Serve a model everywhere."""
     manifest = Manifest.read(directory)
     with contextlib.ExitStack() as stack:
-        own = ServerProcess("--threads", "2", "--max-queue-seconds", "60", "--backend", backend, models=directory)
-        stack.callback(own.stop, signal.SIGTERM)
-        here = Contestant(own.address, f"{manifest.name}.synthesis", lambda: [own.process.pid])
+        own = stack.enter_context(
+            serving(directory, "--threads", "2", "--max-queue-seconds", "60", "--backend", backend)
+        )
+        here = Contestant(own.address, f"{manifest.name}.synthesis", lambda: [own.pid])
         found = {OURS: here, AGAIN: here}
         for name, (instances, threads) in TRITONS.items():
             repository = Path(stack.enter_context(tempfile.TemporaryDirectory()))

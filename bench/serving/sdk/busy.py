@@ -23,7 +23,7 @@ def report(models: Path, backend: str, rounds: int, seconds: float) -> bool:
     """Print pictures a second of both, round by round; gives whether it keeps the networks as busy."""
     numbers = itertools.count()
     with serving(models, "--backend", backend, *_PATIENT) as server:
-        name = Client(f"127.0.0.1:{server.port}").model().name
+        name = Client(server.address).model().name
         print(f"\ngenerate_many over {_CALLERS} bare callers of {_LATENTS} latents: {name}, {backend}, JPEG")
         for load in (_many, _flood):
             load(server, numbers, 1.0)
@@ -48,7 +48,7 @@ def _round(server: Server, numbers: "itertools.count[int]", seconds: float, numb
 def _many(server: Server, numbers: "itertools.count[int]", seconds: float) -> tuple[float, float]:
     before, started = _run_seconds(server), time.perf_counter()
     due = itertools.takewhile(lambda _: time.perf_counter() - started < seconds, numbers)
-    with Client(f"127.0.0.1:{server.port}") as client:
+    with Client(server.address) as client:
         done = sum(1 for _ in client.generate_many(due, format="jpeg"))
     spent = time.perf_counter() - started
     return done / spent, (_run_seconds(server) - before) / spent
@@ -59,7 +59,7 @@ def _flood(server: Server, numbers: "itertools.count[int]", seconds: float) -> t
 
 
 async def _flooded(server: Server, numbers: "itertools.count[int]", seconds: float) -> tuple[float, float]:
-    address = f"127.0.0.1:{server.port}"
+    address = server.address
     before, started, done = _run_seconds(server), time.perf_counter(), 0
     async with grpc.aio.insecure_channel(address, options=channel_options(address)) as channel:
         stub = pb.StyleGanServiceStub(channel)

@@ -71,7 +71,7 @@ async def compare_front(size_px: int, options: argparse.Namespace, *, hollow: bo
         triton_with(directory, hollow=hollow, threads=options.threads) as triton,
         front_of(directory, triton) as server,
     ):
-        front = Front(f"127.0.0.1:{server.port}")
+        front = Front(server.address)
         first = await take_turn(front.run, CALLERS, options.seconds)
         size = round(statistics.median(first.batch_sizes))
         for callers, batch_size in ((1, 1), (CALLERS, size)):
@@ -113,7 +113,7 @@ async def compare_memory(size_px: int, options: argparse.Namespace) -> dict[str,
         front_of(directory, triton, "--triton-shared-memory", "off") as without,
         front_of(directory, triton) as sharing,
     ):
-        fronts = {"messages": Front(f"127.0.0.1:{without.port}"), "shared": Front(f"127.0.0.1:{sharing.port}")}
+        fronts = {"messages": Front(without.address), "shared": Front(sharing.address)}
         for callers in (1, CALLERS):
             turns: dict[str, list[Turn]] = {"messages": [], "shared": [], "itself": []}
             for _ in range(options.rounds):
