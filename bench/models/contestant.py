@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import Arrays, BackendOptions, open_backend
+from stylewire.server.engine.backends import BackendOptions, open_backend
+from stylewire.server.engine_api.graphs import Arrays
 
 OFFICIAL = "official"
 PACKAGES = {

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 from models.contestant import PACKAGES, Contestant
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import Arrays
+from stylewire.server.engine_api.graphs import Arrays
 from stylewire.server.host import resident_bytes
 
 _FILLED = 0.9

@@ -8,7 +8,8 @@ import numpy as np
 
 from serving.models import checkpoint_of, seeded, seeded_narrow, seeded_psp
 from stylewire.manifest import Manifest
-from stylewire.server.engine.backends import OUTPUTS, Arrays
+from stylewire.server.engine.backends import OUTPUTS
+from stylewire.server.engine_api.graphs import Arrays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

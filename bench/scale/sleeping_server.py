@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 
 from stylewire.cli.main import main
-from stylewire.server.engine.backends import Arrays
 from stylewire.server.engine.backends.onnxruntime.backend import OrtBackend
+from stylewire.server.engine_api.graphs import Arrays
 
 FIXED_SECONDS = float(os.environ.get("SCALE_FIXED_MS", "20")) / 1e3
 ROW_SECONDS = float(os.environ.get("SCALE_ROW_MS", "10")) / 1e3

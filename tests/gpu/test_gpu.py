@@ -10,9 +10,10 @@ import torch
 
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import OUTPUTS, BackendOptions, graph_kind, graph_name
+from stylewire.server.engine.backends import OUTPUTS, BackendOptions, graph_name
 from stylewire.server.engine.backends.onnxruntime.backend import OrtBackend, TensorRtBackend
 from stylewire.server.engine.backends.torchscript import TorchScriptBackend
+from stylewire.server.engine_api.graphs import graph_kind
 from stylewire_export.bundle import ExportJob, export_model
 from support.models import random_generator
 

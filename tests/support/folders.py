@@ -12,6 +12,8 @@ import numpy as np
 from stylewire.manifest import file_info
 from stylewire.server.config.settings import Settings
 from stylewire.server.engine.models.lifecycle import Lifecycle
+from stylewire.server.engine.models.loader import Loader
+from stylewire.server.engine.models.model import Model
 from stylewire.server.engine.models.operations import Operations
 from stylewire.server.engine.models.repository import Folder
 from stylewire.server.engine.models.watcher import Watcher
@@ -83,10 +85,11 @@ class Desk:
         watcher: whose looks are the test's: two of them see a change.
     """
 
-    def __init__(self, folder: Path, **settings) -> None:
+    def __init__(self, folder: Path, make_loader=Loader, **settings) -> None:
         self.clock, self.metrics = FakeClock(), Metrics()
         given = Settings(**({"backend": "onnxruntime", "models": folder, "threads": 1} | settings))
-        self.lifecycle = Lifecycle(Folder(folder), given, self.metrics, self.clock)
+        loader = make_loader(given, self.metrics, None)
+        self.lifecycle = Lifecycle(Folder(folder), given, self.metrics, loader, self.clock)
         self.registry, self.plan = self.lifecycle.registry, self.lifecycle.plan
         self.operations, self.watcher = Operations(self.lifecycle), Watcher(self.lifecycle, 1.0)
 
@@ -111,7 +114,11 @@ class Desk:
     @property
     def served(self) -> dict[str, str]:
         """Reference -> digest of what new calls can have."""
-        return {model.reference: model.digest for model in self.registry.table.models}
+        return {model.info.reference: model.info.digest for model in self.registry.catalog.models}
+
+    def model(self, reference: str) -> Model:
+        """What is loaded by this name."""
+        return self.registry.model(self.registry.catalog.find(reference).info)
 
     def sample(self, name, **labels) -> float | None:
         """A value that /metrics would show; None if there is none."""

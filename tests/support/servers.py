@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import grpc
 
 from stylewire.server.app import App
 from stylewire.server.config.settings import Settings
+from stylewire.server.engine.models.loader import Loader
 from stylewire.testing import launcher
+from support.gates import Graphs, HeldLoads
 
 elsewhere: Callable[[Path | None], Mapping[str, str]] | None = None
 """Gives the settings of servers of some models whose graphs run elsewhere; set by ``pytest --triton``."""
@@ -21,7 +24,8 @@ class RunningServer:
     """An ``App`` on an event loop of its own thread.
 
     Attributes:
-        app: for tests that look inside; touch it from ``call`` only.
+        app: touch it from ``call`` only.
+        graphs: what runs its graphs, for ``support.gates``.
         loop: the server's event loop.
     """
 
@@ -31,17 +35,18 @@ class RunningServer:
         where = elsewhere(settings.get("models")) if elsewhere and "backend" not in settings else {}
         given = {**usual, "backend": "onnxruntime", **where, **settings}
         self.settings = Settings(**given)
+        self.graphs = Graphs()
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="server loop")
         self._thread.start()
         try:
             self.app = self.call(self._start())
         except BaseException:
-            self._end_loop()
+            self.end_loop()
             raise
 
     async def _start(self) -> App:
-        app = App(self.settings)
+        app = App(self.settings, make_loader=partial(Loader, make_runner=self.graphs))
         await app.start()
         return app
 
@@ -64,12 +69,48 @@ class RunningServer:
 
     def stop(self) -> None:
         self.call(self.app.stop(0))
-        self._end_loop()
+        self.end_loop()
 
-    def _end_loop(self) -> None:
+    def end_loop(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
+
+
+class LoadingServer(RunningServer):
+    """A server that listens, and whose models load only when ``go_on`` is called."""
+
+    def __init__(self, held=(), **settings) -> None:
+        self._loads = HeldLoads(held)
+        super().__init__(**settings)
+
+    async def _start(self) -> App:
+        app = App(self.settings, make_loader=self._loads)
+        self._starting = self.loop.create_task(app.start())
+        return app
+
+    def wait_until_loading(self) -> None:
+        assert self._loads.begun.wait(30)
+
+    def go_on(self) -> None:
+        """Let the models load, and wait until they have."""
+        self._loads.go.set()
+        self.call(self._started())
+
+    async def _started(self) -> None:
+        await self._starting
+
+
+@contextlib.contextmanager
+def loading_server(**settings) -> Iterator[LoadingServer]:
+    """Run a server whose models do not load until it is told so."""
+    server = LoadingServer(**settings)
+    try:
+        server.wait_until_loading()
+        yield server
+    finally:
+        server.go_on()
+        server.stop()
 
 
 @contextlib.contextmanager

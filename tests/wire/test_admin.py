@@ -134,7 +134,10 @@ def test_it_is_off_by_default(folder):
     """A server that was not told to takes no orders."""
     with running_server(models=folder) as server:
         assert "" == server.app.admin_address
-        assert server.app._admin is None
+        with server.channel() as channel:
+            caught = failure(pb.AdminServiceStub(channel).ReloadModel, pb.ReloadModelRequest(name="faces"))
+
+        assert grpc.StatusCode.UNIMPLEMENTED == caught.code()
 
 
 def test_it_may_have_a_port(folder):

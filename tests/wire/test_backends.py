@@ -91,7 +91,7 @@ def test_model_says_what_runs_it(small_models, ncnn_models, backend):
 def test_model_tells_the_memory_that_loading_took(small_models, monkeypatch):
     """It is what the process has afterwards, less what it had before; in the reply and in the metrics."""
     sizes = iter([10_000_000, 14_000_000])
-    monkeypatch.setattr("stylewire.server.engine.models.model.resident_bytes", lambda: next(sizes))
+    monkeypatch.setattr("stylewire.server.engine.models.loader.resident_bytes", lambda: next(sizes))
     with running_server(models=small_models / "plain") as server, server.channel() as channel:
         model = pb.ModelServiceStub(channel).GetModel(pb.GetModelRequest()).model
         shown = Scrape(server.metrics_url)

@@ -8,7 +8,7 @@ import pytest
 
 from stylewire import pb
 from stylewire.tensors import to_array
-from support.gates import held
+from support.gates import held, replaced
 from support.pictures import avatar, pixels, worst_difference
 
 CLIENTS = 12
@@ -134,17 +134,19 @@ def test_cancelled_neighbor_changes_nothing(demo_server, demo):
     assert 1 >= worst_difference(expected[1::2], got)
 
 
-def test_failed_batch_fails_its_own_callers_only(demo_server, demo, monkeypatch):
+def test_failed_batch_fails_its_own_callers_only(demo_server, demo):
     """A batch that fails is told to those in it; the next batch is well."""
-    batcher = demo_server.app.registry.get("").runner("synthesis")
-    run, failing = batcher._run, [True]
+    failing = [True]
 
-    def fail_once(inputs, outputs, *, wide):
-        if failing.pop() if failing else False:
-            raise RuntimeError("out of memory")
-        return run(inputs, outputs, wide=wide)
+    def failing_once(run):
+        def fail_once(inputs, outputs, *, wide):
+            if failing.pop() if failing else False:
+                raise RuntimeError("out of memory")
+            return run(inputs, outputs, wide=wide)
 
-    monkeypatch.setattr(batcher, "_run", fail_once)
-    failed = demo.Generate.future(request(1))
-    assert "INTERNAL" == failed.exception().code().name
-    assert (64, 64, 3) == pixels(demo.Generate(request(1)).images[0]).shape
+        return fail_once
+
+    with replaced(demo_server, "synthesis", failing_once):
+        failed = demo.Generate.future(request(1))
+        assert "INTERNAL" == failed.exception().code().name
+        assert (64, 64, 3) == pixels(demo.Generate(request(1)).images[0]).shape

@@ -7,10 +7,12 @@ from grpc_status import rpc_status
 
 from stylewire import errors, pb
 from stylewire.errors import Violation
+from stylewire.server.front.pipeline import interpolation
 from stylewire.server.front.pipeline.pipeline import Pipeline
 from stylewire.status import BY_REASON, DOMAIN, from_rpc_error
-from support.gates import held, replaced
+from support.gates import closed, held, replaced
 from support.refusals import failure, refusal
+from support.servers import loading_server
 
 ONE = pb.GenerateRequest(latents=[pb.Latent(seed=1)])
 WALK = pb.InterpolateRequest(keyframes=[pb.Latent(seed=1), pb.Latent(seed=2)], frame_count=3)
@@ -51,18 +53,18 @@ def raising(monkeypatch, small):
     """Make the next calls fail: Generate at once, Interpolate after its first frame."""
 
     def arrange(error):
-        walk = Pipeline.interpolate
+        interpolate = interpolation.interpolate
 
-        async def fail(self, job, run):
+        async def fail(self, job, call):
             raise error
 
-        async def fail_after_one(self, job, run):
-            async for answer in walk(self, job, run):
-                yield answer
+        async def fail_after_one(*args):
+            async for frame in interpolate(*args):
+                yield frame
                 raise error
 
         monkeypatch.setattr(Pipeline, "generate", fail)
-        monkeypatch.setattr(Pipeline, "interpolate", fail_after_one)
+        monkeypatch.setattr(interpolation, "interpolate", fail_after_one)
         return small
 
     return arrange
@@ -218,22 +220,28 @@ def test_deadline_that_passes_in_the_queue_is_never_run(small_server, small):
     assert [1, 1] == gate.sizes
 
 
-def test_model_that_loads_is_unavailable(monkeypatch, small_server, small):
+def test_model_that_loads_is_unavailable(small_models):
     """A model that is not ready is UNAVAILABLE with a delay; others answer."""
-    twin = small_server.app.registry.get("twin")
-    monkeypatch.setattr(twin, "state", type(twin.state).LOADING)
-    error = refusal(small.Generate, pb.GenerateRequest(model="twin", latents=[pb.Latent(seed=1)]))
+    twin = pb.GenerateRequest(model="twin", latents=[pb.Latent(seed=1)])
+    loading = loading_server(held={"twin"}, models=small_models, default_model="plain")
+    with loading as server, server.channel() as channel:
+        stub = pb.StyleGanServiceStub(channel)
+        error = refusal(stub.Generate, twin)
+        images = stub.Generate(ONE).images
+        server.go_on()
 
+        assert stub.Generate(twin).images
     assert errors.ModelNotReadyError is type(error)
     assert 1.0 == error.retry_after_seconds
-    assert small.Generate(ONE).images
+    assert images
 
 
-def test_stopping_batcher_refuses(monkeypatch, small_server, small):
+def test_stopping_batcher_refuses(small_server, small):
     """Work for a server that drains is UNAVAILABLE: another one will do it."""
-    monkeypatch.setattr(small_server.app.registry.get("plain").runner("mapping"), "_closed", True)
+    with closed(small_server, "mapping", "plain"):
+        error = refusal(small.Generate, ONE)
 
-    assert errors.DrainingError is type(refusal(small.Generate, ONE))
+    assert errors.DrainingError is type(error)
 
 
 def test_unknown_method_is_unimplemented(channel):

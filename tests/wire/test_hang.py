@@ -76,4 +76,4 @@ def test_server_stops_although_a_graph_hangs(small_models):
         with pytest.raises(errors.BackendUnavailableError, match="still runs"):
             running.call(running.app.stop(0))
         assert call.exception(timeout=30)
-    running._end_loop()
+    running.end_loop()

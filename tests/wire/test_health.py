@@ -1,19 +1,15 @@
 """Health: what load balancers and Kubernetes ask."""
 
-import threading
-
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stylewire import pb
 from stylewire.errors import ModelNotReadyError
-from stylewire.server.app import App
-from stylewire.server.engine.models.model import Model
 from stylewire.status import from_rpc_error
 from support.refusals import failure
 from support.scrape import wait_for
-from support.servers import RunningServer, running_server
+from support.servers import loading_server, running_server
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 NAMES = ["", "stylewire.v1.StyleGanService"]
@@ -36,41 +32,10 @@ def test_unknown_name_is_not_found(channel):
     assert grpc.StatusCode.NOT_FOUND == caught.code()
 
 
-class LoadingServer(RunningServer):
-    """A server whose models load only when ``go`` is set."""
-
-    def __init__(self, monkeypatch, **settings):
-        self.go, self.listening = threading.Event(), threading.Event()
-        load = Model._open
-
-        def wait_and_load(model):
-            self.listening.set()
-            assert self.go.wait(30)
-            return load(model)
-
-        monkeypatch.setattr(Model, "_open", wait_and_load)
-        super().__init__(**settings)
-
-    async def _start(self):
-        app = App(self.settings)
-        self.starting = self.loop.create_task(app.start())
-        return app
-
-
 @pytest.fixture
-def loading(monkeypatch, small_models):
-    server = LoadingServer(monkeypatch, models=small_models, default_model="plain")
-    try:
-        assert server.listening.wait(30)
+def loading(small_models):
+    with loading_server(models=small_models, default_model="plain") as server:
         yield server
-    finally:
-        server.go.set()
-        server.call(_ended(server))
-        server.stop()
-
-
-async def _ended(server):
-    await server.starting
 
 
 def test_server_is_alive_but_not_ready_while_models_load(loading):
@@ -84,7 +49,7 @@ def test_server_is_alive_but_not_ready_while_models_load(loading):
         )
         watch = health.Watch(asked(NAMES[1]))
         seen = [next(watch).status]
-        loading.go.set()
+        loading.go_on()
         seen.append(next(watch).status)
         watch.cancel()
 
@@ -106,7 +71,7 @@ def test_watchers_are_told_that_the_server_stops(small_models):
         for name in NAMES:
             watches.pop((0, name)).cancel()
         _wait_until_left(server)
-        server.call(server.app._health.enter_graceful_shutdown())
+        server.call(server.app.health.enter_graceful_shutdown())
         last = {key: next(watch).status for key, watch in watches.items()}
         for channel in channels:
             channel.close()

@@ -16,12 +16,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from stylewire import pb
+from stylewire.server.app import open_tracer
 from stylewire.server.config.settings import SettingError, Settings
 from stylewire.server.front.pipeline import rendering
 from stylewire.server.telemetry import otlp
-from stylewire.server.tracing import open_tracer
 from support.collector import collecting
-from support.gates import held, one_slot, replaced
+from support.gates import held, one_slot, replaced, submitted
 from support.pictures import avatar
 from support.refusals import failure, refusal
 from support.servers import ServerProcess, running_server
@@ -58,7 +58,7 @@ def server(traced):
 def collector(traced):
     """The collector of ``server``, with nothing from before."""
     server, collector = traced
-    server.app._tracer._queue.force_flush()
+    server.app.tracer.flush()
     collector.forget()
     return collector
 
@@ -165,7 +165,7 @@ def test_line_of_a_call_has_its_trace(stub, caplog):
     """Whoever reads the log finds the trace, sampled or not."""
     caplog.set_level("INFO")
     stub.Generate(ONE, metadata=traceparent("00"))
-    (line,) = [record.msg for record in caplog.records if record.name.endswith("boundary")]
+    (line,) = [record.msg for record in caplog.records if record.name.endswith("interceptor")]
 
     assert TRACE == line["trace_id"]
 
@@ -509,7 +509,7 @@ def test_missing_extra_is_named():
         """
         import sys
         sys.modules["opentelemetry"] = None
-        from stylewire.server.app import main
+        from stylewire.server.main import main
         sys.exit(main(["--port", "0", "--metrics-port", "0", "--otlp-endpoint", "http://collector:4317"]))
         """
     )
@@ -543,21 +543,10 @@ def test_without_a_collector_nothing_is_loaded():
 
 def test_without_a_collector_no_call_is_followed(demo_server, demo):
     """What waits for a graph knows of no trace, even if its caller has one."""
-    traces = []
-
-    def looking(run):
-        batcher = demo_server.app.registry.get("").runner("synthesis")
-
-        def look(inputs, outputs, *, wide):
-            traces.extend(share.entry.trace for batch in batcher.scheduler._running for share in batch.shares)
-            return run(inputs, outputs, wide=wide)
-
-        return look
-
-    with replaced(demo_server, "synthesis", looking):
+    with submitted(demo_server, "synthesis") as requests:
         demo.Generate(ONE, metadata=traceparent())
 
-    assert [None] == traces
+    assert [None] == [request.trace for request in requests]
 
 
 def test_headers_are_shown_nowhere():

@@ -7,11 +7,9 @@ import threading
 import pytest
 
 from stylewire import pb
-from stylewire.server.app import App
-from stylewire.server.engine.models.model import Model
 from support.gates import held
 from support.scrape import Scrape, wait_for
-from support.servers import RunningServer, running_server
+from support.servers import loading_server, running_server
 
 ONE = pb.GenerateRequest(latents=[pb.Latent(seed=1)])
 
@@ -37,38 +35,18 @@ def test_version_limits_and_process_are_shown(server):
 def test_server_is_shown_as_ready_until_it_drains(server):
     """Ready is 1 while health says SERVING, and 0 from the moment in which it begins to stop."""
     before = Scrape(server.metrics_url)
-    server.call(server.app._health.enter_graceful_shutdown())
+    server.call(server.app.health.enter_graceful_shutdown())
 
     assert 1 == before.value("stylewire_ready")
     assert 0 == Scrape(server.metrics_url).value("stylewire_ready")
 
 
-def test_server_is_not_shown_as_ready_while_models_load(monkeypatch, small_models):
+def test_server_is_not_shown_as_ready_while_models_load(small_models):
     """While models load, the metrics are there, and say that the server is not ready."""
-    go, listening, load = threading.Event(), threading.Event(), Model._open
-
-    def wait_and_load(model):
-        listening.set()
-        assert go.wait(30)
-        return load(model)
-
-    monkeypatch.setattr(Model, "_open", wait_and_load)
-
-    class LoadingServer(RunningServer):
-        async def _start(self):
-            app = App(self.settings)
-            self.starting = self.loop.create_task(app.start())
-            return app
-
-    server = LoadingServer(models=small_models / "plain")
-    try:
-        assert listening.wait(30)
+    with loading_server(models=small_models / "plain") as server:
         loading = Scrape(server.metrics_url)
-        go.set()
+        server.go_on()
         wait_for(server.metrics_url, lambda s: s.value("stylewire_ready") == 1)
-    finally:
-        go.set()
-        server.stop()
 
     assert 0 == loading.value("stylewire_ready")
 

@@ -9,16 +9,8 @@ import numpy as np
 
 from stylewire.latents import Array
 from stylewire.manifest import Manifest
-from stylewire.server.engine.backends import (
-    OUTPUTS,
-    Arrays,
-    Backend,
-    BackendOptions,
-    graph_file,
-    graph_kind,
-    graph_suffixes,
-    open_backend,
-)
+from stylewire.server.engine.backends import OUTPUTS, Backend, BackendOptions, graph_file, graph_suffixes, open_backend
+from stylewire.server.engine_api.graphs import Arrays, graph_kind
 from stylewire_export.bundle import ExportJob, export_model
 from support.golden import Case, read_case
 

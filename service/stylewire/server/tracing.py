@@ -1,17 +1,11 @@
 """What the server tells about calls and batches while it traces; that it goes to OpenTelemetry, only ``otlp.py`` knows.
 
-Times are monotonic seconds. Without tracing, ``current`` is always None and nothing else here is ever reached.
+Times are monotonic seconds. Without tracing, no call has a ``CallTrace`` and nothing else here is ever reached.
 """
 
-import importlib
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, cast
-
-from grpc import StatusCode
-
-from stylewire.server.config.settings import SettingError, Settings
+from typing import Protocol, TypeAlias
 
 Attributes: TypeAlias = Mapping[str, str | int | bool]
 Link: TypeAlias = object
@@ -46,10 +40,12 @@ class CallTrace(Protocol):
     Attributes:
         trace_id: 32 hexadecimal digits, for the log.
         span_id: 16 hexadecimal digits.
+        recording: whether it is sampled; of others nothing but the identifiers is needed.
     """
 
     trace_id: str
     span_id: str
+    recording: bool
 
     @property
     def link(self) -> Link:
@@ -64,8 +60,8 @@ class CallTrace(Protocol):
         """Note a batch that this call is in, with others; it belongs to no call's trace."""
         ...
 
-    def end(self, code: StatusCode, model: str) -> None:
-        """Note that the call has ended."""
+    def end(self, code: int, code_name: str, model: str) -> None:
+        """End the call's span with its gRPC status, such as 5 and ``NOT_FOUND``."""
         ...
 
 
@@ -73,41 +69,9 @@ class Tracer(Protocol):
     """Follows calls."""
 
     def begin(self, service: str, method: str, metadata: Metadata, request_id: str) -> CallTrace | None:
-        """Begin to follow a call, in the trace that its metadata names; None for probes, which are not followed.
-
-        If it is to be traced, it is what ``current`` gives in this task, and in those that it starts.
-        """
+        """Begin to trace a call, in the trace that its metadata names; None for probes, which are not traced."""
         ...
 
     def close(self) -> None:
         """Send what is left; blocks for a few seconds at most."""
         ...
-
-
-_current: ContextVar[CallTrace | None] = ContextVar("call", default=None)
-current = _current.get
-"""Gives the call of the running task if it is traced."""
-follow = _current.set
-
-
-def phase(name: str, start: float, stop: float) -> None:
-    """Note what was done for the call of the running task."""
-    if call := current():
-        call.phase(Phase(name=name, start=start, stop=stop, attributes={}))
-
-
-def open_tracer(settings: Settings) -> Tracer | None:
-    """Start to trace, if a collector is named.
-
-    Raises:
-        SettingError: the packages are not installed, or the headers are malformed.
-    """
-    if not settings.otlp_endpoint:
-        return None
-    try:
-        module = importlib.import_module("stylewire.server.telemetry.otlp")  # needs an extra
-    except ImportError as err:
-        found = f"--otlp-endpoint needs a package that is not installed ({err.name})"
-        raise SettingError(f"{found}: pip install 'stylewire[tracing]'") from err
-    headers = module.parse_headers(settings.otlp_headers.get_secret_value())
-    return cast("Tracer", module.OtlpTracer(settings.otlp_endpoint, headers, settings.trace_sample_ratio))

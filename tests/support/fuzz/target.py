@@ -1,7 +1,8 @@
 """The server from the bytes of a request to those of the answer, in this thread: all of it but sockets and networks."""
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Executor, Future
 from types import SimpleNamespace
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -12,15 +13,18 @@ import numpy as np
 from stylewire import pb
 from stylewire.demo import MODELS
 from stylewire.server.config.settings import Settings
-from stylewire.server.engine.models.lifecycle import Lifecycle
-from stylewire.server.engine.models.repository import Folder
-from stylewire.server.engine.projection.tasks import Progress
-from stylewire.server.front.api.stylegan_service import ModelServicer, StyleGanServicer
+from stylewire.server.engine.local_engine import LocalEngine
+from stylewire.server.engine_api.engine import GraphRequest
+from stylewire.server.engine_api.graphs import BatchResult, graph_kind
+from stylewire.server.engine_api.models import ModelInfo
+from stylewire.server.engine_api.projection import Progress, ProjectionRequest
+from stylewire.server.front.api.model_service import ModelServicer
+from stylewire.server.front.api.stylegan_service import StyleGanServicer
 from stylewire.server.front.auth.access import Access
-from stylewire.server.front.pipeline import jobs
-from stylewire.server.front.pipeline.results import Answer, InvertAnswer, Picture, ProjectionStep, Run
-from stylewire.server.front.pipeline.video import Films
-from stylewire.server.front.transport.interceptor import Boundary
+from stylewire.server.front.pipeline.pipeline import Pipeline
+from stylewire.server.front.pipeline.video import VideoStreams
+from stylewire.server.front.preprocessing.photos import AlignedPhoto, Photo, UnalignedPhoto
+from stylewire.server.front.transport.interceptor import Interceptor
 from stylewire.server.telemetry.metrics import Metrics
 from support.fuzz.inputs import Input
 
@@ -29,8 +33,9 @@ T = TypeVar("T")
 SLOW_SECONDS = 1.0
 _TRAILER_BYTES = 8192
 """What clients accept."""
+_RUNS = 3
+"""Runs of a call that makes frame after frame: more of them show no more."""
 _BUGS = ("INTERNAL", "UNKNOWN")
-_BLACK = Picture(width_px=1, height_px=1, content=b"\0", mime_type="image/png")
 _PROGRESS = Progress(step=0, loss=0, pixel=0, gradient=0, spread=0, correlation=0, distortion=0)
 
 
@@ -49,55 +54,54 @@ class Outcome(NamedTuple):
 
 
 class Target:
-    """A server without sockets, whose networks answer black pictures. Make it by ``opened``, in a running loop."""
+    """A server without sockets, whose networks return black images. Make it by ``opened``, in a running loop."""
 
-    def __init__(self, handlers: dict[str, Any], lifecycle: Lifecycle) -> None:
-        self._handlers, self._lifecycle = handlers, lifecycle
+    def __init__(self, handlers: dict[str, Any], engine: "_BlackEngine") -> None:
+        self._handlers, self._engine = handlers, engine
 
     @classmethod
     async def opened(cls) -> "Target":
         """Load the demo models and wrap the methods as the server does."""
         settings, metrics = Settings(backend="onnxruntime", threads=1), Metrics()
-        lifecycle = Lifecycle(Folder(MODELS), settings, metrics)
-        await lifecycle.start()
-        registry = lifecycle.registry
-        films = Films(_InPlace(), settings.max_videos, provenance=True)
-        # Nothing runs, so nothing is ever late.
+        engine = _BlackEngine(settings, MODELS, metrics)
+        await engine.start()
+        executor = _InPlace()
         servicer = StyleGanServicer(
-            registry=registry,
-            pipeline=_Networks(),  # type: ignore[arg-type]
+            engine=engine,
+            pipeline=Pipeline(engine, executor, _Aligner(), provenance=True),  # type: ignore[arg-type]
             limits=settings,
-            executor=_InPlace(),
-            faces=_Faces(),  # type: ignore[arg-type]
-            films=films,
+            executor=executor,
+            videos=VideoStreams(executor, settings.max_videos, provenance=True),
+            look_ahead_frames=settings.look_ahead_frames,
         )
         found = _Registrar()
         pb.add_StyleGanServiceServicer_to_server(servicer, found)  # type: ignore[no-untyped-call]
-        pb.add_ModelServiceServicer_to_server(ModelServicer(registry), found)  # type: ignore[no-untyped-call]
-        boundary, wrapped = Boundary(metrics, Access.of(settings)), {}
+        pb.add_ModelServiceServicer_to_server(ModelServicer(engine), found)  # type: ignore[no-untyped-call]
+        interceptor, wrapped = Interceptor(metrics, Access.of(settings)), {}
         for path, handler in found.handlers.items():
 
             async def find(_: object, handler: Any = handler) -> Any:
                 return handler
 
-            name = path.rpartition("/")[2]
-            wrapped[name] = await boundary.intercept_service(find, SimpleNamespace(method=path, invocation_metadata=()))
-        return cls(wrapped, lifecycle)
+            name, details = path.rpartition("/")[2], SimpleNamespace(method=path, invocation_metadata=())
+            wrapped[name] = await interceptor.intercept_service(find, details)
+        return cls(wrapped, engine)
 
     async def close(self) -> None:
         """Free the models."""
-        await self._lifecycle.close()
+        await self._engine.close()
 
     async def run(self, given: Input) -> Outcome:
         """Send an input through."""
         context, handler = _Context(), self._handlers[given.method]
+        self._engine.runs_left = _RUNS
         started = time.process_time()
         try:
             if handler.response_streaming:
                 await handler.unary_stream(given.content, context)
             else:
                 context.read(handler.response_serializer(await handler.unary_unary(given.content, context)))
-        except grpc.aio.AbortError:
+        except (grpc.aio.AbortError, asyncio.CancelledError):
             pass
         except Exception as err:  # noqa: BLE001 - that is what is looked for
             return Outcome("escaped", time.process_time() - started, f"{type(err).__name__}: {err}")
@@ -113,11 +117,17 @@ def _judge(context: "_Context", seconds: float) -> str:
     return f"took {seconds:.2f} s" if seconds > SLOW_SECONDS else ""
 
 
-class _Faces:
-    """Finds none: what looks for faces is a process of its own, and the networks take any picture."""
+class _Aligner:
+    """Takes the middle of every photo for a face: what looks for faces is a process of its own."""
 
-    async def settle(self, job: T, run: Run) -> T:
-        return job
+    async def align(self, photos: list[Photo], _: object) -> list[AlignedPhoto]:
+        return [_found(each) if isinstance(each, UnalignedPhoto) else each for each in photos]
+
+
+def _found(photo: UnalignedPhoto) -> AlignedPhoto:
+    encoder = photo.encoder
+    shape = encoder.input_channels, encoder.input_height_px, encoder.input_width_px
+    return AlignedPhoto(model=photo.model, graph=photo.graph, kind=photo.kind, input=np.zeros(shape, np.float32))
 
 
 class _Registrar:
@@ -182,36 +192,42 @@ class _InPlace(Executor):
         return future
 
 
-class _Networks:
-    """Answers jobs without running them; what only numbers can do wrong is for the share that goes over the wire."""
+class _BlackEngine(LocalEngine):
+    """Has the models, and returns zeros without running them; what only numbers can do wrong goes over the wire.
 
-    async def generate(self, job: jobs.GenerateJob, run: Run) -> Answer:
-        return _answer(job.model.manifest, len(job.latents), run)
+    Attributes:
+        runs_left: runs of image graphs until the caller leaves.
+    """
 
-    async def mix(self, job: jobs.MixJob, run: Run) -> Answer:
-        return _answer(job.model.manifest, 1, run)
+    runs_left = _RUNS
 
-    async def invert(self, job: jobs.InvertJob, run: Run) -> InvertAnswer:
-        return InvertAnswer(_code(job.model.manifest), _BLACK, None, None, run)
+    def check(self, model: ModelInfo, graph: str, row_count: int, deadline: float | None) -> None:
+        """Refuse nothing: nothing runs, so nothing is ever late."""
 
-    async def interpolate(self, job: jobs.InterpolateJob, run: Run) -> AsyncIterator[Answer]:
-        for _ in range(min(job.frame_count, 3)):
-            yield _frame(job, run) if job.video else _answer(job.model.manifest, 1, run)
+    async def run(self, request: GraphRequest) -> BatchResult:
+        count, kind, manifest = (
+            len(next(iter(request.inputs.values()))),
+            graph_kind(request.graph),
+            request.model.manifest,
+        )
+        side_px, channels = manifest.resolution_px, manifest.image_channels
+        shapes = {
+            "w": (manifest.w_dim,),
+            "w_plus": (manifest.layer_count, manifest.w_dim),
+            "pixels": (side_px, side_px, channels),
+            "image": (channels, side_px, side_px),
+        }
+        if kind in ("synthesis", "generator"):
+            self.runs_left -= 1
+            if self.runs_left < 0:
+                raise asyncio.CancelledError
+        types = {"pixels": np.uint8}
+        outputs = {name: np.zeros((count, *shapes[name]), types.get(name, np.float32)) for name in request.outputs}
+        converted = request.convert(outputs, 0) if request.convert else []
+        return BatchResult({} if request.convert else outputs, converted, 0.0, 0.0, 0.0, count)
 
-    async def project(self, job: jobs.ProjectJob, run: Run) -> AsyncIterator[ProjectionStep]:
-        yield ProjectionStep(progress=_PROGRESS, picture=_BLACK)
+    def check_projection(self, model: ModelInfo, step_count: int, deadline: float | None) -> None:
+        """Refuse nothing."""
 
-
-def _answer(manifest: Any, count: int, run: Run) -> Answer:
-    return Answer([_BLACK] * count, [_code(manifest)] * count, run)
-
-
-def _frame(job: jobs.InterpolateJob, run: Run) -> Answer:
-    """Answer with black pixels, as many as the video expects."""
-    side_px = job.output.resolution_px or job.model.manifest.resolution_px
-    array = np.zeros((side_px, side_px, job.model.manifest.image_channels), np.uint8)
-    return Answer([Picture(width_px=side_px, height_px=side_px, array=array)], [], run)
-
-
-def _code(manifest: Any) -> Any:
-    return np.zeros((manifest.layer_count, manifest.w_dim), np.float32)
+    async def project(self, request: ProjectionRequest) -> AsyncGenerator[Progress]:  # type: ignore[override]
+        yield _PROGRESS

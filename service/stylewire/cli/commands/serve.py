@@ -12,7 +12,7 @@ _OWN_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True, "hel
 def serve(ctx: typer.Context) -> None:
     """Run a server; `stylewire serve --help` lists its settings."""
     try:
-        from stylewire.server.app import main as serve_main  # noqa: PLC0415 - an extra, and it imports a runtime
+        from stylewire.server.main import main as serve_main  # noqa: PLC0415 - an extra, and it imports a runtime
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "stylewire":
             raise

@@ -18,7 +18,8 @@ from prometheus_client import (
     start_http_server,
 )
 
-from stylewire.server.engine.batching.batch import BatchResult, Dispatch
+from stylewire.server.context import Timings
+from stylewire.server.engine_api.graphs import BatchResult, Dispatch
 from stylewire.server.telemetry.model_series import Series, StateCollector, Uses
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
@@ -190,14 +191,19 @@ class MethodMetrics:
     """The metrics of one gRPC method, with the labels bound once."""
 
     def __init__(self, metrics: Metrics, method: Method) -> None:
-        self.method = method
         self.started = metrics.started.labels(*method)
         self.received = metrics.received.labels(*method)
         self.sent = metrics.sent.labels(*method)
         self.handling = metrics.handling.labels(*method)
-        self.phases = {phase: metrics.phase.labels(phase) for phase in PHASES}
+        self._queue, self._inference, self._encoding = (metrics.phase.labels(phase) for phase in PHASES)
         # All codes: a counter that appears at 1 has no increase, and the first error would raise no alert.
         self._handled = {code: metrics.handled.labels(*method, code) for code in CODES}
+
+    def reply(self, timings: Timings) -> None:
+        """Count where the time of a reply went."""
+        self._queue.observe(timings.queue_seconds)
+        self._inference.observe(timings.inference_seconds)
+        self._encoding.observe(timings.encoding_seconds)
 
     def handled(self, code: str) -> Counter:
         """The counter of calls that ended with this status."""

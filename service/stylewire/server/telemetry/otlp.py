@@ -14,7 +14,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from urllib.parse import unquote
 
-from grpc import StatusCode
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -26,7 +25,6 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Status, Trace
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from stylewire.server import tracing
 from stylewire.server.config.settings import SettingError
 from stylewire.server.tracing import Metadata, Phase
 
@@ -83,10 +81,7 @@ class OtlpTracer:
         span = self._tracer.start_span(
             f"{service}/{method}", self._parent(metadata), SpanKind.SERVER, attributes, start_time=now
         )
-        call = Call(self, span, offset)
-        if span.is_recording():
-            tracing.follow(call)
-        return call
+        return Call(self, span, offset)
 
     def _parent(self, metadata: Metadata) -> Context:
         carrier: dict[str, list[str]] = {}
@@ -119,6 +114,10 @@ class OtlpTracer:
         self._queue.on_end(span)
         return context
 
+    def flush(self) -> None:
+        """Send what has ended until now; blocks."""
+        self._queue.force_flush()
+
     def close(self) -> None:
         """Send what is left; blocks for a few seconds at most."""
         late = threading.Timer(0 if self._exporter.down else _FLUSH_SECONDS, self._exporter.shutdown)
@@ -135,12 +134,13 @@ class Call:
     Its times all have the offset between the clocks at its beginning, so that none is moved when the clock is set.
     """
 
-    __slots__ = ("_context", "_offset", "_phases", "_span", "_tracer", "link", "span_id", "trace_id")
+    __slots__ = ("_context", "_offset", "_phases", "_span", "_tracer", "link", "recording", "span_id", "trace_id")
 
     def __init__(self, tracer: OtlpTracer, span: Span, offset: int) -> None:
         self._tracer, self._span, self._offset, self._phases = tracer, span, offset, 0
         self._context = span.get_span_context()
         self.link = Link(self._context)
+        self.recording = span.is_recording()
         self.trace_id = format_trace_id(self._context.trace_id)
         self.span_id = format_span_id(self._context.span_id)
 
@@ -154,18 +154,17 @@ class Call:
         """Note a batch that this call is in."""
         return Link(self._tracer.record(None, phase, self._offset))
 
-    def end(self, code: StatusCode, model: str) -> None:
-        """End the call's span."""
+    def end(self, code: int, code_name: str, model: str) -> None:
+        """End the call's span with its gRPC status."""
         if not self._span.is_recording():
             return
-        number, _ = code.value
-        self._span.set_attributes({"rpc.grpc.status_code": number, "rpc.response.status_code": code.name})
+        self._span.set_attributes({"rpc.grpc.status_code": code, "rpc.response.status_code": code_name})
         if model:
             self._span.set_attribute("stylewire.model", model[:_MOST_CHARACTERS])
         if self._phases > _MOST_PHASES:
             self._span.set_attribute("stylewire.phases_left_out", self._phases - _MOST_PHASES)
-        if code.name in _FAULTS:
-            self._span.set_attribute("error.type", code.name)
+        if code_name in _FAULTS:
+            self._span.set_attribute("error.type", code_name)
             self._span.set_status(SpanStatus.ERROR)
         self._span.end(time.monotonic_ns() + self._offset)
 

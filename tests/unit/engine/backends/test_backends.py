@@ -6,14 +6,8 @@ import pytest
 
 from stylewire.errors import BackendUnavailableError
 from stylewire.server.engine import backends
-from stylewire.server.engine.backends import (
-    BackendOptions,
-    graph_file,
-    graph_kind,
-    graph_name,
-    most_instances,
-    open_backend,
-)
+from stylewire.server.engine.backends import BackendOptions, graph_file, graph_name, most_instances, open_backend
+from stylewire.server.engine_api.graphs import graph_kind
 
 FILES = ("encoder-seg.onnx", "encoder-seg.fp16.onnx", "encoder-seg.ncnn.param", "encoder-seg.pt")
 

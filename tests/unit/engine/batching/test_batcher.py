@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError
 from stylewire.server.engine.batching import batcher as batcher_module
-from stylewire.server.engine.batching.batch import BatchError, Dispatch
 from stylewire.server.engine.batching.batcher import Batcher
 from stylewire.server.engine.batching.scheduler import BatchLimits
+from stylewire.server.engine_api.graphs import BatchError, Dispatch
 from support.fakes import FakeClock, FakeGraph, FakeObserver
 
 NEVER = 1e9

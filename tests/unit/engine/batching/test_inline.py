@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from stylewire.errors import BackendUnavailableError, DrainingError
-from stylewire.server import tracing
-from stylewire.server.engine.batching.batch import BatchError, Dispatch
 from stylewire.server.engine.batching.inline import Inline
+from stylewire.server.engine_api.graphs import BatchError, Dispatch
 from support.fakes import FakeCall, FakeClock, FakeObserver
 
 
@@ -96,8 +95,7 @@ def test_runs_are_told_to_the_call_that_is_traced():
     began = desk.clock.now
 
     async def followed(*values):
-        tracing.follow(call)
-        await desk.inline.submit(rows(*values), ("y",))
+        await desk.inline.submit(rows(*values), ("y",), trace=call)
 
     asyncio.run(followed(1, 2, 3, 4, 5))
     with pytest.raises(BatchError):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from stylewire.errors import DeadlineError, OverloadedError
-from stylewire.server.engine.batching.batch import Batch, Dispatch, Entry
+from stylewire.server.engine.batching.batch import Batch, Entry
 from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
+from stylewire.server.engine_api.graphs import Dispatch
 from support.fakes import FakeClock, FakeFuture
 
 NEVER = 1e9

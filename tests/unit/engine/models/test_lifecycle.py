@@ -4,7 +4,6 @@ import asyncio
 import gc
 import logging
 import os
-import threading
 import weakref
 from pathlib import Path
 
@@ -13,9 +12,10 @@ import pytest
 
 from stylewire.errors import ModelLoadError, ModelNotFoundError, ModelNotReadyError, RetryableError
 from stylewire.manifest import Manifest, ManifestError
-from stylewire.server.engine.models.model import Model, State
-from stylewire.server.engine.models.registry import Table
+from stylewire.server.engine_api.catalog import Catalog
+from stylewire.server.engine_api.models import State
 from support.folders import BREAKS, on_desk, put, remove
+from support.gates import HeldLoads
 
 
 def digest(directory: Path) -> str:
@@ -54,7 +54,7 @@ def test_names_lead_to_versions(folder, faces):
     async def test(desk):
         names = ("", "faces", "faces@2", "faces@1")
 
-        assert ["2", "2", "2", "1"] == [desk.registry.get(name).version for name in names]
+        assert ["2", "2", "2", "1"] == [desk.registry.catalog.find(name).info.version for name in names]
 
     on_desk(test, folder, model_versions=2)
 
@@ -68,7 +68,7 @@ def test_unknown_name_is_not_found(folder, name):
 
     async def test(desk):
         with pytest.raises(ModelNotFoundError) as caught:
-            desk.registry.get(name)
+            desk.registry.catalog.find(name)
 
         assert ("stylewire.Model", name) == caught.value.resource
 
@@ -135,7 +135,7 @@ def test_new_model_is_no_default(folder, small_models):
         await desk.look()
 
         assert ["classes", "faces@1"] == list(desk.served)
-        assert "faces" == desk.registry.get("").name
+        assert "faces" == desk.registry.catalog.find("").info.name
 
     on_desk(test, folder)
 
@@ -148,11 +148,11 @@ def test_broken_content_leaves_the_old_one_serving(folder, faces, how, version, 
     """
 
     async def test(desk):
-        old, served = desk.registry.get("faces"), desk.served
+        old, served = desk.model("faces"), desk.served
         BREAKS[how](put(faces[1], folder / "faces" / version))
         await desk.look(5)
         assert served == desk.served
-        assert old is desk.registry.get("faces")
+        assert old is desk.model("faces")
         assert State.READY is old.state
         assert 1 == len([record for record in caplog.records if record.levelno == logging.ERROR])
         assert 1 == desk.sample("stylewire_model_loads_total", model="faces", result="failed")
@@ -279,7 +279,7 @@ def test_loaded_version_stays_beside_newer_ones(folder, faces):
         put(faces[2], folder / "faces" / "3")
         await desk.look()
         assert ["faces@1", "faces@3"] == list(desk.served)
-        assert "3" == desk.registry.get("faces").version
+        assert "3" == desk.registry.catalog.find("faces").info.version
         await desk.operations.unload("faces", "1")
         await desk.look()
 
@@ -306,13 +306,14 @@ def test_reload_replaces_what_is_unchanged(folder):
     """Another object with the same content answers; the old one is closed."""
 
     async def test(desk):
-        old = desk.registry.get("faces")
-        new = await desk.operations.reload("faces", "")
+        old = desk.model("faces")
+        status = await desk.operations.reload("faces", "")
         await desk.closed()
+        new = desk.model("faces")
 
         assert old is not new
-        assert new is desk.registry.get("faces")
-        assert (old.digest, State.CLOSED, State.READY) == (new.digest, old.state, new.state)
+        assert new.status is status
+        assert (old.info.digest, State.CLOSED, State.READY) == (new.info.digest, old.state, new.state)
 
     on_desk(test, folder)
 
@@ -325,9 +326,9 @@ def test_unloaded_model_does_not_come_back_by_itself(folder, faces):
         await desk.look(3)
         assert {} == desk.served
         with pytest.raises(ModelNotReadyError, match="the default model 'faces' is not loaded"):
-            desk.registry.get("")
+            desk.registry.catalog.find("")
         with pytest.raises(ModelNotFoundError, match="this server has none"):
-            desk.registry.get("faces")
+            desk.registry.catalog.find("faces")
         put(faces[1], folder / "faces" / "1")
         await desk.look()
         assert {"faces@1": digest(faces[1])} == desk.served
@@ -386,25 +387,13 @@ def test_reload_without_directory_fails(folder, small_models):
     on_desk(test, folder)
 
 
-class SlowLoads:
-    """Holds every load at its beginning until ``go`` is set."""
-
-    def __init__(self, monkeypatch):
-        self.begun, self.go, opening = threading.Event(), threading.Event(), Model._open
-
-        def wait_and_open(model):
-            self.begun.set()
-            assert self.go.wait(30)
-            return opening(model)
-
-        monkeypatch.setattr(Model, "_open", wait_and_open)
-
-
-def test_one_operation_at_a_time(folder, monkeypatch):
+def test_one_operation_at_a_time(folder):
     """While a model is loaded another wish is refused with a time to come back, and the state is shown."""
+    slow = HeldLoads()
+    slow.go.set()
 
     async def test(desk):
-        slow = SlowLoads(monkeypatch)
+        slow.hold()
         task = asyncio.ensure_future(desk.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
         states = [desk.sample("stylewire_model_state", model="faces", state=each) for each in ("ready", "loading")]
@@ -417,35 +406,37 @@ def test_one_operation_at_a_time(folder, monkeypatch):
         assert 1.0 == caught.value.retry_after_seconds
         assert [1, 1] == states
 
-    on_desk(test, folder)
+    on_desk(test, folder, make_loader=slow)
 
 
-def test_operation_goes_on_when_its_caller_leaves(folder, monkeypatch):
+def test_operation_goes_on_when_its_caller_leaves(folder):
     """An administrator who hangs up does not leave a model half loaded."""
+    slow = HeldLoads()
+    slow.go.set()
 
     async def test(desk):
-        slow, old = SlowLoads(monkeypatch), desk.registry.get("faces")
+        slow.hold()
+        old = desk.registry.catalog.find("faces").info
         task = asyncio.ensure_future(desk.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
         task.cancel()
         slow.go.set()
         async with asyncio.timeout(30):
-            while desk.registry.get("faces") is old:  # noqa: ASYNC110 - it has no event for this
+            while desk.registry.catalog.find("faces").info is old:  # noqa: ASYNC110 - it has no event for this
                 await asyncio.sleep(0.001)
 
         assert task.cancelled()
 
-    on_desk(test, folder)
+    on_desk(test, folder, make_loader=slow)
 
 
-def test_end_does_not_wait_for_a_load(folder, monkeypatch):
+def test_end_does_not_wait_for_a_load(folder):
     """A server that stops while a model is loaded opens no further graph of it."""
-    slow = SlowLoads(monkeypatch)
+    slow = HeldLoads()
     slow.go.set()
 
     async def test(desk):
-        slow.go.clear()
-        slow.begun.clear()
+        slow.hold()
         task = asyncio.ensure_future(desk.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
         await asyncio.wait_for(desk.lifecycle.close(), 30)
@@ -453,7 +444,7 @@ def test_end_does_not_wait_for_a_load(folder, monkeypatch):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    on_desk(test, folder)
+    on_desk(test, folder, make_loader=slow)
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------
@@ -469,10 +460,10 @@ def test_leased_model_answers_until_its_call_ends(folder):
 
     async def test(desk):
         with desk.registry.lease() as models:
-            old = models.get("faces")
+            old = desk.registry.model(models.get("faces"))
             await run_mapping(old)
-            new = await desk.operations.reload("faces", "")
-            assert old is models.get("faces@1")
+            await desk.operations.reload("faces", "")
+            assert old is desk.registry.model(models.get("faces@1"))
             assert 1 == desk.sample("stylewire_model_state", state="retiring")
             await run_mapping(old)
             assert State.RETIRING is old.state
@@ -480,7 +471,7 @@ def test_leased_model_answers_until_its_call_ends(folder):
 
         assert State.CLOSED is old.state
         assert (1, 0) == tuple(desk.sample("stylewire_model_state", state=each) for each in ("ready", "retiring"))
-        await run_mapping(new)
+        await run_mapping(desk.model("faces"))
 
     on_desk(test, folder)
 
@@ -489,10 +480,10 @@ def test_model_is_closed_when_the_last_of_its_calls_ends(folder):
     """Several leases, and several gets of one, count as they should."""
 
     async def test(desk):
-        old = desk.registry.get("faces")
+        old = desk.model("faces")
         with desk.registry.lease() as one:
             with desk.registry.lease() as other:
-                assert old is one.get("") is one.get("faces") is other.get("faces@1")
+                assert old.info is one.get("") is one.get("faces") is other.get("faces@1")
                 await desk.operations.reload("faces", "")
             await asyncio.sleep(0)
             assert [old] == desk.registry.retiring
@@ -510,11 +501,11 @@ def test_lease_of_another_model_holds_nothing_up(folder, small_models):
     async def test(desk):
         with desk.registry.lease() as models:
             models.get("plain")
-            old = desk.registry.get("faces")
+            old = desk.model("faces")
             await desk.operations.reload("faces", "")
             await desk.closed()
             assert State.CLOSED is old.state
-            late = models.get("faces")
+            late = desk.registry.model(models.get("faces"))
 
             assert State.READY is late.state
             assert 1 == late.usage.count
@@ -529,7 +520,7 @@ def test_reader_of_a_call_that_left_holds_nothing(folder):
         with desk.registry.lease() as models:
             pass
 
-        assert 0 == models.get("faces").usage.count
+        assert 0 == desk.registry.model(models.get("faces")).usage.count
 
     on_desk(test, folder)
 
@@ -539,7 +530,7 @@ def test_long_use_is_logged_and_not_cut(folder, caplog):
 
     async def test(desk):
         with desk.registry.lease() as models:
-            old = models.get("faces")
+            old = desk.registry.model(models.get("faces"))
             await desk.operations.reload("faces", "")
             async with asyncio.timeout(30):
                 while "1 calls still use it" not in caplog.text:  # noqa: ASYNC110 - nor for this
@@ -557,7 +548,7 @@ def test_closed_model_is_freed(folder):
     async def test(desk):
         gc.collect()
         gc.disable()
-        old = weakref.ref(desk.registry.get("faces"))
+        old = weakref.ref(desk.model("faces"))
         await run_mapping(old())
         await desk.operations.reload("faces", "")
         await desk.closed()
@@ -580,7 +571,7 @@ def test_metrics_of_a_model_go_with_its_last_version(folder, faces, small_models
     put(small_models / "plain", folder / "plain")
 
     async def test(desk):
-        await run_mapping(desk.registry.get("faces"))
+        await run_mapping(desk.model("faces"))
         await desk.operations.unload("faces", "2")
         await desk.closed()
         assert 1 == desk.sample("stylewire_batch_size_count", model="faces", graph="mapping")
@@ -600,7 +591,7 @@ def test_reload_keeps_what_was_counted(folder):
 
     async def test(desk):
         for _ in range(3):
-            await run_mapping(desk.registry.get("faces"))
+            await run_mapping(desk.model("faces"))
             await desk.operations.reload("faces", "")
             await desk.closed()
 
@@ -629,4 +620,4 @@ def test_failed_model_leaves_the_metrics_with_its_directory(folder, faces):
 def test_empty_table_has_no_default():
     """Before anything is loaded nothing is found."""
     with pytest.raises(ModelNotReadyError):
-        Table(()).find("")
+        Catalog(()).find("")

@@ -2,11 +2,8 @@
 
 import pytest
 
-from stylewire.demo import MODELS
-from stylewire.manifest import Manifest
 from stylewire.server.config.settings import Settings
-from stylewire.server.engine.models.model import Model
-from stylewire.server.telemetry.metrics import Metrics
+from stylewire.server.engine.models.loader import backend_options
 
 
 @pytest.mark.parametrize(
@@ -20,9 +17,6 @@ from stylewire.server.telemetry.metrics import Metrics
         (512, {"threads": 2}, 0),
     ],
 )
-def test_large_pictures_are_drawn_one_at_a_time_on_few_cores(tmp_path, resolution_px, settings, expected):
+def test_large_pictures_are_drawn_one_at_a_time_on_few_cores(resolution_px, settings, expected):
     """A run of 1024 px takes 2.2 GB; only whoever asks for several, or has the cores, gets them. 0 leaves it open."""
-    Manifest.read(MODELS / "avatars").model_copy(update={"resolution_px": resolution_px}).write(tmp_path)
-    model = Model(tmp_path, Settings(**settings), Metrics())
-
-    assert expected == model._options.instances
+    assert expected == backend_options(Settings(**settings), resolution_px).instances

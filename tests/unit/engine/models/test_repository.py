@@ -9,7 +9,8 @@ import pytest
 
 from stylewire.demo import MODELS
 from stylewire.manifest import Manifest
-from stylewire.server.engine.models.repository import Folder, version_order
+from stylewire.server.engine.models.repository import Folder
+from stylewire.server.engine_api.catalog import version_order
 from support.folders import put
 
 MANIFEST = MODELS / "pixels" / "model.json"

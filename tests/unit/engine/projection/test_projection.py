@@ -20,15 +20,14 @@ from stylewire.server.engine.projection.process import WorkerProcess
 from stylewire.server.engine.projection.tasks import (
     HEAD_BYTES,
     Message,
-    Progress,
     Task,
-    noise_sides,
     progress_message,
     read_progress,
     read_task,
     sizes,
     task_message,
 )
+from stylewire.server.engine_api.projection import Progress, noise_sides
 
 AVATARS = MODELS / "avatars"
 CPU = torch.device("cpu")

@@ -10,14 +10,12 @@ import pytest
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, InvalidFieldError, NoFaceError, OverloadedError
 from stylewire.manifest import EncoderInfo
-from stylewire.server import tracing
 from stylewire.server.config.settings import SettingError, Settings
-from stylewire.server.front.pipeline import jobs
-from stylewire.server.front.pipeline.results import Run
-from stylewire.server.front.preprocessing import face_search
+from stylewire.server.context import RequestContext
 from stylewire.server.front.preprocessing.face_detectors import Face
-from stylewire.server.front.preprocessing.face_search import Faces
+from stylewire.server.front.preprocessing.face_search import Aligner
 from stylewire.server.front.preprocessing.face_search_process import Found, Problem, SearchError
+from stylewire.server.front.preprocessing.photos import AlignedPhoto, UnalignedPhoto
 from stylewire.server.telemetry.metrics import Metrics
 
 ENCODER = EncoderInfo(
@@ -51,16 +49,25 @@ class Process:
 
 
 @pytest.fixture
-def finder(monkeypatch):
-    """A ``Faces`` with one process, and its metrics."""
-    monkeypatch.setattr(face_search, "SearchProcess", Process)
-    metrics = Metrics()
-    made = Faces(Settings(max_queue_seconds=2.0), metrics)
-    process = made._processes[0]
+def finder():
+    """An ``Aligner`` with one process, and its metrics."""
+    metrics, processes = Metrics(), []
+
+    def start(limits):
+        processes.append(Process(limits))
+        return processes[-1]
+
+    made = Aligner(Settings(max_queue_seconds=2.0), metrics, start)
+    (process,) = processes
+
+    async def align(photo, call):
+        (aligned,) = await made.align([photo], call)
+        return aligned
+
     yield SimpleNamespace(
-        settle=made.settle,
+        align=align,
         process=process,
-        faces=made,
+        aligner=made,
         sample=lambda name, **labels: metrics.registry.get_sample_value(name, labels),
     )
     process.go_on.set()
@@ -70,13 +77,15 @@ def finder(monkeypatch):
 
 def photo(content=b"1", path="image", art="face"):
     model = SimpleNamespace(name="avatars")
-    return jobs.UnalignedPhoto(
+    return UnalignedPhoto(
         model=model, graph="encoder", kind="photo", path=path, content=content, art=art, encoder=ENCODER
     )
 
 
 def run(seconds=None):
-    return Run(None if seconds is None else time.monotonic() + seconds)
+    call = RequestContext()
+    call.limit(seconds)
+    return call
 
 
 async def until(condition):
@@ -85,24 +94,15 @@ async def until(condition):
             await asyncio.sleep(0.005)
 
 
-def test_every_photo_of_a_job_is_settled(finder):
-    """Photos are found wherever they are in a job; what needs no search is left as it is."""
-    plain = jobs.Latent(model=None, z=np.zeros(4, np.float32))
-    ready = jobs.Latent(model=None, photo=jobs.Photo(model=None, graph="encoder", kind="photo", input=FOUND.input))
-    wanted = [jobs.Latent(model=None, photo=photo(content)) for content in (b"1", b"2")]
-    style = jobs.Style(latent=wanted[1], layers=slice(0, 4), weight=1.0)
-    job = jobs.MixJob(
-        model=None, content=wanted[0], styles=(jobs.Style(latent=plain, layers=slice(None), weight=0.5), style),
-        noise=jobs.Noise(), output=jobs.Output(),
-    )  # fmt: skip
-    settled = asyncio.run(finder.settle(job, run()))
-    untouched = jobs.GenerateJob(model=None, latents=(plain, ready), noise=jobs.Noise(), output=jobs.Output())
+def test_every_photo_is_aligned_in_its_place(finder):
+    """Photos come back in their order; one that needs no search is left as it is."""
+    ready = AlignedPhoto(model=None, graph="encoder", kind="photo", input=FOUND.input)
+    aligned = asyncio.run(finder.aligner.align([photo(b"1"), ready, photo(b"2")], run()))
 
     assert [b"1", b"2"] == finder.process.asked
-    assert (FOUND.face, FOUND.face) == (settled.content.photo.face, settled.styles[1].latent.photo.face)
-    assert settled.content.photo.input is FOUND.input
-    assert settled.styles[0] is job.styles[0]
-    assert asyncio.run(finder.settle(untouched, run())) is untouched
+    assert [FOUND.face, None, FOUND.face] == [each.face for each in aligned]
+    assert all(each.input is FOUND.input for each in aligned)
+    assert aligned[1] is ready
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_failed_search_says_whose_it_was(finder, answer, error, text, result):
     """No face, a damaged file and a process that ended are three errors with the picture's path; all are counted."""
     finder.process.answer = answer
     with pytest.raises(error, match="image") as raised:
-        asyncio.run(finder.settle(photo(path="latents[1].image"), run()))
+        asyncio.run(finder.align(photo(path="latents[1].image"), run()))
 
     assert text in str(raised.value)
     assert 1 == finder.sample("stylewire_faces_total", alignment="face", result=result)
@@ -132,11 +132,11 @@ def test_search_of_a_caller_who_left_is_dropped(finder):
 
     async def scene():
         finder.process.go_on.clear()
-        first = asyncio.create_task(finder.settle(photo(b"first"), run()))
+        first = asyncio.create_task(finder.align(photo(b"first"), run()))
         await until(lambda: finder.process.asked)
-        left = asyncio.create_task(finder.settle(photo(b"left"), run()))
-        stays = asyncio.create_task(finder.settle(photo(b"stays"), run()))
-        await until(lambda: finder.faces._under_way == 3)
+        left = asyncio.create_task(finder.align(photo(b"left"), run()))
+        stays = asyncio.create_task(finder.align(photo(b"stays"), run()))
+        await until(lambda: finder.aligner.in_flight == 3)
         left.cancel()
         await asyncio.gather(left, return_exceptions=True)
         finder.process.go_on.set()
@@ -145,7 +145,7 @@ def test_search_of_a_caller_who_left_is_dropped(finder):
     asyncio.run(scene())
 
     assert [b"first", b"stays"] == finder.process.asked
-    assert 0 == finder.faces._under_way
+    assert 0 == finder.aligner.in_flight
 
 
 def test_search_after_the_deadline_is_not_begun(finder):
@@ -153,10 +153,10 @@ def test_search_after_the_deadline_is_not_begun(finder):
 
     async def scene():
         finder.process.go_on.clear()
-        first = asyncio.create_task(finder.settle(photo(b"first"), run()))
+        first = asyncio.create_task(finder.align(photo(b"first"), run()))
         await until(lambda: finder.process.asked)
         deadline = run(1.0)
-        late = asyncio.create_task(finder.settle(photo(b"late"), deadline))
+        late = asyncio.create_task(finder.align(photo(b"late"), deadline))
         await until(lambda: time.monotonic() > deadline.deadline)
         finder.process.go_on.set()
         await first
@@ -172,14 +172,14 @@ def test_more_than_can_wait_is_refused_at_once(finder):
 
     async def scene():
         finder.process.go_on.clear()
-        tasks = [asyncio.create_task(finder.settle(photo(b"%d" % n), run())) for n in range(6)]
-        await until(lambda: finder.faces._under_way == 6)  # 1.8 s by the first guess
+        tasks = [asyncio.create_task(finder.align(photo(b"%d" % n), run())) for n in range(6)]
+        await until(lambda: finder.aligner.in_flight == 6)  # 1.8 s by the first guess
         with pytest.raises(DeadlineError, match="would begin"):
-            await finder.settle(photo(), run(1.0))
-        tasks.append(asyncio.create_task(finder.settle(photo(b"6"), run())))
-        await until(lambda: finder.faces._under_way == 7)
+            await finder.align(photo(), run(1.0))
+        tasks.append(asyncio.create_task(finder.align(photo(b"6"), run())))
+        await until(lambda: finder.aligner.in_flight == 7)
         with pytest.raises(OverloadedError, match="7 pictures wait") as refused:
-            await finder.settle(photo(), run())
+            await finder.align(photo(), run())
         finder.process.go_on.set()
         await asyncio.gather(*tasks)
         return refused.value
@@ -196,14 +196,17 @@ def test_search_is_a_phase_of_the_call(finder):
     spent = run()
 
     async def scene():
-        tracing.follow(SimpleNamespace(phase=noted.append))
-        await finder.settle(photo(art="anime"), spent)
+        spent.trace = SimpleNamespace(recording=True, phase=noted.append)
+        await finder.align(photo(art="anime"), spent)
 
     asyncio.run(scene())
     seconds = {phase.name: phase.stop - phase.start for phase in noted}
 
     assert ["queue", "detect"] == list(seconds)
-    assert pytest.approx((seconds["queue"], seconds["detect"])) == (spent.queue_seconds, spent.encoding_seconds)
+    assert pytest.approx((seconds["queue"], seconds["detect"])) == (
+        spent.timings.queue_seconds,
+        spent.timings.encoding_seconds,
+    )
     assert 1 == finder.sample("stylewire_face_search_seconds_count", alignment="anime")
     assert 1 == finder.sample("stylewire_faces_total", alignment="anime", result="one")
 
@@ -211,4 +214,4 @@ def test_search_is_a_phase_of_the_call(finder):
 def test_landmark_model_that_is_not_there_is_named(tmp_path):
     """A wrong --landmark-model ends the start, not the first request."""
     with pytest.raises(SettingError, match=r"--landmark-model .*nothing.dat: there is no such file"):
-        Faces(Settings(landmark_model=tmp_path / "nothing.dat"), Metrics())
+        Aligner(Settings(landmark_model=tmp_path / "nothing.dat"), Metrics())

@@ -10,7 +10,7 @@ from stylewire import pb
 from stylewire.errors import DrainingError
 from stylewire.server.config.settings import Settings
 from stylewire.server.front.auth.access import Access
-from stylewire.server.front.transport.interceptor import Boundary
+from stylewire.server.front.transport.interceptor import Interceptor
 from stylewire.server.telemetry.metrics import Metrics
 
 DETAILS = SimpleNamespace(method=f"/{pb.MODEL_SERVICE}/GetModel", invocation_metadata=())
@@ -24,6 +24,9 @@ class LeftContext:
 
     def peer(self):
         return "ipv4:127.0.0.1:1"
+
+    def time_remaining(self):
+        return None
 
     def set_trailing_metadata(self, metadata):
         pass
@@ -45,11 +48,12 @@ def test_refusing_a_client_that_has_left_is_no_failure():
     metrics = Metrics()
 
     async def story():
-        handler = await Boundary(metrics, Access.of(Settings())).intercept_service(find, DETAILS)
+        handler = await Interceptor(metrics, Access.of(Settings())).intercept_service(find, DETAILS)
         await handler.unary_unary(b"", LeftContext())
 
     with pytest.raises(asyncio.CancelledError):
         asyncio.run(story())
-    labels = ("unary", pb.MODEL_SERVICE, "GetModel", "UNAVAILABLE")
+    names = "grpc_type", "grpc_service", "grpc_method", "grpc_code"
+    labels = dict(zip(names, ("unary", pb.MODEL_SERVICE, "GetModel", "UNAVAILABLE"), strict=True))
 
-    assert 1 == metrics.handled.labels(*labels)._value.get()
+    assert 1 == metrics.registry.get_sample_value("grpc_server_handled_total", labels)

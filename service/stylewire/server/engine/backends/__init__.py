@@ -2,22 +2,17 @@
 
 import importlib
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, TypeAlias, cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stylewire.errors import BackendUnavailableError
+from stylewire.server.engine_api.graphs import Arrays, graph_kind
 
 # onnxruntime reports its use to its maker, and keeps an id of the machine in the home folder, unless this is set before
 # it is imported. A server must not.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-Arrays: TypeAlias = Mapping[str, NDArray[np.float32] | NDArray[np.uint8]]
-"""Name of an input or output -> array with a leading batch axis N."""
 
 Precision: TypeAlias = Literal["parity", "fast"]
 
@@ -205,11 +200,6 @@ def graph_file(backend: str, graph: str, options: BackendOptions, files: Collect
 def graph_name(path: Path) -> str:
     """``synthesis.fp16.onnx`` -> ``synthesis``."""
     return path.name.partition(".")[0]
-
-
-def graph_kind(graph: str) -> str:
-    """``encoder-sketch`` -> ``encoder``."""
-    return graph.partition("-")[0]
 
 
 def open_backend(name: str, path: Path, options: BackendOptions) -> Backend:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import INPUTS, Arrays, BackendOptions, graph_kind, graph_name
+from stylewire.server.engine.backends import INPUTS, BackendOptions, graph_name
+from stylewire.server.engine_api.graphs import Arrays, graph_kind
 
 # How long a thread of ncnn spins while it waits for the others; OpenMP reads it when ncnn is loaded, and not again. Its
 # own 3 ms gain at most 10 % on idle cores, and cost two to seven times the time where anything else wants to run.

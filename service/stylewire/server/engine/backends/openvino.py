@@ -11,7 +11,8 @@ import openvino as ov
 from openvino import properties
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import SMALL_BYTES, Arrays, BackendOptions, graph_kind, graph_name, most_instances
+from stylewire.server.engine.backends import SMALL_BYTES, BackendOptions, graph_name, most_instances
+from stylewire.server.engine_api.graphs import Arrays, graph_kind
 
 _BUCKETS = (8, 4, 2, 1)
 """Batch sizes that are compiled: OpenVINO is 1.5 times as slow where the size is open. Only for small graphs: larger

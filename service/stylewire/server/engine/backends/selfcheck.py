@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire.manifest import ManifestError
-from stylewire.server.engine.backends import Arrays, Backend
+from stylewire.server.engine.backends import Backend
+from stylewire.server.engine_api.graphs import Arrays
 
 CHECK_TOLERANCE = 2e-4
 """Largest difference in the self-check, relative to the range of the stored output."""

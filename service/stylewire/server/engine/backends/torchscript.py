@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import INPUTS, Arrays, BackendOptions, graph_kind, graph_name
+from stylewire.server.engine.backends import INPUTS, BackendOptions, graph_name
 from stylewire.server.engine.backends.cuda_graphs import (
     GATE,
     device_index,
@@ -20,6 +20,7 @@ from stylewire.server.engine.backends.cuda_graphs import (
     precision_of,
     split_batch,
 )
+from stylewire.server.engine_api.graphs import Arrays, graph_kind
 
 _WARM_UP_RUNS = 3
 

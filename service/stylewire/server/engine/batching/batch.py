@@ -3,52 +3,17 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stylewire.server.engine.backends import Arrays
+from stylewire.server.engine_api.graphs import Arrays, BatchResult, Convert, Dispatch
 from stylewire.server.tracing import CallTrace
 
-Convert: TypeAlias = Callable[[Arrays, int], list[Any]]
-"""Makes one value of each row, such as a picture file; is told which row of the request is the first of these.
-
-Runs in the thread of the batch.
-"""
 Span: TypeAlias = tuple[float, float]
 """From when until when, on the batcher's clock."""
 _Rows: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
-
-
-class BatchError(RuntimeError):
-    """The batch that held a request failed; the cause says why."""
-
-
-class BatchResult(NamedTuple):
-    """The rows of one request, and what it took to get them.
-
-    Attributes:
-        outputs: output name -> array with the request's rows; empty if they were converted.
-        converted: what ``convert`` made of them, a value for each row.
-        queue_seconds: from submission until the first row began to run.
-        run_seconds: time in which a batch ran that held rows of it.
-        convert_seconds: time in which, beside that, rows were converted.
-        batch_size: rows in the largest of those batches.
-    """
-
-    outputs: Arrays
-    converted: list[Any]
-    queue_seconds: float
-    run_seconds: float
-    convert_seconds: float
-    batch_size: int
-
-    @property
-    def row_count(self) -> int:
-        """Count its rows."""
-        return len(self.converted) or len(next(iter(self.outputs.values())))
 
 
 @dataclass(slots=True, eq=False)
@@ -136,21 +101,6 @@ class Outcome(NamedTuple):
     share: Share
     rows: Arrays | list[Any] | Exception
     converted: Span | None = None
-
-
-class Dispatch(Enum):
-    """Why a batch has the rows it has."""
-
-    IDLE = "idle"
-    """Everything that waited."""
-    FULL = "full"
-    """As many rows as fit, in the order in which they came."""
-    FAIRNESS = "fairness"
-    """As many as fit; rows of a large request had to wait for the turn of others."""
-    SPLIT = "split"
-    """Its part of what waited: other instances are free too."""
-    SHAPE = "shape"
-    """All rows of one shape; those that wait have another."""
 
 
 @dataclass(slots=True, eq=False)

@@ -14,55 +14,30 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError, StylewireError
-from stylewire.server.engine.backends import Arrays, cancellation
-from stylewire.server.engine.batching.batch import (
-    Batch,
+from stylewire.server.engine.backends import cancellation
+from stylewire.server.engine.batching.batch import Batch, Entry, Outcome, Share, split, stack
+from stylewire.server.engine.batching.cost_model import CostModel
+from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
+from stylewire.server.engine.batching.spans import BatchSpans
+from stylewire.server.engine_api.graphs import (
+    Arrays,
     BatchError,
     BatchResult,
     Convert,
     Dispatch,
-    Entry,
-    Outcome,
-    Share,
-    split,
-    stack,
+    Observer,
+    RunBatch,
 )
-from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
-from stylewire.server.engine.batching.spans import BatchSpans
-from stylewire.server.tracing import current
+from stylewire.server.tracing import CallTrace
 
 log = logging.getLogger(__name__)
 
 
 _NICE = 10
 """The event loop goes first: it is what keeps the queue full. 1.13 times the throughput at 64 px on two cores."""
-
-
-class RunBatch(Protocol):
-    """Runs one batch; several threads call it at once, as many as the limits have slots."""
-
-    def __call__(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool) -> Arrays:
-        """Run; ``wide``: with the whole device."""
-        ...
-
-
-class Observer(Protocol):
-    """Told of everything that happens; see ``stylewire.server.telemetry.metrics``."""
-
-    def batch(self, size: int, seconds: float, dispatch: Dispatch) -> None:
-        """Note that a batch ran."""
-        ...
-
-    def entry(self, result: BatchResult) -> None:
-        """Note that a request got its rows."""
-        ...
-
-    def refused(self, reason: str) -> None:
-        """Note that a request got none: ``overloaded``, ``deadline``, ``expired``, ``cancelled``, ``failed``."""
-        ...
 
 
 class Observers:
@@ -95,6 +70,7 @@ class Batcher:
         run: runs one batch.
         limits: what bounds batches and the queue.
         spans: of this graph; the default knows its name only.
+        costs: of batches in one slot, and of those that have the whole device, if they are known.
         clock: monotonic seconds; tests give their own.
 
     Attributes:
@@ -111,12 +87,13 @@ class Batcher:
         observer: Observer,
         limits: BatchLimits,
         spans: BatchSpans | None = None,
+        costs: tuple[CostModel, CostModel] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._spans = spans or BatchSpans("", name, "")
         self.lock = threading.Lock()
-        self.scheduler = Scheduler(name, limits, clock)
+        self.scheduler = Scheduler(name, limits, clock, costs)
         self._run, self._observer, self._clock = run, observer, clock
         self._batch_ready = threading.Condition(self.lock)
         self._slot_free = threading.Condition(self.lock)
@@ -135,6 +112,7 @@ class Batcher:
         outputs: Sequence[str],
         deadline: float | None = None,
         convert: Convert | None = None,
+        trace: CallTrace | None = None,
     ) -> BatchResult:
         """Run some rows, together with those of others.
 
@@ -143,6 +121,7 @@ class Batcher:
             outputs: names of the outputs wanted.
             deadline: on the batcher's clock; None for no limit.
             convert: makes something else of the rows, in the thread that has them.
+            trace: the call that it belongs to, if that is traced.
 
         Raises:
             OverloadedError: the backlog is too long.
@@ -153,7 +132,7 @@ class Batcher:
         """
         future: asyncio.Future[BatchResult] = self._loop.create_future()
         row_count = len(next(iter(inputs.values())))
-        entry = Entry(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, convert, current())
+        entry = Entry(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, convert, trace)
         with self.lock:
             self._check(lambda: self.scheduler.push(entry))
             self._wake()

@@ -1,5 +1,7 @@
 """What a batch costs and how far off that guess is: learned while serving, used to refuse what cannot be in time."""
 
+from collections.abc import Iterable
+
 _OUTLIER = 4.0
 """A batch counts for at most so many times its prediction: one stall of the machine must not refuse a minute's work."""
 
@@ -15,6 +17,14 @@ class CostModel:
     def __init__(self) -> None:
         self._weight = self._n = self._nn = self._t = self._nt = 0.0
         self._fixed = self._per_row = 0.0
+
+    @classmethod
+    def of(cls, runs: Iterable[tuple[int, float]]) -> "CostModel":
+        """Learn from batches that ran already, as size and seconds."""
+        costs = cls()
+        for size, seconds in runs:
+            costs.learn(size, seconds)
+        return costs
 
     @property
     def known(self) -> bool:

@@ -6,11 +6,18 @@ import time
 from collections.abc import Callable, Sequence
 
 from stylewire.errors import DrainingError, StylewireError
-from stylewire.server.engine.backends import Arrays
-from stylewire.server.engine.batching.batch import BatchError, BatchResult, Convert, Dispatch, join
-from stylewire.server.engine.batching.batcher import Observer, RunBatch
+from stylewire.server.engine.batching.batch import join
 from stylewire.server.engine.batching.spans import BatchSpans
-from stylewire.server.tracing import current
+from stylewire.server.engine_api.graphs import (
+    Arrays,
+    BatchError,
+    BatchResult,
+    Convert,
+    Dispatch,
+    Observer,
+    RunBatch,
+)
+from stylewire.server.tracing import CallTrace
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +26,7 @@ MAX_SECONDS = 0.5e-3
 
 
 class Inline:
-    """Runs one graph on the event loop. Has the face of ``Batcher`` and no queue: nobody ever waits.
+    """Runs one graph on the event loop. A ``GraphRunner`` without a queue: nobody ever waits.
 
     Args:
         name: for errors and the log, such as ``avatars.mapping``.
@@ -51,6 +58,7 @@ class Inline:
         outputs: Sequence[str],
         deadline: float | None = None,
         convert: Convert | None = None,
+        trace: CallTrace | None = None,
     ) -> BatchResult:
         """Run some rows; see ``Batcher.submit``.
 
@@ -65,7 +73,7 @@ class Inline:
             if start:
                 await asyncio.sleep(0)
             rows = {name: array[start : start + size] for name, array in inputs.items()}
-            part, seconds = self._run_rows(rows, min(size, row_count - start), outputs)
+            part, seconds = self._run_rows(rows, min(size, row_count - start), outputs, trace)
             parts.append(part)
             spent += seconds
         joined = join(parts)
@@ -86,7 +94,7 @@ class Inline:
         """Nothing ever waits."""
         return 0
 
-    def check_hang(self, hang_seconds: float) -> bool:  # noqa: ARG002 - the face of Batcher
+    def check_hang(self, hang_seconds: float) -> bool:  # noqa: ARG002 - nothing runs
         """Whoever asks has the event loop, so nothing runs."""
         return False
 
@@ -94,7 +102,9 @@ class Inline:
         """Refuse what comes."""
         self._closed = True
 
-    def _run_rows(self, rows: Arrays, count: int, outputs: Sequence[str]) -> tuple[Arrays, float]:
+    def _run_rows(
+        self, rows: Arrays, count: int, outputs: Sequence[str], trace: CallTrace | None
+    ) -> tuple[Arrays, float]:
         """Run one batch; returns its outputs and how long it took."""
         started, error = self._clock(), ""
         try:
@@ -108,7 +118,7 @@ class Inline:
             raise BatchError(f"a batch of {self.name} failed") from err
         finally:
             ended = self._clock()
-            if call := current():
-                self._spans.run(call, (started, ended), count, error)
+            if trace:
+                self._spans.run(trace, (started, ended), count, error)
         self._observer.batch(count, ended - started, Dispatch.IDLE)
         return part, ended - started

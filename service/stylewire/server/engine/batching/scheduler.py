@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stylewire.errors import DeadlineError, OverloadedError
-from stylewire.server.engine.batching.batch import Batch, Dispatch, Entry, Share, count_rows
+from stylewire.server.engine.batching.batch import Batch, Entry, Share, count_rows
 from stylewire.server.engine.batching.cost_model import CostModel, Margin
+from stylewire.server.engine_api.graphs import Dispatch
 
 _STALE_SECONDS = 1.0
 """An idle device whose last batch is longer ago tries a request even if the prediction says that it comes too late."""
@@ -57,8 +58,14 @@ class Scheduler:
         requests: how many requests have them.
     """
 
-    def __init__(self, name: str, limits: BatchLimits, clock: Callable[[], float]) -> None:
-        self.costs, self.wide_costs = CostModel(), CostModel()
+    def __init__(
+        self,
+        name: str,
+        limits: BatchLimits,
+        clock: Callable[[], float],
+        costs: tuple[CostModel, CostModel] | None = None,
+    ) -> None:
+        self.costs, self.wide_costs = costs or (CostModel(), CostModel())
         self.rows = self.requests = 0
         self._name, self._limits, self._clock = name, limits, clock
         self._entries: deque[Entry] = deque()

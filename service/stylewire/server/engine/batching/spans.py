@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from stylewire.server.engine.batching.batch import Batch, BatchError, Entry, Outcome, Span
+from stylewire.server.engine.batching.batch import Batch, Entry, Outcome, Span
+from stylewire.server.engine_api.graphs import BatchError
 from stylewire.server.tracing import Attributes, CallTrace, Link, Phase
 
 

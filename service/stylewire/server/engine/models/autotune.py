@@ -19,16 +19,15 @@ from stylewire.server.engine.backends import (
     AUTO,
     OUTPUTS,
     TRITON,
-    Arrays,
     Backend,
     BackendOptions,
     Precision,
     graph_file,
-    graph_kind,
     open_backend,
 )
 from stylewire.server.engine.backends.selfcheck import check
 from stylewire.server.engine.models.warmup import repeat_rows
+from stylewire.server.engine_api.graphs import Arrays, graph_kind
 from stylewire.server.host import processor
 
 log = logging.getLogger(__name__)

@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 from stylewire.errors import ModelLoadError, RetryableError, StylewireError
 from stylewire.manifest import ManifestError
 from stylewire.server.config.settings import Settings
-from stylewire.server.engine.backends import Remote
-from stylewire.server.engine.models.model import Model, State
+from stylewire.server.engine.models.loader import Loader, Unloaded
+from stylewire.server.engine.models.model import Model
 from stylewire.server.engine.models.plan import Plan
 from stylewire.server.engine.models.registry import Registry
-from stylewire.server.engine.models.repository import Entry, Folder, version_order
+from stylewire.server.engine.models.repository import Entry, Folder
+from stylewire.server.engine_api.catalog import reference_order, version_order
+from stylewire.server.engine_api.models import State
 from stylewire.server.telemetry.metrics import Metrics
 from stylewire.server.telemetry.model_series import Series
 
@@ -39,9 +41,9 @@ class Lifecycle:
     Args:
         folder: where they are.
         settings: how they run, and how many versions of one are served.
-        metrics: where they show themselves.
-        clock: monotonic seconds; tests give their own.
-        remote: servers elsewhere that run the graphs; None if they run here.
+        metrics: where loads are counted and states shown.
+        loader: loads directories.
+        clock: monotonic seconds.
 
     Attributes:
         folder: as above.
@@ -58,13 +60,14 @@ class Lifecycle:
         folder: Folder,
         settings: Settings,
         metrics: Metrics,
+        loader: Loader,
         clock: Callable[[], float] = time.monotonic,
-        remote: Remote | None = None,
     ) -> None:
-        self.folder, self._settings, self._metrics, self._remote = folder, settings, metrics, remote
+        self.folder, self._settings, self._metrics, self._loader = folder, settings, metrics, loader
         self.registry = Registry(settings.default_model)
         self.plan = Plan(settings.model_versions, clock)
         self._loading: Entry | None = None
+        self._waiting: dict[Entry, Unloaded] = {}
         self._counts: dict[str, Series] = {}
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -78,8 +81,10 @@ class Lifecycle:
             ManifestError: a model directory is damaged.
             BackendUnavailableError: the backend or device cannot be used here.
         """
-        for model in self.registry.table.models:
-            await model.load()
+        for entry in sorted(self._waiting, key=lambda entry: reference_order(entry.reference)):
+            model = await self._loader.load(self._waiting[entry])
+            del self._waiting[entry]
+            self._publish([*self.registry.served, model])
             self._count(model.name, "ok")
 
     async def close(self) -> None:
@@ -87,7 +92,7 @@ class Lifecycle:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        models = (*self.registry.table.models, *self.registry.retiring)
+        models = (*self.registry.served, *self.registry.retiring)
         await asyncio.gather(*(model.finish() for model in models))
         for model in models:  # here and now: whoever limits the time of this means what still runs
             model.free()
@@ -106,7 +111,7 @@ class Lifecycle:
     async def settle(self, entries: Sequence[Entry]) -> None:
         """Make the models what the folder says, as far as they can be loaded; within ``alone``."""
         self.plan.note_found(entries)
-        served = {model.name for model in self.registry.table.models}
+        served = {model.name for model in self.registry.served}
         for name in sorted(served | {entry.name for entry in entries}):
             own = [entry for entry in entries if entry.name == name]
             await self._settle_model(name, sorted(own, key=lambda entry: version_order(entry.version), reverse=True))
@@ -118,18 +123,10 @@ class Lifecycle:
         Raises:
             ModelLoadError: it cannot be loaded; what was there answers.
         """
-        model: Model | None = None
         self._loading = entry
         try:
-            model = await asyncio.to_thread(self._make, entry)
-            await model.load()
-        except asyncio.CancelledError:  # the server stops
-            if model:
-                model.stop_loading()
-            raise
+            model = await self._loader.load(await asyncio.to_thread(self._read, entry))
         except Exception as err:  # whatever a runtime raises, what serves goes on
-            if model:
-                await model.close()
             raise self._failure(entry, err) from err
         finally:
             self._loading = None
@@ -139,17 +136,17 @@ class Lifecycle:
     def retire(self, models: Iterable[Model]) -> None:
         """Let no new call have these models, and close each when its last call has ended."""
         gone = list(models)
-        self.registry.publish(model for model in self.registry.table.models if model not in gone)
+        self.registry.publish([model for model in self.registry.served if model not in gone])
         for model in gone:
-            self.plan.note_gone(model.reference)
+            self.plan.note_gone(model.info.reference)
             self._drain(model)
 
     def retire_surplus(self, name: str, entries: Sequence[Entry]) -> None:
         """Retire the versions of a model that should not be served; all of them only if all directories are gone."""
         kept = {entry.reference for entry in self.plan.kept(entries)}
         if kept or not entries:
-            models = self.registry.table.models
-            self.retire([model for model in models if model.name == name and model.reference not in kept])
+            models = self.registry.served
+            self.retire([model for model in models if model.name == name and model.info.reference not in kept])
 
     async def _settle_model(self, name: str, entries: Sequence[Entry]) -> None:
         while due := self.plan.due(entries):
@@ -182,7 +179,8 @@ class Lifecycle:
         chosen = [each for name in names for each in self.plan.newest([e for e in entries if e.name == name])]
         if wrong := [entry.problem for entry in chosen if entry.problem]:
             raise ManifestError("; ".join(wrong))
-        self.registry.publish([self._make(entry) for entry in chosen])
+        self._waiting = {entry: self._read(entry) for entry in chosen}
+        self._publish(())
         for entry in chosen:
             self.plan.note_loaded(entry)
         self._check_default()
@@ -190,23 +188,26 @@ class Lifecycle:
 
     def _check_default(self) -> None:
         try:
-            self.registry.get("")
+            self.registry.catalog.find("")
         except StylewireError as err:
-            known = ", ".join(self.registry.table.names)
+            known = ", ".join(self.registry.catalog.names)
             default = self._settings.default_model
             raise ManifestError(f"--default-model {default!r} is not among the models {known}") from err
 
-    def _make(self, entry: Entry) -> Model:
+    def _publish(self, models: Iterable[Model]) -> None:
+        self.registry.publish(models, [unloaded.status for unloaded in self._waiting.values()])
+
+    def _read(self, entry: Entry) -> Unloaded:
         if entry.problem:
             raise ManifestError(entry.problem)
-        model = Model(entry.content_directory(), self._settings, self._metrics, entry.version, self._remote)
-        if model.name != entry.name:
+        unloaded = self._loader.read(entry.content_directory(), entry.version)
+        if unloaded.status.info.name != entry.name:
             raise ManifestError(f"{entry.directory} became another model while it was read; it will be read again")
-        return model
+        return unloaded
 
     def _admit(self, entry: Entry, model: Model) -> None:
-        others = [each for each in self.registry.table.models if each.reference != model.reference]
-        replaced = [each for each in self.registry.table.models if each.reference == model.reference]
+        others = [each for each in self.registry.served if each.info.reference != model.info.reference]
+        replaced = [each for each in self.registry.served if each.info.reference == model.info.reference]
         self.registry.publish([*others, model])
         self.plan.note_loaded(entry)
         self._count(model.name, "ok")
@@ -224,8 +225,7 @@ class Lifecycle:
         return ModelLoadError(f"{entry.reference} cannot be loaded: {text[:_TEXT_LETTERS]}")
 
     def _drain(self, model: Model) -> None:
-        model.state = State.RETIRING
-        self.registry.retiring.append(model)
+        self.registry.retire(model)
         self._begin(self._close(model))
 
     async def _close(self, model: Model) -> None:
@@ -234,12 +234,12 @@ class Lifecycle:
             await asyncio.wait_for(model.usage.end(), self._settings.grace_seconds)
         except TimeoutError:
             if model.usage.count:
-                log.warning("model %s is retired, and %d calls still use it", model.reference, model.usage.count)
+                log.warning("model %s is retired, and %d calls still use it", model.info.reference, model.usage.count)
             await model.usage.end()
         await model.close()
-        self.registry.retiring.remove(model)
+        self.registry.forget(model)
         self._forget_counts()
-        log.info("model %s is closed", model.reference)
+        log.info("model %s is closed", model.info.reference)
 
     def _count(self, name: str, result: str) -> None:
         series = self._counts.setdefault(name, self._metrics.series())
@@ -255,10 +255,10 @@ class Lifecycle:
 
     def states(self) -> Iterator[tuple[str, str, str]]:
         """Name, version and state of everything that is loaded, or could not be."""
-        for model in self.registry.table.models:
-            yield model.name, model.version, model.state.value
+        for status in self.registry.catalog.models:
+            yield status.info.name, status.info.version, status.state.value
         for model in tuple(self.registry.retiring):  # until their memory is free
-            yield model.name, model.version, State.RETIRING.value
+            yield model.info.name, model.info.version, State.RETIRING.value
         if loading := self._loading:
             yield loading.name, loading.version, State.LOADING.value
         for entry in self.plan.failed:

@@ -6,6 +6,8 @@ from stylewire.errors import ModelLoadError, ModelNotFoundError
 from stylewire.server.engine.models.lifecycle import Lifecycle
 from stylewire.server.engine.models.model import Model
 from stylewire.server.engine.models.repository import Entry
+from stylewire.server.engine_api.catalog import reference_order
+from stylewire.server.engine_api.models import ModelStatus
 
 
 class Operations:
@@ -18,7 +20,7 @@ class Operations:
     def __init__(self, lifecycle: Lifecycle) -> None:
         self._lifecycle = lifecycle
 
-    async def load(self, name: str, version: str) -> Model:
+    async def load(self, name: str, version: str) -> ModelStatus:
         """Load a directory of the models folder; what is loaded as it is stays as it is.
 
         Args:
@@ -32,7 +34,7 @@ class Operations:
         """
         return await self._lifecycle.alone(self._load(name, version))
 
-    async def unload(self, name: str, version: str) -> list[Model]:
+    async def unload(self, name: str, version: str) -> list[ModelStatus]:
         """Retire a version of a model, or all of them; none of those comes back by itself while it is as it is.
 
         Raises:
@@ -41,7 +43,7 @@ class Operations:
         """
         return await self._lifecycle.alone(self._unload(name, version))
 
-    async def reload(self, name: str, version: str) -> Model:
+    async def reload(self, name: str, version: str) -> ModelStatus:
         """Load a model that is loaded once more, changed or not; an empty version is the newest one loaded.
 
         Raises:
@@ -51,7 +53,7 @@ class Operations:
         """
         return await self._lifecycle.alone(self._reload(name, version))
 
-    async def _load(self, name: str, version: str) -> Model:
+    async def _load(self, name: str, version: str) -> ModelStatus:
         entries = await self._entries(name)
         chosen = next((entry for entry in entries if not version or entry.version == version), None)
         if chosen is None:
@@ -61,21 +63,21 @@ class Operations:
         if not plan.is_loaded(chosen):
             await self._lifecycle.load(chosen)
             self._lifecycle.retire_surplus(name, entries)
-        return self._lifecycle.registry.get(chosen.reference)
+        return self._lifecycle.registry.catalog.find(chosen.reference)
 
-    async def _unload(self, name: str, version: str) -> list[Model]:
+    async def _unload(self, name: str, version: str) -> list[ModelStatus]:
         models = self._loaded(name, version)
         entries = await self._entries(name)
         self._lifecycle.plan.leave_out([entry for entry in entries if not version or entry.version == version])
         self._lifecycle.retire(models)
-        return models
+        return [model.status for model in models]
 
-    async def _reload(self, name: str, version: str) -> Model:
-        reference = self._loaded(name, version)[-1].reference
+    async def _reload(self, name: str, version: str) -> ModelStatus:
+        reference = self._loaded(name, version)[-1].info.reference
         entry = next((entry for entry in await self._entries(name) if entry.reference == reference), None)
         if entry is None:
             raise ModelLoadError(f"{reference} cannot be loaded: its directory is gone; unload it, or bring it back")
-        return await self._lifecycle.load(entry)
+        return (await self._lifecycle.load(entry)).status
 
     async def _entries(self, name: str) -> list[Entry]:
         """Look for a model in the folder; the newest version comes first."""
@@ -87,8 +89,8 @@ class Operations:
 
     def _loaded(self, name: str, version: str) -> list[Model]:
         """Find what is loaded of a model; the newest version comes last."""
-        models = [model for model in self._lifecycle.registry.table.models if model.name == name]
-        found = [model for model in models if not version or model.version == version]
+        models = sorted(self._lifecycle.registry.served, key=lambda model: reference_order(model.info.reference))
+        found = [model for model in models if model.name == name and version in ("", model.info.version)]
         if not found:
             raise _not_found(_reference(name, version), "nothing of this name and version is loaded")
         return found

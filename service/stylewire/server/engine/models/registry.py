@@ -1,119 +1,62 @@
-"""The models that answer, found by name: a table that is replaced as a whole, so that a call sees one state of it."""
+"""The models that are loaded: which of them new calls find, and which are still used by old ones."""
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-from stylewire.errors import ModelNotFoundError, ModelNotReadyError
-from stylewire.server.engine.models.model import Model, State
-from stylewire.server.engine.models.repository import version_order
-
-_TOKEN_LETTERS = 200
-"""A longer reference names no model."""
-
-
-class Table:
-    """Models by name; it never changes.
-
-    Args:
-        models: in any order; no two of the same name and version.
-        default: reference for requests that name none; empty for the first by name.
-
-    Attributes:
-        models: by name, and of a name from the oldest version to the newest.
-    """
-
-    def __init__(self, models: Iterable[Model], default: str = "") -> None:
-        self.models = tuple(sorted(models, key=lambda model: order(model.reference)))
-        self.default = default or next((model.name for model in self.models), "")
-        self._by_name: Mapping[str, list[Model]] = {
-            name: [model for model in self.models if model.name == name] for name in self.names
-        }
-
-    @property
-    def names(self) -> list[str]:
-        """The names, in order."""
-        return sorted({model.name for model in self.models})
-
-    def find(self, reference: str) -> Model:
-        """Find a model by ``name`` (its newest version that is ready) or ``name@version``; empty is the default.
-
-        Raises:
-            ModelNotFoundError: there is none.
-            ModelNotReadyError: the default model is not loaded.
-        """
-        name, at, version = (reference or self.default).partition("@")
-        versions = self._by_name.get(name, [])
-        if at:
-            versions = [model for model in versions if version and model.version == version]
-        for model in reversed(versions):
-            if model.state is State.READY:
-                return model
-        if versions:
-            return versions[-1]
-        raise self._missing(reference)
-
-    def _missing(self, reference: str) -> ModelNotFoundError | ModelNotReadyError:
-        known = ", ".join(self.names) or "none"
-        if not reference:
-            told = f"the default model {self.default!r} is not loaded; name one: this server has {known}"
-            return ModelNotReadyError(told, retry_after_seconds=1.0)
-        name, short = reference.partition("@")[0], reference[:80]
-        if versions := [model.version or "none" for model in self._by_name.get(name, ())]:
-            known = f"{known}, and of {name!r} the version {', '.join(versions)}"
-        return ModelNotFoundError(f"no model {short!r}; this server has {known}", resource=("stylewire.Model", short))
-
-
-class Lease:
-    """The models of one call: those that it gets stay open until it ends, and a name means one model throughout.
-
-    Args:
-        registry: where models are found.
-    """
-
-    def __init__(self, registry: "Registry") -> None:
-        self._registry, self._table = registry, registry.table
-        self._lock = threading.Lock()  # requests are read in threads
-        self._held: list[Model] = []
-        self._ended = False
-
-    def get(self, reference: str) -> Model:
-        """Find a model, and keep it open; see ``Table.find``."""
-        with self._lock:
-            model = self._table.find(reference)
-            if model in self._held or self._ended:  # a thread may still read the request of a call that has left
-                return model
-            while not model.usage.take():  # closed since the call began
-                self._table = self._registry.table
-                model = self._table.find(reference)
-            self._held.append(model)
-            return model
-
-    def end(self) -> None:
-        """Give the models back."""
-        with self._lock:
-            self._ended = True
-        for model in self._held:
-            model.usage.release()
+from stylewire.errors import StylewireError
+from stylewire.server.engine.models.model import Model
+from stylewire.server.engine_api.catalog import Catalog
+from stylewire.server.engine_api.models import ModelInfo, ModelStatus, State
 
 
 class Registry:
-    """All models of a server.
+    """All models of an engine.
 
     Args:
         default: reference of the model for requests that name none; empty for the first by name, of those at the start.
 
     Attributes:
-        table: the models that answer.
-        retiring: models that are not in the table any more, and not closed yet.
+        catalog: what new calls find.
+        served: the models in it that are loaded.
+        retiring: models that are not in it any more, and not closed yet.
     """
 
     def __init__(self, default: str = "") -> None:
-        self.table = Table((), default)
+        self.catalog = Catalog((), default)
+        self.served: tuple[Model, ...] = ()
         self.retiring: list[Model] = []
+        self._by_key: dict[int, Model] = {}
+
+    def publish(self, models: Iterable[Model], loading: Iterable[ModelStatus] = ()) -> None:
+        """Let new calls find these models, and no others; on the event loop.
+
+        Args:
+            models: loaded.
+            loading: those that are not loaded yet; calls are told so.
+        """
+        self.served = tuple(models)
+        self._by_key = {model.info.key: model for model in (*self.served, *self.retiring)}
+        statuses = [*(model.status for model in self.served), *loading]
+        self.catalog = Catalog(statuses, self.catalog.default_reference)
+
+    def retire(self, model: Model) -> None:
+        """Keep a model, which is not served any more, for the calls that have it."""
+        model.retire()
+        self.retiring.append(model)
+        self._by_key[model.info.key] = model
+
+    def forget(self, model: Model) -> None:
+        """Forget a model that retired and is closed."""
+        self.retiring.remove(model)
+        self._by_key.pop(model.info.key, None)
+
+    def model(self, info: ModelInfo) -> Model | None:
+        """Return the model that is loaded; None if it is not, or not any more."""
+        return self._by_key.get(info.key)
 
     @contextmanager
-    def lease(self) -> Iterator[Lease]:
+    def lease(self) -> Iterator["Lease"]:
         """Let a call use models."""
         lease = Lease(self)
         try:
@@ -121,35 +64,52 @@ class Registry:
         finally:
             lease.end()
 
-    def get(self, reference: str) -> Model:
-        """Find a model to look at; a call that runs it needs a lease. See ``Table.find``."""
-        return self.table.find(reference)
-
-    def publish(self, models: Iterable[Model]) -> None:
-        """Let new calls see these models, and no others; on the event loop."""
-        self.table = Table(models, self.table.default)
-
-    @property
-    def default(self) -> Model | None:
-        """The model of requests that name none; None if it is not loaded."""
-        try:
-            return self.get("")
-        except ModelNotReadyError:
-            return None
-
-    @property
-    def ready(self) -> bool:
-        """Whether there are models and all of them answer."""
-        models = self.table.models
-        return bool(models) and all(model.state is State.READY for model in models)
-
     def hung_graphs(self, hang_seconds: float) -> list[str]:
         """Name the graphs of all models with a batch that has been running for longer than that."""
-        models = (*self.table.models, *self.retiring)
-        return [f"{model.reference}.{graph}" for model in models for graph in model.hung_graphs(hang_seconds)]
+        models = (*self.served, *self.retiring)
+        return [f"{model.info.reference}.{graph}" for model in models for graph in model.hung_graphs(hang_seconds)]
 
 
-def order(reference: str) -> tuple[str, object]:
-    """Make the key that sorts ``name@version`` by name, then by version."""
-    name, _, version = reference[:_TOKEN_LETTERS].partition("@")
-    return name, version_order(version)
+class Lease:
+    """The models of one call; see ``engine_api.engine.Lease``.
+
+    Args:
+        registry: where models are found.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry, self._catalog = registry, registry.catalog
+        self._lock = threading.Lock()  # requests are read in threads
+        self._found: dict[int, ModelStatus] = {}
+        self._held: list[Model] = []
+        self._ended = False
+
+    def get(self, reference: str) -> ModelInfo:
+        """Find a model, and keep it open; see ``Catalog.find``."""
+        with self._lock:
+            while True:
+                status = self._catalog.find(reference)
+                info = status.info
+                # A thread may still read the request of a call that has ended.
+                if info.key in self._found or self._ended or status.state is State.LOADING or self._hold(info):
+                    self._found[info.key] = status
+                    return info
+                self._catalog = self._registry.catalog  # closed since the call began
+
+    def refusal(self, model: ModelInfo, graph: str) -> StylewireError | None:
+        """Return why a graph of a model that was found cannot run; None if it can."""
+        return self._found[model.key].refusal(graph)
+
+    def end(self) -> None:
+        """Return the models."""
+        with self._lock:
+            self._ended = True
+        for model in self._held:
+            model.usage.release()
+
+    def _hold(self, info: ModelInfo) -> bool:
+        model = self._registry.model(info)
+        if model is None or not model.usage.take():
+            return False
+        self._held.append(model)
+        return True

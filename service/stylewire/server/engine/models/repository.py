@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from stylewire.manifest import FILE_NAME, Manifest, ManifestError
+from stylewire.server.engine_api.catalog import version_order
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +69,6 @@ class Look:
 
     entries: tuple[Entry, ...]
     unreadable: tuple[Path, ...] = ()
-
-
-def version_order(version: str) -> tuple[tuple[tuple[int, int, str], ...], str]:
-    """Make the key that sorts versions as people do: 2 before 10, 1.9 before 1.10, no version before any."""
-    parts = re.findall(r"[0-9]+|[^0-9]+", version)
-    return tuple((1, int(part), "") if part[0] in "0123456789" else (0, 0, part) for part in parts), version
 
 
 class _Known(NamedTuple):

@@ -7,8 +7,9 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from stylewire.server.engine.backends import OUTPUTS, Arrays, Backend, graph_kind
+from stylewire.server.engine.backends import OUTPUTS, Backend
 from stylewire.server.engine.backends.selfcheck import side
+from stylewire.server.engine_api.graphs import Arrays, graph_kind
 from stylewire.server.host import resident_bytes
 
 log = logging.getLogger(__name__)

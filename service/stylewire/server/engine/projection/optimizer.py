@@ -16,7 +16,8 @@ from torch import Tensor
 from stylewire.latents import Array
 from stylewire.server.engine.projection import losses
 from stylewire.server.engine.projection.networks import Network
-from stylewire.server.engine.projection.tasks import Found, Progress, Task
+from stylewire.server.engine.projection.tasks import Task
+from stylewire.server.engine_api.projection import Found, Progress
 
 _LEARNING_RATE = 0.05
 """Of a value of the code, in units of its standard deviation."""

@@ -10,15 +10,14 @@ from collections.abc import Callable
 from stylewire.errors import BackendUnavailableError, InternalError, ModelNotReadyError, UnsupportedError
 from stylewire.server.engine.projection.tasks import (
     HEAD_BYTES,
-    Found,
     Message,
-    Progress,
     Task,
     read_found,
     read_progress,
     sizes,
     task_message,
 )
+from stylewire.server.engine_api.projection import Found, Progress
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar
 from stylewire.errors import DeadlineError, DrainingError, OverloadedError, UnsupportedError
 from stylewire.server.engine.projection.backlog import Backlog, Job
 from stylewire.server.engine.projection.process import WorkerProcess
-from stylewire.server.engine.projection.tasks import Found, Progress, Task
+from stylewire.server.engine.projection.tasks import Task
+from stylewire.server.engine_api.projection import Found, Progress
 from stylewire.server.telemetry.metrics import ProjectionMetrics
 
 T = TypeVar("T")

@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from stylewire.latents import Array
+from stylewire.server.engine_api.projection import Found, Progress
 
 Value: TypeAlias = str | int | float | bool | list[int]
 
@@ -47,46 +48,6 @@ class Task:
     def shows(self, step: int) -> bool:
         """Whether the progress of a step has the code."""
         return self.picture_interval > 0 and step % self.picture_interval == 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """A step that was made; 0 is the start.
-
-    Attributes:
-        step: its number.
-        loss: what is minimized.
-        pixel: part of it: difference of the pictures' values.
-        gradient: part of it: difference of their edges.
-        spread: part of it: distance of the code from mapped ones, in variances of w.
-        correlation: part of it: of neighbors within the noise maps; 0 for the stored ones.
-        distortion: mean squared difference of picture and target, over values in [-1, 1].
-        code: float32[L, D], if its picture is to be shown.
-        noise: float32[P], with a code, if the maps are optimized.
-    """
-
-    step: int
-    loss: float
-    pixel: float
-    gradient: float
-    spread: float
-    correlation: float
-    distortion: float
-    code: Array | None = None
-    noise: Array | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """The end of a task.
-
-    Attributes:
-        code: float32[L, D].
-        noise: float32[P], if it was optimized.
-    """
-
-    code: Array
-    noise: Array | None = None
 
 
 class Message(NamedTuple):
@@ -166,18 +127,3 @@ def found_message(found: Found) -> Message:
 def read_found(message: Message) -> Found:
     """Read what ``found_message`` told."""
     return Found(**message.arrays)
-
-
-def noise_sides(layer_sides_px: tuple[int, ...], noise_size: int) -> tuple[int, ...]:
-    """Find the sides of a generator's noise maps; empty where its layers do not tell them.
-
-    StyleGAN2 has a map for every layer but the last, which only draws; StyleGAN1 one for each resolution.
-
-    Args:
-        layer_sides_px: resolutions of the layers.
-        noise_size: P, what all maps together must have.
-    """
-    for sides in (layer_sides_px[:-1], tuple(sorted(set(layer_sides_px)))):
-        if noise_size and sum(side * side for side in sides) == noise_size:
-            return sides
-    return ()

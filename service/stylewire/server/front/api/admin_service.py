@@ -1,103 +1,32 @@
-"""The RPCs of AdminService, and where they are reached: a port or socket of their own, never that of the callers."""
-
-import ipaddress
-import os
-import socket
-import stat
-from pathlib import Path
-
-import grpc
+"""The RPCs of AdminService: models are loaded and unloaded while the server runs."""
 
 from stylewire import pb
-from stylewire.server.config.settings import SettingError
-from stylewire.server.engine.models.model import Model
-from stylewire.server.engine.models.operations import Operations
-from stylewire.server.engine.models.registry import Registry
+from stylewire.server.engine_api.engine import Engine
+from stylewire.server.engine_api.models import ModelStatus
 from stylewire.server.front.api import responses
-
-_UNIX, _LAST_PORT = "unix:", 65535
 
 
 class AdminServicer(pb.AdminServiceServicer):
     """Loads and unloads models while the server runs."""
 
-    def __init__(self, operations: Operations, registry: Registry) -> None:
-        self._operations, self._registry = operations, registry
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: object) -> pb.LoadModelResponse:  # noqa: N802, ARG002
-        """Load a model of the folder."""
-        model = await self._operations.load(request.name, request.version)
+        """Load a model of the model repository."""
+        model = await self._engine.load(request.name, request.version)
         return pb.LoadModelResponse(model=self._describe(model))
 
     async def UnloadModel(self, request: pb.UnloadModelRequest, context: object) -> pb.UnloadModelResponse:  # noqa: N802, ARG002
         """Retire a model."""
-        models = await self._operations.unload(request.name, request.version)
+        models = await self._engine.unload(request.name, request.version)
         return pb.UnloadModelResponse(models=[self._describe(model) for model in models])
 
     async def ReloadModel(self, request: pb.ReloadModelRequest, context: object) -> pb.ReloadModelResponse:  # noqa: N802, ARG002
         """Load a model once more."""
-        model = await self._operations.reload(request.name, request.version)
+        model = await self._engine.reload(request.name, request.version)
         return pb.ReloadModelResponse(model=self._describe(model))
 
-    def _describe(self, model: Model) -> pb.Model:
-        return responses.model(model, default=model is self._registry.default)
-
-
-def listen(server: grpc.aio.Server, address: str) -> str:
-    """Let a server listen for administrators.
-
-    Args:
-        server: of the admin RPCs alone.
-        address: ``host:port`` of this machine, or ``unix:/path`` for a socket that only the own user may use.
-
-    Returns:
-        The address, with the port that was taken.
-
-    Raises:
-        SettingError: it cannot be had.
-    """
-    host, _, port = address.rpartition(":")
-    if address.startswith(_UNIX):
-        _remove_stale(Path(address.removeprefix(_UNIX)))
-    elif not (_is_here(host) and port.isdecimal() and int(port) <= _LAST_PORT):  # gRPC would take another one
-        raise _not_to_be_had(address)
-    mask = os.umask(0o177)  # of the socket: else others could connect before its mode is changed
-    try:
-        taken = server.add_insecure_port(address)
-    except RuntimeError as err:
-        raise _not_to_be_had(address) from err
-    finally:
-        os.umask(mask)
-    return address if address.startswith(_UNIX) else f"{host}:{taken}"
-
-
-def _is_here(host: str) -> bool:
-    """Whether only this machine can reach an address: there are no tokens on it."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def _not_to_be_had(address: str) -> SettingError:
-    expected = "expected unix:/path in a folder that is there, or a free port of this machine, 127.0.0.1:PORT"
-    return SettingError(f"cannot listen on --admin-address {address}; {expected}")
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove a socket that nobody listens on any more; anything else at its place stays."""
-    try:
-        is_socket = stat.S_ISSOCK(path.stat().st_mode)
-    except OSError:  # nothing is there, or its folder is not
-        return
-    if not is_socket:
-        raise SettingError(f"--admin-address unix:{path} is a file and no socket; choose another path")
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except OSError as err:
-            raise _not_to_be_had(f"{_UNIX}{path}") from err
-    raise SettingError(f"another server listens on --admin-address unix:{path}; choose another path")
+    def _describe(self, model: ModelStatus) -> pb.Model:
+        default = self._engine.catalog.default
+        return responses.model(model, default=default is not None and default.info.key == model.info.key)

@@ -1,14 +1,14 @@
-"""Answers -> messages. They are filled in place: protobuf copies a message that is put into another one."""
+"""Results -> messages. They are filled in place: protobuf copies a message that is put into another one."""
 
 from collections.abc import Iterator
 from typing import TypeAlias
 
 from stylewire import pb
-from stylewire.server.engine.models.autotune import fastest
-from stylewire.server.engine.models.model import Model, State
-from stylewire.server.engine.projection.tasks import Progress
+from stylewire.server.context import Timings
+from stylewire.server.engine_api.models import ModelStatus, State
+from stylewire.server.engine_api.projection import Progress
 from stylewire.server.front.pipeline.jobs import ProjectJob
-from stylewire.server.front.pipeline.results import Answer, InvertAnswer, Picture, ProjectionAnswer, ProjectionStep, Run
+from stylewire.server.front.pipeline.results import Image, ImagesResult, InvertResult, ProjectionStep, ProjectResult
 from stylewire.server.front.pipeline.video import Piece
 from stylewire.server.front.preprocessing.face_detectors import Face
 from stylewire.tensors import fill_tensor
@@ -24,28 +24,28 @@ _STATES = {
 }
 
 
-def generate(answer: Answer, digest: str, *, return_codes: bool) -> pb.GenerateResponse:
+def generate(result: ImagesResult, digest: str, *, return_codes: bool) -> pb.GenerateResponse:
     """Build the reply of Generate."""
     reply = pb.GenerateResponse(model_digest=digest)
-    for picture in answer.pictures:
-        _fill_image(reply.images.add(), picture)
-    for code in answer.codes if return_codes else ():
+    for image in result.images:
+        _fill_image(reply.images.add(), image)
+    for code in result.codes if return_codes else ():
         fill_tensor(reply.codes.add(), code)
-    _fill_run(reply, answer.run)
+    _fill_batch(reply, result.timings)
     return reply
 
 
-def mix(answer: Answer, digest: str, *, return_code: bool) -> pb.MixStylesResponse:
+def mix(result: ImagesResult, digest: str, *, return_code: bool) -> pb.MixStylesResponse:
     """Build the reply of MixStyles."""
     reply = pb.MixStylesResponse(model_digest=digest)
-    _fill_single(reply, answer, return_code=return_code)
+    _fill_single(reply, result, return_code=return_code)
     return reply
 
 
-def frame(answer: Answer, index: int, digest: str, *, return_code: bool) -> pb.InterpolateResponse:
+def frame(result: ImagesResult, index: int, digest: str, *, return_code: bool) -> pb.InterpolateResponse:
     """Build one message of Interpolate."""
     reply = pb.InterpolateResponse(frame_index=index, model_digest=digest)
-    _fill_single(reply, answer, return_code=return_code)
+    _fill_single(reply, result, return_code=return_code)
     return reply
 
 
@@ -54,41 +54,41 @@ def piece(made: Piece, digest: str) -> pb.InterpolateResponse:
     reply = pb.InterpolateResponse(
         frame_index=made.frame_index, model_digest=digest, video_chunk=made.content, video_mime_type=made.mime_type
     )
-    _fill_run(reply, made.run)
+    _fill_batch(reply, made.timings)
     return reply
 
 
-def invert(answer: InvertAnswer, digest: str, face: Face | None) -> pb.InvertResponse:
-    """Build the reply of Invert; the face is the one that was found for it."""
-    reply = pb.InvertResponse(distortion=answer.distortion, model_digest=digest)
-    fill_tensor(reply.code, answer.code)
-    if answer.aligned:
-        _fill_image(reply.aligned, answer.aligned)
-    if answer.reconstruction:
-        _fill_image(reply.reconstruction, answer.reconstruction)
-    if face:
-        _fill_face(reply.face, face)
-    _fill_run(reply, answer.run)
+def invert(result: InvertResult, digest: str) -> pb.InvertResponse:
+    """Build the reply of Invert."""
+    reply = pb.InvertResponse(distortion=result.distortion, model_digest=digest)
+    fill_tensor(reply.code, result.code)
+    if result.aligned:
+        _fill_image(reply.aligned, result.aligned)
+    if result.reconstruction:
+        _fill_image(reply.reconstruction, result.reconstruction)
+    if result.face:
+        _fill_face(reply.face, result.face)
+    _fill_batch(reply, result.timings)
     return reply
 
 
-def project(answer: ProjectionStep | ProjectionAnswer, job: ProjectJob) -> pb.ProjectResponse:
+def project(result: ProjectionStep | ProjectResult, job: ProjectJob) -> pb.ProjectResponse:
     """Build one message of Project."""
     reply = pb.ProjectResponse(step_count=job.refinement.step_count, model_digest=job.model.digest)
-    if isinstance(answer, ProjectionStep):
-        _fill_progress(reply, answer.progress)
-        if answer.picture:
-            _fill_image(reply.image, answer.picture)
+    if isinstance(result, ProjectionStep):
+        _fill_progress(reply, result.progress)
+        if result.image:
+            _fill_image(reply.image, result.image)
     else:
-        _fill_progress(reply, answer.last)
+        _fill_progress(reply, result.last)
         found = reply.projection
-        fill_tensor(found.code, answer.code)
-        if answer.noise is not None:
-            fill_tensor(found.noise, answer.noise)
-        _fill_image(found.target, answer.target)
-        _fill_image(found.reconstruction, answer.reconstruction)
-        found.start_distortion, found.distortion = answer.start_distortion, answer.distortion
-        _fill_timing(reply, answer.run)
+        fill_tensor(found.code, result.code)
+        if result.noise is not None:
+            fill_tensor(found.noise, result.noise)
+        _fill_image(found.target, result.target)
+        _fill_image(found.reconstruction, result.reconstruction)
+        found.start_distortion, found.distortion = result.start_distortion, result.distortion
+        _fill_timing(reply, result.timings)
     return reply
 
 
@@ -99,15 +99,15 @@ def _fill_progress(reply: pb.ProjectResponse, progress: Progress) -> None:
     loss.spread, loss.noise = progress.spread, progress.correlation
 
 
-def model(found: Model, *, default: bool) -> pb.Model:
+def model(status: ModelStatus, *, default: bool) -> pb.Model:
     """Describe a model."""
-    manifest = found.manifest
+    info, manifest = status.info, status.info.manifest
     return pb.Model(
-        name=found.name,
-        version=found.version,
-        state=_STATES[found.state],
+        name=info.name,
+        version=info.version,
+        state=_STATES[status.state],
         default_model=default,
-        capabilities=_capabilities(found),
+        capabilities=_capabilities(status),
         architecture=manifest.architecture,
         resolution_px=manifest.resolution_px,
         image_channels=manifest.image_channels,
@@ -128,59 +128,59 @@ def model(found: Model, *, default: bool) -> pb.Model:
                 reduction=encoder.reduction or 0,
             )
             for encoder in manifest.encoders
-            if encoder.graph in found.graphs
+            if encoder.graph in info.graphs
         ],
-        backend=found.backend,
-        device=found.device,
-        precision=found.precision,
-        digest=found.digest,
+        backend=status.backend,
+        device=status.device,
+        precision=status.precision,
+        digest=info.digest,
         license=manifest.license,
         attribution=manifest.attribution,
         label_names=manifest.label_names,
-        runtimes=_runtimes(found),
-        resident_bytes=found.resident_bytes,
+        runtimes=_runtimes(status),
+        resident_bytes=status.resident_bytes,
     )
 
 
-def _runtimes(found: Model) -> Iterator[pb.Model.Runtime]:
-    """What runs each graph, and how the others did that were compared."""
-    for graph, (backend, trials) in found.runtimes().items():
-        chosen = fastest(trials)
-        if chosen is None:
-            yield pb.Model.Runtime(graph=graph, backend=backend.name, precision=backend.precision, chosen=True)
-        for trial in trials:
+def _runtimes(status: ModelStatus) -> Iterator[pb.Model.Runtime]:
+    """Describe what runs each graph, and how the others did that were compared."""
+    for graph, runtimes in status.runtimes.items():
+        for runtime in runtimes:
             yield pb.Model.Runtime(
                 graph=graph,
-                backend=trial.backend,
-                precision=trial.precision,
-                chosen=trial is chosen,
-                rows_per_second=trial.rows_per_second,
-                problem=trial.problem,
+                backend=runtime.backend,
+                precision=runtime.precision,
+                chosen=runtime.chosen,
+                rows_per_second=runtime.rows_per_second,
+                problem=runtime.problem,
             )
 
 
-def _capabilities(found: Model) -> list[pb.Capability.ValueType]:
+def _capabilities(status: ModelStatus) -> list[pb.Capability.ValueType]:
+    graphs = status.info.graphs
     able = {
-        pb.CAPABILITY_GENERATE: "mapping" in found.graphs or not found.styled,
-        pb.CAPABILITY_SYNTHESIZE: "synthesis" in found.graphs,
-        pb.CAPABILITY_INVERT: any(encoder.graph in found.graphs for encoder in found.manifest.encoders),
+        pb.CAPABILITY_GENERATE: "mapping" in graphs or not status.info.styled,
+        pb.CAPABILITY_SYNTHESIZE: "synthesis" in graphs,
+        pb.CAPABILITY_INVERT: any(encoder.graph in graphs for encoder in status.info.manifest.encoders),
     }
     return [capability for capability, has in able.items() if has]
 
 
-def _fill_single(reply: pb.MixStylesResponse | pb.InterpolateResponse, answer: Answer, *, return_code: bool) -> None:
-    _fill_image(reply.image, answer.pictures[0])
+def _fill_single(
+    reply: pb.MixStylesResponse | pb.InterpolateResponse, result: ImagesResult, *, return_code: bool
+) -> None:
+    _fill_image(reply.image, result.images[0])
     if return_code:
-        fill_tensor(reply.code, answer.codes[0])
-    _fill_run(reply, answer.run)
+        fill_tensor(reply.code, result.codes[0])
+    _fill_batch(reply, result.timings)
 
 
-def _fill_image(image: pb.Image, picture: Picture) -> None:
-    image.mime_type, image.width_px, image.height_px = picture.mime_type, picture.width_px, picture.height_px
-    if picture.array is None:
-        image.content = picture.content
+def _fill_image(message: pb.Image, image: Image) -> None:
+    message.mime_type, message.width_px, message.height_px = image.mime_type, image.width_px, image.height_px
+    if image.array is None:
+        message.content = image.content
     else:
-        fill_tensor(image.tensor, picture.array)
+        fill_tensor(message.tensor, image.array)
 
 
 def _fill_face(message: pb.Face, face: Face) -> None:
@@ -191,15 +191,15 @@ def _fill_face(message: pb.Face, face: Face) -> None:
         message.landmarks.points.extend(pb.Point(x_px=x, y_px=y) for x, y in face.landmarks.tolist())
 
 
-def _fill_run(reply: _Reply, run: Run) -> None:
-    _fill_timing(reply, run)
-    reply.batch.size = run.batch_size
+def _fill_batch(reply: _Reply, timings: Timings) -> None:
+    _fill_timing(reply, timings)
+    reply.batch.size = timings.batch_size
 
 
-def _fill_timing(reply: _Reply | pb.ProjectResponse, run: Run) -> None:
-    reply.timing.queue.CopyFrom(_duration(run.queue_seconds))
-    reply.timing.inference.CopyFrom(_duration(run.inference_seconds))
-    reply.timing.encoding.CopyFrom(_duration(run.encoding_seconds))
+def _fill_timing(reply: _Reply | pb.ProjectResponse, timings: Timings) -> None:
+    reply.timing.queue.CopyFrom(_duration(timings.queue_seconds))
+    reply.timing.inference.CopyFrom(_duration(timings.inference_seconds))
+    reply.timing.encoding.CopyFrom(_duration(timings.encoding_seconds))
 
 
 def _duration(seconds: float) -> pb.Duration:

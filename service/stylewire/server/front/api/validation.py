@@ -1,76 +1,32 @@
-"""The parts of a request -> the parts of a job. All that is wrong is found at once, before anything may join a batch.
+"""The parts of a request -> the parts of a job. All violations are found at once, before anything may join a batch.
 
-A part that is wrong is noted and read as a harmless value, so that reading goes on; ``finish`` raises.
+A part that is wrong becomes a violation and is parsed as a harmless value, so that parsing goes on; ``finish`` raises.
 """
 
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from stylewire import latents, pb
 from stylewire.errors import StylewireError, UnsupportedError
-from stylewire.latents import Array
+from stylewire.latents import Array, Array64
 from stylewire.media.codecs import ImageError, ImageFormat
-from stylewire.server.engine.models.model import Model
-from stylewire.server.engine.models.registry import Lease
-from stylewire.server.front.api.violations import Findings
+from stylewire.server.engine_api.engine import Lease
+from stylewire.server.engine_api.models import ModelInfo
+from stylewire.server.front.api import enums
+from stylewire.server.front.api.limits import Limits
+from stylewire.server.front.api.violations import Violations
 from stylewire.server.front.pipeline import jobs
 from stylewire.server.front.preprocessing import photos
-from stylewire.server.front.preprocessing.face_detectors import Art
 
 T = TypeVar("T")
 
-_FORMS: dict[int, jobs.OutputForm] = {
-    pb.IMAGE_FORMAT_UNSPECIFIED: ImageFormat.PNG,
-    pb.IMAGE_FORMAT_PNG: ImageFormat.PNG,
-    pb.IMAGE_FORMAT_JPEG: ImageFormat.JPEG,
-    pb.IMAGE_FORMAT_WEBP: ImageFormat.WEBP,
-    pb.IMAGE_FORMAT_TENSOR: "tensor",
-    pb.IMAGE_FORMAT_PIXELS: "pixels",
-}
-_NOISE_MODES: dict[int, jobs.NoiseMode] = {
-    pb.Noise.MODE_UNSPECIFIED: jobs.NoiseMode.CONST,
-    pb.Noise.MODE_CONST: jobs.NoiseMode.CONST,
-    pb.Noise.MODE_NONE: jobs.NoiseMode.NONE,
-    pb.Noise.MODE_RANDOM: jobs.NoiseMode.RANDOM,
-    pb.Noise.MODE_VALUES: jobs.NoiseMode.VALUES,
-}
-_ALIGNMENTS: dict[int, Art | None] = {
-    pb.ALIGNMENT_UNSPECIFIED: None,
-    pb.ALIGNMENT_NONE: None,
-    pb.ALIGNMENT_FACE: "face",
-    pb.ALIGNMENT_ANIME: "anime",
-}
 _SOURCES = "seed, z, w, w_plus or image"
 
 
-class Limits(photos.ImageLimits, Protocol):
-    """The settings that bound a request."""
-
-    @property
-    def max_latents(self) -> int:
-        """Latents, styles or keyframes."""
-        ...
-
-    @property
-    def max_frames(self) -> int:
-        """Frames of an interpolation."""
-        ...
-
-    @property
-    def max_projection_steps(self) -> int:
-        """Steps of a projection."""
-        ...
-
-    @property
-    def max_message_bytes(self) -> int:
-        """Size of a request or reply."""
-        ...
-
-
-class Reader(Findings):
-    """Reads one request.
+class RequestValidator(Violations):
+    """Parses one request.
 
     Args:
         models: those that requests may name.
@@ -87,23 +43,21 @@ class Reader(Findings):
         self._models, self._limits = models, limits
 
     def needs_picture(self) -> None:
-        """Note that the job makes pictures."""
+        """Require that the job can make images."""
         self.needs(self.model, "synthesis" if self.model.styled else "generator")
 
     def needs_styles(self, what: str) -> None:
-        """Note that the job does something that only a generator with styles can do."""
+        """Require a generator with styles."""
         if not self.model.styled:
             self.refuse(UnsupportedError(f"model {self.model.name!r} is a generator without styles: it has no {what}"))
 
-    def needs(self, model: Model, graph: str) -> None:
-        """Note that the job will run this graph."""
-        try:
-            model.runner(graph)
-        except StylewireError as err:
-            self.refuse(err)
+    def needs(self, model: ModelInfo, graph: str) -> None:
+        """Require a graph that the job will run."""
+        if refusal := self._models.refusal(model, graph):
+            self.refuse(refusal)
 
     def latents(self, path: str, messages: Sequence[pb.Latent], least: int) -> tuple[jobs.Latent, ...]:
-        """Read a list of latents."""
+        """Parse a list of latents."""
         self._count(path, len(messages), least)
         return tuple(
             self.latent(f"{path}[{index}]", message)
@@ -111,7 +65,7 @@ class Reader(Findings):
         )
 
     def styles(self, path: str, messages: Sequence[pb.StyleSource]) -> tuple[jobs.Style, ...]:
-        """Read the styles of a mixture."""
+        """Parse the styles of a mixture."""
         self._count(path, len(messages), 1)
         return tuple(
             jobs.Style(
@@ -125,7 +79,7 @@ class Reader(Findings):
         )
 
     def latent(self, path: str, message: pb.Latent) -> jobs.Latent:
-        """Read one latent."""
+        """Parse one latent."""
         model = self._models.get(message.model) if message.model else self.model
         if not _exchange_codes(model, self.model):
             self.refuse(
@@ -152,12 +106,12 @@ class Reader(Findings):
             truncated_layers=self._layers(f"{path}.truncation.layer_range", message.truncation.layer_range),
         )
 
-    def photo(self, path: str, message: pb.ImageSource, model: Model) -> jobs.Photo | None:
-        """Read a picture; decodes it, so call this off the event loop."""
-        art = self.choice(f"{path}.alignment", message.alignment, _ALIGNMENTS, fallback=None)
+    def photo(self, path: str, message: pb.ImageSource, model: ModelInfo) -> photos.Photo | None:
+        """Parse a photo; decodes it, so call this off the event loop."""
+        art = self.enum(f"{path}.alignment", message.alignment, enums.ALIGNMENTS, fallback=None)
         landmarks = None
         if message.HasField("landmarks") and art == "face":
-            landmarks, art = photos.points(message.landmarks), None
+            landmarks, art = points(message.landmarks), None
         elif message.HasField("landmarks"):
             self.wrong(f"{path}.landmarks", "are only used with FACE alignment; leave them out or set alignment")
         if not message.content:
@@ -168,7 +122,7 @@ class Reader(Findings):
             self.needs(model, encoder.graph)
             if art:
                 photos.check_search(message.content, art, self._limits)
-                return jobs.UnalignedPhoto(
+                return photos.UnalignedPhoto(
                     model=model,
                     graph=encoder.graph,
                     kind=encoder.input_kind,
@@ -187,17 +141,17 @@ class Reader(Findings):
         return None
 
     def target(self, path: str, message: pb.ImageSource) -> Array | None:
-        """Read a picture that the generator is to draw; off the event loop, as ``photo``."""
+        """Parse a photo that the generator is to draw; off the event loop, as ``photo``."""
         if self.model.manifest.image_channels not in (1, 3):
             self.refuse(UnsupportedError(f"model {self.model.name!r} draws an alpha channel, which no photo has"))
-        elif message.alignment in _ALIGNMENTS.keys() - {pb.ALIGNMENT_FACE} and message.HasField("landmarks"):
+        elif message.alignment in enums.ALIGNMENTS.keys() - {pb.ALIGNMENT_FACE} and message.HasField("landmarks"):
             self.wrong(f"{path}.landmarks", "are only used with FACE alignment; leave them out or set alignment")
         elif message.alignment and message.alignment != pb.ALIGNMENT_NONE and not message.HasField("landmarks"):
             self.refuse(UnsupportedError(f"{path}: projections need landmarks for this alignment; send them"))
         elif not message.content:
             self.wrong(f"{path}.content", "is empty; required, a PNG, JPEG or WebP file")
         else:
-            landmarks = photos.points(message.landmarks) if message.HasField("landmarks") else None
+            landmarks = points(message.landmarks) if message.HasField("landmarks") else None
             try:
                 return photos.prepare_target(message.content, landmarks, self.model, self._limits)
             except ImageError as err:
@@ -207,14 +161,14 @@ class Reader(Findings):
         return None
 
     def count(self, path: str, value: int, least: int, most: int) -> int:
-        """Read a whole number of a closed range."""
+        """Parse a whole number of a closed range."""
         if not least <= value <= most:
             self.wrong(path, f"is {value}; expected {least} to {most}")
         return value
 
     def noise(self, path: str, message: pb.Noise) -> jobs.Noise:
-        """Read the pixel noise."""
-        mode = self.choice(f"{path}.mode", message.mode, _NOISE_MODES, jobs.NoiseMode.CONST)
+        """Parse the pixel noise."""
+        mode = self.enum(f"{path}.mode", message.mode, enums.NOISE_MODES, jobs.NoiseMode.CONST)
         if message.HasField("seed") and mode is not jobs.NoiseMode.RANDOM:
             self.wrong(f"{path}.seed", "is only used with RANDOM; leave it out or set mode")
         if message.seed < 0:
@@ -232,8 +186,8 @@ class Reader(Findings):
         return jobs.Noise(mode=mode, seed=max(0, message.seed), strength=strength, values=values)
 
     def output(self, path: str, message: pb.OutputConfig, image_count: int = 1) -> jobs.Output:
-        """Read the form of the pictures, which must fit into one reply."""
-        form = self.choice(f"{path}.format", message.format, _FORMS, ImageFormat.PNG)
+        """Parse the form of the images, which must fit into one reply."""
+        form = self.enum(f"{path}.format", message.format, enums.FORMS, ImageFormat.PNG)
         if form is ImageFormat.JPEG and self.model.manifest.image_channels in (2, 4):
             self.wrong(f"{path}.format", "JPEG has no alpha, and this model makes it; ask for PNG or WEBP")
         quality = message.quality if message.HasField("quality") else None
@@ -255,9 +209,9 @@ class Reader(Findings):
         return jobs.Output(form=form, quality=quality, resolution_px=resolution_px)
 
     def _source(
-        self, path: str, message: pb.Latent, model: Model
-    ) -> tuple[Array | None, Array | None, jobs.Photo | None]:
-        """Read z, code or photo; all None when the source is wrong."""
+        self, path: str, message: pb.Latent, model: ModelInfo
+    ) -> tuple[Array | None, Array | None, photos.Photo | None]:
+        """Parse z, code or photo; all None when the source is wrong."""
         manifest = model.manifest
         kind = message.WhichOneof("source")
         if kind in ("seed", "z"):
@@ -283,7 +237,7 @@ class Reader(Findings):
                 self.wrong(f"{path}.source", f"is unset; required, one of {_SOURCES}")
         return None, None, None
 
-    def _label(self, path: str, message: pb.Latent, model: Model) -> Array | None:
+    def _label(self, path: str, message: pb.Latent, model: ModelInfo) -> Array | None:
         label_dim = model.manifest.label_dim
         kind = message.WhichOneof("condition")
         mapped = message.WhichOneof("source") in ("seed", "z")
@@ -320,7 +274,12 @@ class Reader(Findings):
             self.wrong(path, f"has {count} elements; expected {least} to {most}")
 
 
-def _exchange_codes(one: Model, other: Model) -> bool:
+def points(landmarks: pb.Landmarks) -> Array64:
+    """Parse landmarks as float64[n, 2]."""
+    return np.array([(point.x_px, point.y_px) for point in landmarks.points], np.float64).reshape(-1, 2)
+
+
+def _exchange_codes(one: ModelInfo, other: ModelInfo) -> bool:
     """Tell whether codes may cross; an id given by hand does not make shapes equal."""
     if not one.styled:
         return one is other

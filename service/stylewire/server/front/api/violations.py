@@ -1,4 +1,4 @@
-"""What is wrong with a request, collected while it is read, raised all at once."""
+"""Violations of a request: collected while it is parsed, raised all at once."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from stylewire.tensors import TensorError
 T = TypeVar("T")
 
 
-class Findings:
+class Violations:
     """Wrong fields, and the first reason why a request that is right cannot be served."""
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Findings:
         self._refusal: StylewireError | None = None
 
     def finish(self) -> None:
-        """Raise what was found: wrong fields first, then what a model cannot do.
+        """Raise wrong fields first, then what a model cannot do.
 
         Raises:
             InvalidFieldError: with every violation.
@@ -38,21 +38,21 @@ class Findings:
         return not self._violations and self._refusal is None
 
     def wrong(self, path: str, description: str) -> None:
-        """Note a wrong field."""
+        """Add a wrong field."""
         self._violations.append(Violation(path, description))
 
     def refuse(self, err: StylewireError) -> None:
-        """Note what no change of a field can mend; the first one counts."""
+        """Add what no change of a field can mend; the first one counts."""
         self._refusal = self._refusal or err
 
-    def choice(self, path: str, value: int, table: Mapping[int, T], fallback: T) -> T:
-        """Read an enum; proto3 lets unknown numbers through."""
+    def enum(self, path: str, value: int, table: Mapping[int, T], fallback: T) -> T:
+        """Parse an enum; proto3 lets unknown numbers through."""
         if value not in table:
             self.wrong(path, f"{value} is no value of this enum; update the client or the server")
         return table.get(value, fallback)
 
     def tensor(self, path: str, message: pb.Tensor, shape: tuple[int, ...]) -> Array | None:
-        """Read a float32 array of a known shape; None when it is wrong."""
+        """Parse a float32 array of a known shape; None when it is wrong."""
         try:
             return tensors.to_float_array(message, shape)
         except TensorError as err:
@@ -60,7 +60,7 @@ class Findings:
             return None
 
     def number(self, path: str, value: float, low: float, high: float) -> float:
-        """Read a number of a closed range."""
+        """Parse a number of a closed range."""
         if not (math.isfinite(value) and low <= value <= high):
             self.wrong(path, f"is {value:g}; expected {low:g} to {high:g}")
         return value

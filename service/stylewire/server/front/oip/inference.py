@@ -7,11 +7,12 @@ import numpy as np
 
 from stylewire import latents
 from stylewire.latents import Array
-from stylewire.server.engine.backends import Arrays
-from stylewire.server.engine.models.model import Model
+from stylewire.server.context import RequestContext
+from stylewire.server.engine_api.engine import Engine, GraphRequest
+from stylewire.server.engine_api.graphs import Arrays
+from stylewire.server.engine_api.models import ModelInfo
 from stylewire.server.front.oip.signatures import WHOLE
 from stylewire.server.front.pipeline import jobs, rendering
-from stylewire.server.front.pipeline.results import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +26,7 @@ class InferJob:
         outputs: names of those that are wanted.
     """
 
-    model: Model
+    model: ModelInfo
     graph: str
     inputs: Arrays
     outputs: tuple[str, ...]
@@ -38,38 +39,43 @@ class InferJob:
     @property
     def last_graph(self) -> str:
         """The graph that gives the outputs."""
-        return self.graph or self.model.picture_graph
+        return self.graph or self.model.image_graph
 
 
-async def infer(job: InferJob, run: Run) -> Arrays:
-    """Run a job; raises what ``Batcher.submit`` raises.
+async def infer(engine: Engine, job: InferJob, call: RequestContext) -> Arrays:
+    """Run a job; raises what ``Engine.run`` raises.
 
     Returns:
         Output name -> array with N rows, in the order in which they are wanted.
     """
     inputs: Arrays = job.inputs
     if job.graph == WHOLE and job.model.styled:
-        inputs = await _codes(job, run)
+        inputs = await _codes(engine, job, call)
     if job.last_graph == "synthesis":  # a strength, or nothing: what is not said is as in Generate
         inputs = {**rendering.noise_inputs(jobs.Noise(), 0, job.row_count), **inputs}
-    outputs = await _submit(job.model, job.last_graph, inputs, job.outputs, run)
+    outputs = await _run(engine, call, job.model, job.last_graph, inputs=inputs, outputs=job.outputs)
     return {name: outputs[name] for name in job.outputs}
 
 
-async def _codes(job: InferJob, run: Run) -> Arrays:
+async def _codes(engine: Engine, job: InferJob, call: RequestContext) -> Arrays:
     """Go from z to ``w_plus``."""
     given = {name: array for name, array in job.inputs.items() if name != "psi"}
-    w = (await _submit(job.model, "mapping", given, ("w",), run))["w"]
+    w = (await _run(engine, call, job.model, "mapping", inputs=given, outputs=("w",)))["w"]
     codes = latents.broadcast(np.asarray(w, np.float32), job.model.manifest.layer_count)  # [N, L, D]
     psi = job.inputs.get("psi")
-    return {"w_plus": codes if psi is None else _truncated(codes, job.model.w_mean, psi.tolist())}
+    return {"w_plus": codes if psi is None else _truncated(codes, job.model.mean_code, psi.tolist())}
 
 
 def _truncated(codes: Array, mean: Array, psi: Sequence[float]) -> Array:
     return np.stack([latents.truncate(code, mean, each) for code, each in zip(codes, psi, strict=True)])
 
 
-async def _submit(model: Model, graph: str, inputs: Arrays, outputs: Sequence[str], run: Run) -> Arrays:
-    result = await model.runner(graph).submit(inputs, outputs, run.deadline)
-    run.add(result)
+async def _run(  # noqa: PLR0913 - what a run takes
+    engine: Engine, call: RequestContext, model: ModelInfo, graph: str, *, inputs: Arrays, outputs: Sequence[str]
+) -> Arrays:
+    request = GraphRequest(
+        model=model, graph=graph, inputs=inputs, outputs=outputs, deadline=call.deadline, trace=call.spans
+    )
+    result = await engine.run(request)
+    call.timings.count(result)
     return result.outputs

@@ -1,12 +1,11 @@
 """The RPCs of the Open Inference Protocol, over the same models as those of stylewire.v1."""
 
-import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor
-from functools import partial
 from importlib.metadata import version
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 import grpc
 from google.protobuf.message import Message
@@ -14,19 +13,17 @@ from google.protobuf.message_factory import GetMessageClass
 
 from stylewire import oip_pb
 from stylewire.errors import ModelNotFoundError
-from stylewire.server import tracing
-from stylewire.server.engine.backends import Arrays
-from stylewire.server.engine.batching.batch import Dispatch
-from stylewire.server.engine.models.model import Model, State
-from stylewire.server.engine.models.registry import Registry
-from stylewire.server.front.api.validation import Limits
+from stylewire.server import context
+from stylewire.server.context import RequestContext
+from stylewire.server.engine_api.engine import Engine, Lease
+from stylewire.server.engine_api.graphs import Arrays, Dispatch
+from stylewire.server.engine_api.models import ModelInfo, State
+from stylewire.server.front.api.limits import Limits
 from stylewire.server.front.oip import inference, requests, responses
 from stylewire.server.front.oip.inference import InferJob
 from stylewire.server.front.oip.signatures import WHOLE, names
-from stylewire.server.front.pipeline.results import Run
-from stylewire.server.front.transport.call import TimedReply
+from stylewire.server.telemetry.statistics import Statistics
 
-T = TypeVar("T")
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 _LARGE_BYTES = 1 << 20
 """More takes long enough to copy that a thread should."""
@@ -37,39 +34,38 @@ class InferenceServicer:
     """Runs graphs by name.
 
     Args:
-        registry: of the models.
+        engine: has the models.
         limits: that bound a request.
-        executor: reads large requests.
-        states: gives name, version and state of everything that is loaded, or could not be.
+        executor: parses large requests, and builds large replies.
         live: whether the process is worth keeping.
         ready: whether the server is ready.
     """
 
-    def __init__(  # noqa: PLR0913 - what it is made of, by name
+    def __init__(
         self,
-        registry: Registry,
+        engine: Engine,
         limits: Limits,
         executor: Executor,
         *,
-        states: Callable[[], Iterable[tuple[str, str, str]]],
         live: Callable[[], bool],
         ready: Callable[[], bool],
     ) -> None:
-        self._registry, self._limits, self._executor = registry, limits, executor
-        self._states, self._live, self._ready = states, live, ready
+        self._engine, self._limits, self._executor = engine, limits, executor
+        self._live, self._ready = live, ready
+        self._wholes: WeakKeyDictionary[ModelInfo, Statistics] = WeakKeyDictionary()
 
     async def ServerLive(self, request: Message, context: _Context) -> oip_pb.ServerLiveResponse:  # noqa: N802, ARG002
-        """Say whether the process answers."""
+        """Return whether the process answers."""
         return oip_pb.ServerLiveResponse(live=self._live())
 
     async def ServerReady(self, request: Message, context: _Context) -> oip_pb.ServerReadyResponse:  # noqa: N802, ARG002
-        """Say whether all models answer."""
+        """Return whether all models answer."""
         return oip_pb.ServerReadyResponse(ready=self._ready())
 
     async def ModelReady(self, request: oip_pb.ModelReadyRequest, context: _Context) -> oip_pb.ModelReadyResponse:  # noqa: N802, ARG002
-        """Say whether a model answers; one that there is not does not."""
+        """Return whether a model answers; one that there is not does not."""
         try:
-            model, _ = self._find(request.name, request.version)
+            model, _ = requests.find(self._engine.catalog, request.name, request.version)
         except ModelNotFoundError:
             return oip_pb.ModelReadyResponse(ready=False)
         return oip_pb.ModelReadyResponse(ready=model.state is State.READY)
@@ -84,29 +80,33 @@ class InferenceServicer:
         context: _Context,  # noqa: ARG002
     ) -> oip_pb.ModelMetadataResponse:
         """Describe what goes into a model, and what comes out."""
-        model, graph = self._find(request.name, request.version)
-        versions = [requests.version_of(each) for each in self._versions(model.name)]
+        catalog = self._engine.catalog
+        model, graph = requests.find(catalog, request.name, request.version)
+        versions = [requests.version_of(each.info) for each in catalog.versions(model.info.name)]
         return responses.metadata(model, graph, versions)
 
     async def ModelConfig(self, request: oip_pb.ModelConfigRequest, context: _Context) -> oip_pb.ModelConfigResponse:  # noqa: N802, ARG002
         """Describe how a model runs."""
-        return responses.config(*self._find(request.name, request.version), self._limits.max_latents)
+        found = requests.find(self._engine.catalog, request.name, request.version)
+        return responses.config(*found, self._limits.max_latents)
 
     async def ModelStatistics(  # noqa: N802
         self,
         request: oip_pb.ModelStatisticsRequest,
         context: _Context,  # noqa: ARG002
     ) -> oip_pb.ModelStatisticsResponse:
-        """Tell what one model has done, or all."""
-        reply = oip_pb.ModelStatisticsResponse()
+        """Return what one model has done, or all."""
+        reply, catalog = oip_pb.ModelStatisticsResponse(), self._engine.catalog
         if not request.name:
-            found = [(model, graph) for model in self._registry.table.models for graph in names(model)]
+            found = [(model.info, graph) for model in catalog.models for graph in names(model.info)]
         else:
-            asked, graph = self._find(request.name, request.version)
-            versions = [asked] if request.version else self._versions(asked.name)
-            found = [(model, graph) for model in versions if graph in names(model)]
+            asked, graph = requests.find(catalog, request.name, request.version)
+            versions = [asked] if request.version else catalog.versions(asked.info.name)
+            found = [(model.info, graph) for model in versions if graph in names(model.info)]
         for model, graph in found:
-            responses.fill_statistics(reply, model, graph)
+            counts = self._whole(model).counts if graph == WHOLE else self._engine.statistics(model).get(graph)
+            if counts:  # not of a model that is still loading
+                responses.fill_statistics(reply, model, graph, counts)
         return reply
 
     async def RepositoryIndex(  # noqa: N802
@@ -115,54 +115,62 @@ class InferenceServicer:
         context: _Context,  # noqa: ARG002
     ) -> oip_pb.RepositoryIndexResponse:
         """List the models."""
-        return responses.index(self._registry.table.models, () if request.ready else self._states())
+        return responses.index(self._engine.catalog.models, () if request.ready else self._engine.states())
 
-    async def ModelInfer(self, request: oip_pb.ModelInferRequest, context: _Context) -> TimedReply:  # noqa: N802
-        """Run a model."""
-        began, run = time.monotonic(), _run(request, context)
-        with self._registry.lease() as models:
-            model, graph = requests.find(models, request.model_name, request.model_version)
-            job = await self._parse(request, model, graph, run)
-            read = time.monotonic()
+    async def ModelInfer(self, request: oip_pb.ModelInferRequest, context_: _Context) -> bytes:  # noqa: N802, ARG002
+        """Run a model; returns the message as bytes."""
+        began, call = time.monotonic(), context.current()
+        call.limit(requests.timeout_seconds(request))
+        with self._engine.lease() as models:
+            model, graph = requests.lease(models, request.model_name, request.model_version)
+            job = await self._parse(request, models, model, graph, call)
+            parsed = time.monotonic()
             try:
-                outputs = await inference.infer(job, run)
+                outputs = await inference.infer(self._engine, job, call)
             except BaseException:
                 if graph == WHOLE:
-                    model.statistics[WHOLE].fail.add(time.monotonic() - began)
+                    self._whole(model).counts.fail.add(time.monotonic() - began)
                 raise
         ended = time.monotonic()
-        content = await self._build(request, job, outputs, run)
+        content = await self._build(request, job, outputs, call)
         if graph == WHOLE:
-            _count(job, run, input_=read - began, output=time.monotonic() - ended)
-        return TimedReply(content, run)
+            self._count(job, call, input_=parsed - began, output=time.monotonic() - ended)
+        return content
 
-    async def _parse(self, request: oip_pb.ModelInferRequest, model: Model, graph: str, run: Run) -> InferJob:
+    async def _parse(
+        self, request: oip_pb.ModelInferRequest, models: Lease, model: ModelInfo, graph: str, call: RequestContext
+    ) -> InferJob:
         if not requests.takes_long(request):
-            return requests.parse_infer(request, model, graph, self._limits)
+            return requests.parse_infer(request, models, model, graph, self._limits)
         # Refused first, if it will be: work that is done for nothing is what overload is made of.
         rows = next((each.shape[0] for each in request.inputs if each.shape), 1)
-        model.runner(graph or model.picture_graph).check(max(1, min(rows, self._limits.max_latents)), run.deadline)
-        parse = partial(requests.parse_infer, request, model, graph, self._limits)
-        return await self._off_loop("parse", parse, run)
+        rows = max(1, min(rows, self._limits.max_latents))
+        self._engine.check(model, graph or model.image_graph, rows, call.deadline)
+        parse = requests.parse_infer
+        return await call.timed("parse", self._executor, parse, request, models, model, graph, self._limits)
 
-    async def _build(self, request: oip_pb.ModelInferRequest, job: InferJob, outputs: Arrays, run: Run) -> bytes:
-        build = partial(responses.infer, request, job, outputs)
-        large = sum(array.nbytes for array in outputs.values()) > _LARGE_BYTES
-        return await self._off_loop("build", build, run) if large else build()
+    async def _build(
+        self, request: oip_pb.ModelInferRequest, job: InferJob, outputs: Arrays, call: RequestContext
+    ) -> bytes:
+        if sum(array.nbytes for array in outputs.values()) > _LARGE_BYTES:
+            return await call.timed("build", self._executor, responses.infer, request, job, outputs)
+        return responses.infer(request, job, outputs)
 
-    async def _off_loop(self, phase: str, work: Callable[[], T], run: Run) -> T:
-        started = time.monotonic()
-        done = await asyncio.get_running_loop().run_in_executor(self._executor, work)
-        ended = time.monotonic()
-        run.encoding_seconds += ended - started
-        tracing.phase(phase, started, ended)
-        return done
+    def _whole(self, model: ModelInfo) -> Statistics:
+        """Return the counts of all graphs of a model as one; the graphs count by themselves."""
+        return self._wholes.setdefault(model, Statistics())
 
-    def _find(self, name: str, version: str) -> tuple[Model, str]:
-        return requests.find(self._registry.table, name, version)
-
-    def _versions(self, name: str) -> list[Model]:
-        return [model for model in self._registry.table.models if model.name == name]
+    def _count(self, job: InferJob, call: RequestContext, *, input_: float, output: float) -> None:
+        """Count a request for a whole model."""
+        statistics, timings = self._whole(job.model), call.timings
+        statistics.batch(job.row_count, timings.inference_seconds, Dispatch.IDLE)
+        statistics.request(
+            job.row_count,
+            queue=timings.queue_seconds,
+            run=timings.inference_seconds,
+            input_=input_,
+            output=output,
+        )
 
 
 def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
@@ -177,17 +185,5 @@ def add_to_server(servicer: InferenceServicer, server: grpc.aio.Server) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(oip_pb.SERVICE, handlers),))
 
 
-def _serialize(reply: Message | TimedReply) -> bytes:
-    return reply.content if isinstance(reply, TimedReply) else reply.SerializeToString()
-
-
-def _run(request: oip_pb.ModelInferRequest, context: _Context) -> Run:
-    limits = [left for left in (context.time_remaining(), requests.timeout_seconds(request)) if left is not None]
-    return Run(time.monotonic() + min(limits) if limits else None)
-
-
-def _count(job: InferJob, run: Run, *, input_: float, output: float) -> None:
-    """Count a request for a whole model; the graphs count by themselves."""
-    statistics = job.model.statistics[WHOLE]
-    statistics.batch(job.row_count, run.inference_seconds, Dispatch.IDLE)
-    statistics.request(job.row_count, queue=run.queue_seconds, run=run.inference_seconds, input_=input_, output=output)
+def _serialize(reply: Message | bytes) -> bytes:
+    return reply if isinstance(reply, bytes) else reply.SerializeToString()

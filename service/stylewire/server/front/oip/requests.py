@@ -1,23 +1,24 @@
 """ModelInfer -> a job. All that is wrong with a request is found at once, before anything may join a batch."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stylewire import latents, oip_pb
 from stylewire.errors import InvalidFieldError, ModelNotFoundError, Violation
-from stylewire.server.engine.models.model import Model
-from stylewire.server.engine.models.registry import Lease, Table
-from stylewire.server.front.api.validation import Limits
-from stylewire.server.front.api.violations import Findings
+from stylewire.server.engine_api.catalog import Catalog
+from stylewire.server.engine_api.engine import Lease
+from stylewire.server.engine_api.models import ModelInfo, ModelStatus
+from stylewire.server.front.api.limits import Limits
+from stylewire.server.front.api.violations import Violations
 from stylewire.server.front.oip.inference import InferJob
 from stylewire.server.front.oip.signatures import SEED_TYPES, WHOLE, Signature, Spec, signature
 
+_Found = TypeVar("_Found", ModelInfo, ModelStatus)
 _Tensor: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
-_Models: TypeAlias = Lease | Table
 
 USUAL_VERSION = "1"
 """What a model without versions answers to: clients take versions for numbers."""
@@ -36,23 +37,26 @@ _MANY_BYTES, _MANY_SEEDS = 1 << 18, 16
 """More than these are read in a thread: looking through so many floats, or drawing so many z, takes about 0.1 ms."""
 
 
-def find(models: _Models, name: str, version: str) -> tuple[Model, str]:
+def find(catalog: Catalog, name: str, version: str) -> tuple[ModelStatus, str]:
     """Find the model and the graph that ``name`` means, such as ``avatars`` or ``avatars.synthesis``.
 
     Raises:
         ModelNotFoundError: there is no such model, version or graph.
     """
-    base, _, graph = name.partition(".")
-    if not base or "@" in base or name == f"{base}.":
-        told = "name a model, such as those that RepositoryIndex lists; its version has a field of its own"
-        raise ModelNotFoundError(f"no model {name[:80]!r}: {told}", resource=("inference.Model", name[:80]))
-    model = _find_version(models, base, version)
+    model, graph = _find(catalog.find, name, version)
+    signature(model.info, graph)
+    return model, graph
+
+
+def lease(models: Lease, name: str, version: str) -> tuple[ModelInfo, str]:
+    """Find the same for a call that runs it."""
+    model, graph = _find(models.get, name, version)
     signature(model, graph)
     return model, graph
 
 
-def version_of(model: Model) -> str:
-    """Tell a model's version."""
+def version_of(model: ModelInfo) -> str:
+    """Return a model's version, as the protocol has it."""
     return model.version or USUAL_VERSION
 
 
@@ -81,7 +85,9 @@ def takes_long(request: oip_pb.ModelInferRequest) -> bool:
     return sum(counts) * 4 > _MANY_BYTES or sum(seeds) > _MANY_SEEDS
 
 
-def parse_infer(request: oip_pb.ModelInferRequest, model: Model, graph: str, limits: Limits) -> InferJob:
+def parse_infer(
+    request: oip_pb.ModelInferRequest, models: Lease, model: ModelInfo, graph: str, limits: Limits
+) -> InferJob:
     """Check a request.
 
     Raises:
@@ -89,19 +95,20 @@ def parse_infer(request: oip_pb.ModelInferRequest, model: Model, graph: str, lim
         UnsupportedError: the model has no mean code, which psi needs.
         ModelNotReadyError: the model is not loaded.
     """
-    reader = _Reader(request, signature(model, graph), limits)
-    inputs, outputs = reader.inputs(), reader.outputs()
+    validator = _Validator(request, signature(model, graph), limits)
+    inputs, outputs = validator.inputs(), validator.outputs()
     if graph == WHOLE:
-        reader.check_whole(inputs)
-    reader.finish()
+        validator.check_whole(inputs)
+    validator.finish()
     job = InferJob(model=model, graph=graph, inputs=_drawn(inputs, model.manifest.z_dim), outputs=outputs)
-    model.runner(job.last_graph)
+    if refusal := models.refusal(model, job.last_graph):
+        raise refusal
     if graph == WHOLE and "psi" in inputs:
-        _ = model.w_mean
+        _ = model.mean_code
     return job
 
 
-class _Reader(Findings):
+class _Validator(Violations):
     """Reads one request.
 
     Args:
@@ -231,15 +238,22 @@ class _Reader(Findings):
                 self.wrong(f"{path}.parameters[{name}]", "is not supported here; leave it out")
 
 
-def _find_version(models: _Models, name: str, version: str) -> Model:
-    find_model = models.get if isinstance(models, Lease) else models.find
+def _find(find_model: Callable[[str], _Found], name: str, version: str) -> tuple[_Found, str]:
+    base, _, graph = name.partition(".")
+    if not base or "@" in base or name == f"{base}.":
+        message = "name a model, such as those that RepositoryIndex lists; its version has a field of its own"
+        raise ModelNotFoundError(f"no model {name[:80]!r}: {message}", resource=("inference.Model", name[:80]))
+    return _find_version(find_model, base, version), graph
+
+
+def _find_version(find_model: Callable[[str], _Found], name: str, version: str) -> _Found:
     try:
         return find_model(f"{name}@{version}" if version else name)
     except ModelNotFoundError:
         if version != USUAL_VERSION:
             raise
         model = find_model(name)
-        if model.version:
+        if (model.info if isinstance(model, ModelStatus) else model).version:
             raise
         return model
 

@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from stylewire import oip_pb
-from stylewire.server.engine.backends import Arrays
-from stylewire.server.engine.models.model import Model, State
+from stylewire.server.engine_api.graphs import Arrays
+from stylewire.server.engine_api.models import ModelInfo, ModelStatus, State
+from stylewire.server.engine_api.statistics import GraphStatistics, Total
 from stylewire.server.front.oip.inference import InferJob
 from stylewire.server.front.oip.requests import DTYPES, described, version_of
 from stylewire.server.front.oip.signatures import WHOLE, Spec, names, signature
-from stylewire.server.telemetry.statistics import Statistics, Total
 
 _RAW_OUTPUT = bytes([6 << 3 | 2])
 """Begins an element of ``raw_output_contents``: field 6, bytes."""
@@ -34,23 +34,24 @@ def infer(request: oip_pb.ModelInferRequest, job: InferJob, outputs: Arrays) -> 
     return b"".join([reply.SerializeToString(), *contents])
 
 
-def metadata(model: Model, graph: str, versions: Iterable[str]) -> oip_pb.ModelMetadataResponse:
+def metadata(status: ModelStatus, graph: str, versions: Iterable[str]) -> oip_pb.ModelMetadataResponse:
     """Describe what goes in and out."""
-    reply = oip_pb.ModelMetadataResponse(name=called(model, graph), versions=versions, platform=_platform(model, graph))
-    expected = signature(model, graph)
+    name, platform = called(status.info, graph), _platform(status, graph)
+    reply = oip_pb.ModelMetadataResponse(name=name, versions=versions, platform=platform)
+    expected = signature(status.info, graph)
     for spec in expected.inputs:
         reply.inputs.add(name=spec.name, datatype=spec.datatype, shape=(-1, *spec.dims))
     for spec in expected.outputs:
         reply.outputs.add(name=spec.name, datatype=spec.datatype, shape=(-1, *spec.dims))
-    reply.properties.update({"digest": model.digest, "device": model.device, "precision": model.precision})
+    reply.properties.update({"digest": status.info.digest, "device": status.device, "precision": status.precision})
     return reply
 
 
-def config(model: Model, graph: str, max_row_count: int) -> oip_pb.ModelConfigResponse:
+def config(status: ModelStatus, graph: str, max_row_count: int) -> oip_pb.ModelConfigResponse:
     """Describe how it runs."""
-    reply, platform = oip_pb.ModelConfigResponse(), _platform(model, graph)
-    found, expected = reply.config, signature(model, graph)
-    found.name, found.platform, found.backend = called(model, graph), platform, platform
+    reply, platform = oip_pb.ModelConfigResponse(), _platform(status, graph)
+    found, expected = reply.config, signature(status.info, graph)
+    found.name, found.platform, found.backend = called(status.info, graph), platform, platform
     found.max_batch_size = max_row_count
     found.dynamic_batching.SetInParent()
     for spec in expected.inputs:
@@ -63,9 +64,10 @@ def config(model: Model, graph: str, max_row_count: int) -> oip_pb.ModelConfigRe
     return reply
 
 
-def fill_statistics(reply: oip_pb.ModelStatisticsResponse, model: Model, graph: str) -> None:
+def fill_statistics(
+    reply: oip_pb.ModelStatisticsResponse, model: ModelInfo, graph: str, counts: GraphStatistics
+) -> None:
     """Add what a graph has done."""
-    counts = model.statistics[graph]
     found = reply.model_stats.add(
         name=called(model, graph),
         version=version_of(model),
@@ -78,7 +80,7 @@ def fill_statistics(reply: oip_pb.ModelStatisticsResponse, model: Model, graph: 
         _fill_total(found.batch_stats.add(batch_size=size).compute_infer, total)
 
 
-def index(models: Iterable[Model], states: Iterable[tuple[str, str, str]]) -> oip_pb.RepositoryIndexResponse:
+def index(models: Iterable[ModelStatus], states: Iterable[tuple[str, str, str]]) -> oip_pb.RepositoryIndexResponse:
     """List the models that there are.
 
     Args:
@@ -86,8 +88,9 @@ def index(models: Iterable[Model], states: Iterable[tuple[str, str, str]]) -> oi
         states: name, version and state of everything that is loaded, or could not be.
     """
     reply, ready = oip_pb.RepositoryIndexResponse(), set[tuple[str, str]]()
-    for model in models:
-        if model.state is State.READY:
+    for status in models:
+        if status.state is State.READY:
+            model = status.info
             ready.add((model.name, model.version))
             for graph in names(model):
                 reply.models.add(name=called(model, graph), version=version_of(model), state="READY")
@@ -97,21 +100,20 @@ def index(models: Iterable[Model], states: Iterable[tuple[str, str, str]]) -> oi
     return reply
 
 
-def called(model: Model, graph: str) -> str:
-    """Tell the name by which the protocol knows a graph, or a model as a whole."""
+def called(model: ModelInfo, graph: str) -> str:
+    """Return the name by which the protocol knows a graph, or a model as a whole."""
     return model.name if graph == WHOLE else f"{model.name}.{graph}"
 
 
-def _platform(model: Model, graph: str) -> str:
-    runtime = model.runtimes().get(graph)
-    return runtime.backend.name if runtime else "stylewire"
+def _platform(status: ModelStatus, graph: str) -> str:
+    return next((each.backend for each in status.runtimes.get(graph, ()) if each.chosen), "stylewire")
 
 
 def _type(spec: Spec) -> oip_pb.DataType.ValueType:
     return _CONFIG_TYPES[spec.datatype]
 
 
-def _fill_times(found: oip_pb.InferStatistics, counts: Statistics) -> None:
+def _fill_times(found: oip_pb.InferStatistics, counts: GraphStatistics) -> None:
     _fill_total(found.success, counts.success)
     _fill_total(found.fail, counts.fail)
     _fill_total(found.queue, counts.queue)

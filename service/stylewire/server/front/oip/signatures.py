@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary
 
 from stylewire.errors import ModelNotFoundError
 from stylewire.manifest import Manifest
-from stylewire.server.engine.backends import graph_kind
-from stylewire.server.engine.models.model import Model
+from stylewire.server.engine_api.graphs import graph_kind
+from stylewire.server.engine_api.models import ModelInfo
 
 WHOLE = ""
 """Stands for all graphs of a model as one."""
@@ -64,17 +64,17 @@ class Signature:
         return {spec.name: spec for spec in (*self.outputs, *self.more_outputs)}
 
 
-_made: "WeakKeyDictionary[Model, dict[str, Signature]]" = WeakKeyDictionary()
+_made: "WeakKeyDictionary[ModelInfo, dict[str, Signature]]" = WeakKeyDictionary()
 """Of the models that there are: making one again for each request would cost more than reading the request."""
 
 
-def names(model: Model) -> list[str]:
+def names(model: ModelInfo) -> list[str]:
     """List what can be asked for of a model: ``WHOLE`` where it has what that takes, then its graphs."""
     whole = not model.styled or {"mapping", "synthesis"} <= set(model.graphs)
     return [*([WHOLE] if whole else []), *model.graphs]
 
 
-def signature(model: Model, graph: str) -> Signature:
+def signature(model: ModelInfo, graph: str) -> Signature:
     """Describe a graph, or ``WHOLE``.
 
     Raises:
@@ -86,7 +86,7 @@ def signature(model: Model, graph: str) -> Signature:
     return made[graph]
 
 
-def _make(model: Model, graph: str) -> Signature:
+def _make(model: ModelInfo, graph: str) -> Signature:
     if graph not in names(model):
         known = ", ".join(f"{model.name}.{each}" if each else model.name for each in names(model))
         asked = f"{model.name}.{graph[:80]}" if graph else model.name

@@ -1,57 +1,17 @@
-"""Checked requests: plain arrays, no protobuf, nothing left to validate. ``requests.py`` makes them."""
+"""Validated requests: plain arrays, no protobuf, complete when they are made. ``api/requests.py`` makes them."""
 
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from typing import Literal, TypeAlias
 
-import numpy as np
-
 from stylewire.keyframes import Easing
 from stylewire.latents import Array
-from stylewire.manifest import EncoderInfo
 from stylewire.media.codecs import ImageFormat
-from stylewire.server.engine.models.model import Model
-from stylewire.server.front.preprocessing.face_detectors import Art, Face
+from stylewire.server.engine_api.models import ModelInfo
+from stylewire.server.front.preprocessing.photos import Photo
 
 OutputForm: TypeAlias = ImageFormat | Literal["tensor", "pixels"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Photo:
-    """A picture, ready for an encoder.
-
-    Attributes:
-        model: whose encoder.
-        graph: the encoder's graph.
-        kind: what the input shows.
-        input: float32[C, H, W].
-        face: what it was aligned by, if the server looked for it.
-    """
-
-    model: Model
-    graph: str
-    kind: Literal["photo", "sketch", "labels"]
-    input: Array
-    face: Face | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnalignedPhoto(Photo):
-    """A picture whose face is still to be found; ``faces.py`` makes a ``Photo`` of it before the job runs.
-
-    Attributes:
-        path: of the picture in the request, for errors.
-        content: a PNG, JPEG or WebP file within the limits, not yet decoded.
-        art: what kind of face is looked for.
-        encoder: what the input is made for.
-    """
-
-    input: Array = field(default_factory=lambda: np.empty(0, np.float32))
-    path: str
-    content: bytes
-    art: Art
-    encoder: EncoderInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +28,7 @@ class Latent:
         truncated_layers: the rows it applies to.
     """
 
-    model: Model
+    model: ModelInfo
     z: Array | None = None
     seed: int | None = None
     label: Array | None = None
@@ -119,7 +79,7 @@ class Style:
 class GenerateJob:
     """One picture for each latent."""
 
-    model: Model
+    model: ModelInfo
     latents: tuple[Latent, ...]
     noise: Noise
     output: Output
@@ -129,7 +89,7 @@ class GenerateJob:
 class InvertJob:
     """The code of a photo; ``return_reconstruction`` also makes the picture of the code."""
 
-    model: Model
+    model: ModelInfo
     photo: Photo
     return_reconstruction: bool
     output: Output
@@ -159,7 +119,7 @@ class Refinement:
 class ProjectJob:
     """A code that is optimized; without a photo for an encoder, it starts at the mean."""
 
-    model: Model
+    model: ModelInfo
     photo: Photo | None
     refinement: Refinement
     output: Output
@@ -169,7 +129,7 @@ class ProjectJob:
 class MixJob:
     """One latent with layers of others."""
 
-    model: Model
+    model: ModelInfo
     content: Latent
     styles: tuple[Style, ...]
     noise: Noise
@@ -212,7 +172,7 @@ class Video:
 class InterpolateJob:
     """A walk through keyframes; with ``video`` the form of its output is ``pixels``."""
 
-    model: Model
+    model: ModelInfo
     keyframes: tuple[Latent, ...]
     frame_count: int
     method: Method

@@ -1,6 +1,6 @@
-"""What the pictures of a job are made of, in the words that files and ``stylewire inspect`` have for it.
+"""What the images of a job are made of, in the words that files and ``stylewire inspect`` have for it.
 
-Enough to make a picture again, and no more: a photo's content is never told, only the digest of its code.
+Enough to make an image again, and no more: a photo's content is never in it, only the digest of its code.
 """
 
 from collections.abc import Sequence
@@ -11,31 +11,31 @@ import numpy as np
 import xxhash
 
 from stylewire.latents import Array
-from stylewire.server.engine.models.model import Model
+from stylewire.server.engine_api.models import ModelInfo
 from stylewire.server.front.pipeline import jobs
 
 _CONST = jobs.NoiseMode.CONST
-_WALK_LENGTH = 800  # characters; provenance cuts what is longer than 1000
+_PATH_CHARACTERS = 800  # characters; provenance cuts what is longer than 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Origins:
-    """Where the pictures of a job come from; a row is a picture.
+class Provenance:
+    """Where the images of a job come from; a row is an image.
 
     Attributes:
         model: what draws them.
-        latents: those that are drawn as they are; empty when pictures show what is between or mixed of latents.
+        latents: those that are drawn as they are; empty when images show what is between or mixed of latents.
         codes: float32[L, D] each; empty for a generator without styles.
         noise: pixel noise; None for a generator without styles.
     """
 
-    model: Model
+    model: ModelInfo
     latents: Sequence[jobs.Latent] = ()
     codes: Sequence[Array] = ()
     noise: jobs.Noise | None = None
 
     def describe(self, row: int) -> str:
-        """Say what a picture is made of, such as ``seed 7, psi 0.7``; called in threads, since it may take digests."""
+        """Describe an image, such as ``seed 7, psi 0.7``; called in threads, since it may take digests."""
         latent = self.latents[row] if self.latents else None
         if latent is not None and latent.seed is not None and latent.model is self.model:
             words = f"seed {latent.seed}"
@@ -51,17 +51,17 @@ class Origins:
         return words if self.noise is None else words + _noise(self.noise, row)
 
 
-def describe_walk(job: jobs.InterpolateJob) -> str:
-    """Say what the frames of a video are made of, such as ``60 frames, slerp, looped: seed 1; seed 2, psi 0.7``."""
+def describe_path(job: jobs.InterpolateJob) -> str:
+    """Describe the frames of a video, such as ``60 frames, slerp, looped: seed 1; seed 2, psi 0.7``."""
     form = f"{job.frame_count} frames, {job.method.value}" + (", looped" if job.looped else "")
-    stops = "; ".join(_keyframe(latent, job.model) for latent in job.keyframes)
-    if len(stops) > _WALK_LENGTH:
-        stops = f"{len(job.keyframes)} keyframes"
+    keyframes = "; ".join(_keyframe(latent, job.model) for latent in job.keyframes)
+    if len(keyframes) > _PATH_CHARACTERS:
+        keyframes = f"{len(job.keyframes)} keyframes"
     noise = _noise(job.noise, 0) if job.model.styled else ""
-    return f"{form}{noise}: {stops}"
+    return f"{form}{noise}: {keyframes}"
 
 
-def _keyframe(latent: jobs.Latent, model: Model) -> str:
+def _keyframe(latent: jobs.Latent, model: ModelInfo) -> str:
     if latent.seed is not None:
         words = f"seed {latent.seed}"
     elif latent.z is not None:

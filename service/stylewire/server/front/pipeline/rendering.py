@@ -1,4 +1,4 @@
-"""Arrays from graphs -> pictures in the form that was asked for."""
+"""Arrays from graphs -> images in the form that was asked for."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -13,15 +13,16 @@ from stylewire import latents
 from stylewire.latents import Array
 from stylewire.media import codecs, xmp
 from stylewire.media.codecs import ImageFormat, Pixels
-from stylewire.server.engine.backends import Arrays
+from stylewire.server.engine_api.graphs import Arrays
 from stylewire.server.front.pipeline import jobs
-from stylewire.server.front.pipeline.results import Picture
+from stylewire.server.front.pipeline.results import Image
+from stylewire.server.front.preprocessing.photos import AlignedPhoto
 
 Mark: TypeAlias = Callable[[int], bytes]
 """Row of a job -> the packet that its file carries; called in threads."""
 
 _LARGE_BYTES = 1 << 20
-"""Pictures that are worth several threads: encoding them takes milliseconds."""
+"""Images that are worth several threads: encoding them takes milliseconds."""
 
 
 def graph_output(output: jobs.Output) -> str:
@@ -31,8 +32,8 @@ def graph_output(output: jobs.Output) -> str:
 
 def encode(
     array: NDArray[np.uint8] | NDArray[np.float32], output: jobs.Output, mark: Mark | None = None, row: int = 0
-) -> Picture:
-    """Bring one picture into its form.
+) -> Image:
+    """Bring one image into its form.
 
     Args:
         array: ``image`` float32[C, H, W] for the form tensor, else ``pixels`` uint8[H, W, C].
@@ -41,20 +42,20 @@ def encode(
         row: of the job.
     """
     if output.form == "tensor":
-        return Picture(width_px=array.shape[2], height_px=array.shape[1], array=array)
+        return Image(width_px=array.shape[2], height_px=array.shape[1], array=array)
     pixels = np.asarray(array, np.uint8)
     if output.resolution_px is not None:
         pixels = codecs.resize(pixels, output.resolution_px)
     height_px, width_px = pixels.shape[:2]
     if output.form == "pixels":
-        return Picture(width_px=width_px, height_px=height_px, array=pixels)
+        return Image(width_px=width_px, height_px=height_px, array=pixels)
     content = codecs.encode(pixels, ImageFormat(output.form), output.quality)
     if mark:
         content = xmp.embed(content, mark(row))
-    return Picture(width_px=width_px, height_px=height_px, content=content, mime_type=f"image/{output.form}")
+    return Image(width_px=width_px, height_px=height_px, content=content, mime_type=f"image/{output.form}")
 
 
-def encode_rows(output: jobs.Output, executor: Executor, mark: Mark | None, rows: Arrays, start: int) -> list[Picture]:
+def encode_rows(output: jobs.Output, executor: Executor, mark: Mark | None, rows: Arrays, start: int) -> list[Image]:
     """Bring the rows of a job from ``start`` on into their form, side by side where that is worth it."""
     arrays = rows[graph_output(output)]
     numbers = range(start, start + len(arrays))
@@ -63,7 +64,7 @@ def encode_rows(output: jobs.Output, executor: Executor, mark: Mark | None, rows
     return [encode(array, output, mark, row) for row, array in zip(numbers, arrays, strict=True)]
 
 
-def show_input(photo: jobs.Photo) -> Pixels | None:
+def show_input(photo: AlignedPhoto) -> Pixels | None:
     """Show what the encoder sees: uint8[H, W, 3 or 1]; None for label maps."""
     if photo.kind == "labels":
         return None
@@ -77,12 +78,12 @@ def show_target(target: Array) -> Pixels:
     return pixels
 
 
-def encode_target(target: Array, output: jobs.Output) -> Picture:
-    """Bring the picture that a code was to give into the form of the reply."""
+def encode_target(target: Array, output: jobs.Output) -> Image:
+    """Bring the image that a code was to reach into the form of the reply."""
     return encode(target if output.form == "tensor" else show_target(target), output)
 
 
-def encode_input(photo: jobs.Photo, seen: Pixels, output: jobs.Output) -> Picture:
+def encode_input(photo: AlignedPhoto, seen: Pixels, output: jobs.Output) -> Image:
     """Bring what an encoder saw into the form of the reply, at its own size."""
     return encode(photo.input if output.form == "tensor" else seen, replace(output, resolution_px=None))
 
@@ -105,7 +106,7 @@ def distortion(pixels: Pixels, seen: Pixels) -> float | None:
 
 
 def noise_inputs(noise: jobs.Noise, noise_size: int, count: int) -> dict[str, Array]:
-    """Make the noise inputs of the synthesis graph for ``count`` pictures.
+    """Make the noise inputs of the synthesis graph for ``count`` images.
 
     Returns:
         ``noise_strength`` float32[N] for the stored maps, ``noise`` float32[N, P] or, where none is drawn, [N, 1].

@@ -1,4 +1,4 @@
-"""What jobs give: plain arrays and bytes; ``servicers.py`` turns them into messages."""
+"""What jobs result in: plain arrays and bytes; ``api/responses.py`` makes messages of them."""
 
 from dataclasses import dataclass
 
@@ -6,46 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire.latents import Array
-from stylewire.server.engine.batching.batch import BatchResult
-from stylewire.server.engine.projection.tasks import Progress
-
-
-@dataclass(slots=True)
-class Run:
-    """A job under way: until when it is wanted, and where its time goes.
-
-    Attributes:
-        deadline: on the monotonic clock; None for no limit.
-        queue_seconds: waiting for graphs, summed.
-        inference_seconds: running graphs, summed.
-        encoding_seconds: everything about pictures that is not a graph.
-        batch_size: rows of the largest batch of the graph that ran last.
-    """
-
-    deadline: float | None
-    queue_seconds: float = 0.0
-    inference_seconds: float = 0.0
-    encoding_seconds: float = 0.0
-    batch_size: int = 0
-
-    def add(self, result: BatchResult) -> None:
-        """Count a graph that ran."""
-        self.queue_seconds += result.queue_seconds
-        self.inference_seconds += result.run_seconds
-        self.encoding_seconds += result.convert_seconds
-        self.batch_size = result.batch_size
-
-    def merge(self, other: "Run") -> None:
-        """Count what another job did, for an answer to both."""
-        self.queue_seconds += other.queue_seconds
-        self.inference_seconds += other.inference_seconds
-        self.encoding_seconds += other.encoding_seconds
-        self.batch_size = other.batch_size
+from stylewire.server.context import Timings
+from stylewire.server.engine_api.projection import Progress
+from stylewire.server.front.preprocessing.face_detectors import Face
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """A picture in the form that was asked for: a file (with its media type) or an array."""
+class Image:
+    """An image in the form that was asked for: a file (with its media type) or an array."""
 
     width_px: int
     height_px: int
@@ -55,52 +23,63 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """Pictures with their codes, float32[L, D] each."""
+class ImagesResult:
+    """Images with their codes, float32[L, D] each, and where the time went."""
 
-    pictures: list[Picture]
+    images: list[Image]
     codes: list[Array]
-    run: Run
+    timings: Timings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectionStep:
-    """Progress of an optimization, with the picture if it is to be shown."""
+    """Progress of an optimization, with the image if it is to be shown."""
 
     progress: Progress
-    picture: Picture | None
+    image: Image | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectionAnswer:
+class ProjectResult:
     """The end of an optimization.
 
     Attributes:
         last: the last step.
         code: float32[L, D].
         noise: float32[P], if it was optimized.
-        target: the picture that was wanted.
-        reconstruction: the picture of the code.
+        target: the image that was wanted.
+        reconstruction: the image of the code.
         start_distortion: of the first code.
         distortion: of this one.
+        timings: where the time went.
     """
 
     last: Progress
     code: Array
     noise: Array | None
-    target: Picture
-    reconstruction: Picture
+    target: Image
+    reconstruction: Image
     start_distortion: float
     distortion: float
-    run: Run
+    timings: Timings
 
 
-@dataclass(frozen=True, slots=True)
-class InvertAnswer:
-    """A code with what shows how good it is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvertResult:
+    """A code float32[L, D] with what shows how good it is.
+
+    Attributes:
+        code: of the photo.
+        face: what the photo was aligned by, if the server looked for it.
+        aligned: what the encoder saw; None for label maps.
+        reconstruction: the image of the code, if it was asked for.
+        distortion: mean squared difference of the two over values in [-1, 1]; None where they cannot be compared.
+        timings: where the time went.
+    """
 
     code: Array
-    aligned: Picture | None
-    reconstruction: Picture | None
+    face: Face | None
+    aligned: Image | None
+    reconstruction: Image | None
     distortion: float | None
-    run: Run
+    timings: Timings

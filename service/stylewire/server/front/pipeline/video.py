@@ -1,22 +1,17 @@
-"""The frames of a walk -> the pieces of a video file, as they become ready."""
+"""The frames of an interpolation -> the pieces of a video file, as they become ready."""
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
 
 import numpy as np
 
 from stylewire.errors import OverloadedError
-from stylewire.server import tracing
+from stylewire.server.context import RequestContext, Timings, off_loop
 from stylewire.server.front.pipeline import jobs, provenance
-from stylewire.server.front.pipeline.results import Answer, Run
+from stylewire.server.front.pipeline.results import ImagesResult
 from stylewire.server.front.pipeline.video_encoder import VideoWriter
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 PIECE_BYTES = 1 << 20
 """Clients other than ours take messages of 4 MB at most."""
@@ -30,16 +25,16 @@ class Piece:
         content: the parts of all pieces, joined, are the file.
         mime_type: of the file.
         frame_index: of the latest frame that was made.
-        run: of the frames since the piece before.
+        timings: of the frames since the piece before.
     """
 
     content: bytes
     mime_type: str
     frame_index: int
-    run: Run
+    timings: Timings
 
 
-class Films:
+class VideoStreams:
     """Makes video files.
 
     Args:
@@ -53,14 +48,15 @@ class Films:
         self._open_count = 0
 
     async def pieces(
-        self, job: jobs.InterpolateJob, video: jobs.Video, frames: AsyncGenerator[Answer]
+        self, job: jobs.InterpolateJob, video: jobs.Video, frames: AsyncGenerator[ImagesResult], call: RequestContext
     ) -> AsyncGenerator[Piece]:
-        """Make the file of a walk; no more frames are asked for than the pieces that were taken need.
+        """Make the file of an interpolation; no more frames are asked for than the pieces that were taken need.
 
         Args:
-            job: the walk.
+            job: the interpolation.
             video: its form.
-            frames: its pictures, as pixels.
+            frames: its images, as pixels.
+            call: for which.
 
         Raises:
             OverloadedError: so many files are being made that one more could exhaust the memory.
@@ -69,42 +65,30 @@ class Films:
         if self._open_count >= self._max_videos:
             raise OverloadedError(f"{self._open_count} videos are being made; come back later", retry_after_seconds=1.0)
         self._open_count += 1
-        packet = job.model.packets.packet(provenance.describe_walk(job)) if self._provenance else None
-        writer = VideoWriter(video, job.frame_count, packet)
+        packet = job.model.packets.packet(provenance.describe_path(job)) if self._provenance else None
+        writer, part, index = VideoWriter(video, job.frame_count, packet), call.part(), 0
         try:
-            index, run = 0, Run(None)
-            async for index, answer in _numbered(frames):
-                run.merge(answer.run)
-                content = await self._timed(run, writer.add, np.asarray(answer.pictures[0].array, np.uint8))
-                for piece in _cut(content):
-                    yield Piece(content=piece, mime_type=writer.mime_type, frame_index=index, run=run)
-                    run = Run(None, batch_size=run.batch_size)
-            for piece in _cut(await self._timed(run, writer.finish)):
-                yield Piece(content=piece, mime_type=writer.mime_type, frame_index=index, run=run)
-                run = Run(None, batch_size=run.batch_size)
+            async for index, frame in _numbered(frames):
+                part.timings.merge(frame.timings)
+                pixels = np.asarray(frame.images[0].array, np.uint8)
+                content = await part.timed("video", self._executor, writer.add, pixels)
+                for each in _cut(content):
+                    yield Piece(content=each, mime_type=writer.mime_type, frame_index=index, timings=part.timings)
+                    part.timings = Timings(batch_size=part.timings.batch_size)
+            for each in _cut(await part.timed("video", self._executor, writer.finish)):
+                yield Piece(content=each, mime_type=writer.mime_type, frame_index=index, timings=part.timings)
+                part.timings = Timings(batch_size=part.timings.batch_size)
         finally:
             self._open_count -= 1
-            await asyncio.shield(self._off_loop(writer.close))
-
-    async def _timed(self, run: Run, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        started = time.monotonic()
-        value = await self._off_loop(function, *args, **kwargs)
-        ended = time.monotonic()
-        run.encoding_seconds += ended - started
-        tracing.phase("video", started, ended)
-        return value
-
-    async def _off_loop(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._executor, lambda: function(*args, **kwargs))
+            await asyncio.shield(off_loop(self._executor, writer.close))
 
 
 def _cut(content: bytes) -> list[bytes]:
     return [content[start : start + PIECE_BYTES] for start in range(0, len(content), PIECE_BYTES)]
 
 
-async def _numbered(frames: AsyncGenerator[Answer]) -> AsyncGenerator[tuple[int, Answer]]:
+async def _numbered(frames: AsyncGenerator[ImagesResult]) -> AsyncGenerator[tuple[int, ImagesResult]]:
     index = 0
-    async for answer in frames:
-        yield index, answer
+    async for frame in frames:
+        yield index, frame
         index += 1

@@ -1,22 +1,66 @@
-"""A picture of a request -> the input of an encoder: decode, align, resize, normalize."""
+"""A photo of a request -> the input of an encoder: decode, align, resize, normalize."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from PIL import Image
 
-from stylewire import pb
 from stylewire.errors import UnsupportedError
 from stylewire.latents import Array, Array64
 from stylewire.manifest import EncoderInfo
 from stylewire.media import codecs
 from stylewire.media.codecs import ImageError
-from stylewire.server.engine.models.model import Model
-from stylewire.server.front.pipeline import jobs
+from stylewire.server.engine_api.models import ModelInfo
 from stylewire.server.front.preprocessing.alignment import align
-from stylewire.server.front.preprocessing.face_detectors import Art, missing
+from stylewire.server.front.preprocessing.face_detectors import Art, Face, missing
 from stylewire.server.front.preprocessing.transforms import encoder_input, photo_input, sketch_input
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlignedPhoto:
+    """A photo, ready for an encoder.
+
+    Attributes:
+        model: whose encoder.
+        graph: the encoder's graph.
+        kind: what the input shows.
+        input: float32[C, H, W].
+        face: what it was aligned by, if the server looked for it.
+    """
+
+    model: ModelInfo
+    graph: str
+    kind: Literal["photo", "sketch", "labels"]
+    input: Array
+    face: Face | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnalignedPhoto:
+    """A photo whose face is still to be found.
+
+    Attributes:
+        model: whose encoder.
+        graph: the encoder's graph.
+        kind: what the input will show.
+        path: of the photo in the request, for errors.
+        content: a PNG, JPEG or WebP file within the limits, not yet decoded.
+        art: what kind of face is looked for.
+        encoder: what the input is made for.
+    """
+
+    model: ModelInfo
+    graph: str
+    kind: Literal["photo", "sketch", "labels"]
+    path: str
+    content: bytes
+    art: Art
+    encoder: EncoderInfo
+
+
+Photo: TypeAlias = AlignedPhoto | UnalignedPhoto
 
 
 class LandmarkError(ValueError):
@@ -43,8 +87,8 @@ class ImageLimits(Protocol):
 
 
 def prepare(
-    content: bytes, landmarks: Array64 | None, model: Model, encoder: EncoderInfo, limits: ImageLimits
-) -> jobs.Photo:
+    content: bytes, landmarks: Array64 | None, model: ModelInfo, encoder: EncoderInfo, limits: ImageLimits
+) -> AlignedPhoto:
     """Make a photo ready for an encoder.
 
     Args:
@@ -61,7 +105,7 @@ def prepare(
     image = codecs.decode(content, max_bytes=limits.max_image_bytes, max_pixels=limits.max_image_pixels)
     if landmarks is not None:
         image = _aligned(image, landmarks, max(encoder.input_height_px, encoder.input_width_px))
-    return jobs.Photo(model=model, graph=encoder.graph, kind=encoder.input_kind, input=encoder_input(image, encoder))
+    return AlignedPhoto(model=model, graph=encoder.graph, kind=encoder.input_kind, input=encoder_input(image, encoder))
 
 
 def check_search(content: bytes, art: Art, limits: ImageLimits) -> None:
@@ -82,7 +126,7 @@ def check_search(content: bytes, art: Art, limits: ImageLimits) -> None:
         raise UnsupportedError(f"this server finds no faces by itself, {found}{instead}")
 
 
-def prepare_target(content: bytes, landmarks: Array64 | None, model: Model, limits: ImageLimits) -> Array:
+def prepare_target(content: bytes, landmarks: Array64 | None, model: ModelInfo, limits: ImageLimits) -> Array:
     """Make a photo the picture that a generator is to draw.
 
     Args:
@@ -105,11 +149,6 @@ def prepare_target(content: bytes, landmarks: Array64 | None, model: Model, limi
     if model.manifest.image_channels == 1:
         return sketch_input(image, side_px, side_px) * np.float32(2) - np.float32(1)
     return photo_input(image, side_px, side_px)
-
-
-def points(landmarks: pb.Landmarks) -> Array64:
-    """Read landmarks as float64[n, 2]."""
-    return np.array([(point.x_px, point.y_px) for point in landmarks.points], np.float64).reshape(-1, 2)
 
 
 def _aligned(image: Image.Image, landmarks: Array64, output_px: int) -> Image.Image:

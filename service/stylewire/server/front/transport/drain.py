@@ -1,4 +1,4 @@
-"""Whether calls may still come in: the last part of a drain."""
+"""The last part of a drain: new calls are refused, and those in flight end."""
 
 import asyncio
 import time
@@ -9,47 +9,48 @@ from stylewire.errors import DrainingError
 from stylewire.server.telemetry.metrics import Method
 
 _LEAST_SECONDS = 0.25
-"""How long it says no: a call that arrives while gRPC itself closes gets CANCELLED, which no client tries again."""
+"""How long calls are refused: one that arrives while gRPC itself closes gets CANCELLED, which no client retries."""
 _OURS = ("stylewire.", "inference.")
 
 
 def is_work(method: Method) -> bool:
-    """Whether a method is what the server is there for; health and reflection are not."""
+    """Return whether a method is what the server is there for; health and reflection are not."""
     return method.service.startswith(_OURS)
 
 
-class Gate:
-    """Counts the calls of this server's own services; those of health and reflection pass uncounted."""
+class Drain:
+    """Counts the calls of this server's own services; those of health and reflection are not counted.
+
+    Attributes:
+        draining: whether new calls are refused.
+    """
 
     def __init__(self) -> None:
         self._count = 0
-        self._closed = False
+        self.draining = False
         self._empty = asyncio.Event()
 
     @contextmanager
-    def passed(self, method: Method) -> Iterator[None]:
-        """Count a call while it is under way.
+    def entered(self) -> Iterator[None]:
+        """Count a call while it is in flight.
 
         Raises:
-            DrainingError: the gate is closed.
+            DrainingError: the server drains.
         """
-        if not is_work(method):
-            yield
-            return
-        if self._closed:
+        if self.draining:
             raise DrainingError("the server is stopping; send the request to another one")
         self._count += 1
         try:
             yield
         finally:
             self._count -= 1
-            if self._closed and not self._count:
+            if self.draining and not self._count:
                 self._empty.set()
 
-    async def close(self, seconds: float) -> None:
-        """Refuse what comes, and wait until nothing is under way, so long at most."""
+    async def drain(self, seconds: float) -> None:
+        """Refuse new calls, and wait until none is in flight, so long at most."""
         started = time.monotonic()
-        self._closed = True
+        self.draining = True
         if self._count:
             try:
                 await asyncio.wait_for(self._empty.wait(), seconds)

@@ -1,4 +1,4 @@
-"""The one interceptor: access, request id, metrics, log line, and error -> status. Only here everything is caught."""
+"""The interceptor: access, the record of a call, metrics, log line, error -> status. Only here everything is caught."""
 
 import asyncio
 import itertools
@@ -7,8 +7,8 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
-from typing import Any, TypeAlias
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from typing import Any, NamedTuple, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -20,10 +20,11 @@ from stylewire.errors import (
     StylewireError,
     Violation,
 )
+from stylewire.server import context as request_context
+from stylewire.server.context import RequestContext
 from stylewire.server.front.auth.access import OPEN_SERVICES, Access
-from stylewire.server.front.transport.call import Call
-from stylewire.server.front.transport.drain import Gate, is_work
-from stylewire.server.front.transport.messages import CountingContext, count_messages
+from stylewire.server.front.transport.call import CountingContext, count_messages, log_line
+from stylewire.server.front.transport.drain import Drain, is_work
 from stylewire.server.telemetry.metrics import REJECTIONS, Method, MethodMetrics, Metrics
 from stylewire.server.tracing import Tracer
 from stylewire.status import pushback, to_status
@@ -45,23 +46,22 @@ _Handler: TypeAlias = Any
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 
-class Boundary(grpc.aio.ServerInterceptor):
+class Interceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of the server.
 
     Args:
         metrics: where calls are counted.
         access: who may call.
-        tracer: follows calls; None for nobody.
+        tracer: traces calls; None for none.
+
+    Attributes:
+        drain: counts the calls in flight.
     """
 
     def __init__(self, metrics: Metrics, access: Access, tracer: Tracer | None = None) -> None:
         self._metrics, self._access, self._tracer = metrics, access, tracer
         self._wrapped: dict[str, _Handler] = {}
-        self._gate = Gate()
-
-    async def stop(self, seconds: float) -> None:
-        """Refuse what comes, and let calls under way end, so long at most."""
-        await self._gate.close(seconds)
+        self.drain = Drain()
 
     async def intercept_service(
         self,
@@ -81,49 +81,57 @@ class Boundary(grpc.aio.ServerInterceptor):
         try:
             self._access.check(handler_call_details.invocation_metadata or ())
         except StylewireError as err:
-            return self._refusing(err, self._metrics.method(_method(handler, path)))
+            return self._refusing(err, self._endpoint(_method(handler, path)))
         return handler
 
     def _wrap(self, handler: _Handler, method: Method) -> _Handler:
-        metrics = self._metrics.method(method)
-        return self._streaming(handler, metrics) if handler.response_streaming else self._unary(handler, metrics)
+        endpoint = self._endpoint(method)
+        return self._streaming(handler, endpoint) if handler.response_streaming else self._unary(handler, endpoint)
 
-    def _refusing(self, err: StylewireError, metrics: MethodMetrics) -> _Handler:
+    def _endpoint(self, method: Method) -> "_Endpoint":
+        work = is_work(method)
+        entered = self.drain.entered if work else nullcontext
+        return _Endpoint(method, self._metrics.method(method), entered, logging.INFO if work else logging.DEBUG)
+
+    def _refusing(self, err: StylewireError, endpoint: "_Endpoint") -> _Handler:
         """Answer without reading what the client sends: as a stream, since grpc reads the request of a unary call."""
 
         async def answer(requests: object, context: _Context) -> None:  # noqa: ARG001
-            await self._fail(self._begin(metrics, context), err, context)
+            await self._fail(endpoint, self._begin(endpoint, context), err, context)
 
         return grpc.stream_stream_rpc_method_handler(answer)
 
-    def _unary(self, handler: _Handler, metrics: MethodMetrics) -> _Handler:
+    def _unary(self, handler: _Handler, endpoint: "_Endpoint") -> _Handler:
         async def answer(content: bytes, context: _Context) -> Any:
-            call = self._begin(metrics, context)
+            call = self._begin(endpoint, context)
             try:
-                with self._gate.passed(metrics.method):
-                    self._enter(call, context)
-                    response = await handler.unary_unary(_read(handler, call, content), context)
-                call.count(response)
+                with endpoint.entered():
+                    self._enter(endpoint, call, context)
+                    response = await handler.unary_unary(_read(handler, endpoint, call, content), context)
+                endpoint.metrics.sent.inc()
+                if call.timings.batch_size:  # a graph ran: not for a list of models
+                    call.reply(call.timings)
             except BaseException as err:
-                await self._fail(call, err, context)
+                await self._fail(endpoint, call, err, context)
                 raise
-            self._finish(call, _set_code(context))
+            self._finish(endpoint, call, _set_code(context))
             return response
 
         return grpc.unary_unary_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
-    def _streaming(self, handler: _Handler, metrics: MethodMetrics) -> _Handler:
+    def _streaming(self, handler: _Handler, endpoint: "_Endpoint") -> _Handler:
         stream = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        metrics = endpoint.metrics
 
         async def answer(request: Any, context: _Context) -> None:
-            call = self._begin(metrics, context)
+            call = self._begin(endpoint, context)
             try:
-                with self._gate.passed(metrics.method):
-                    self._enter(call, context)
+                with endpoint.entered():
+                    self._enter(endpoint, call, context)
                     if handler.request_streaming:
                         request = count_messages(request, metrics.received)
                     else:
-                        request = _read(handler, call, request)
+                        request = _read(handler, endpoint, call, request)
                     messages: Any = stream(request, CountingContext(context, metrics.sent))
                     if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
                         await messages
@@ -131,12 +139,12 @@ class Boundary(grpc.aio.ServerInterceptor):
                         # Not yielded: grpc drops a generator whose client has left; its end would never be counted.
                         async with aclosing(messages):
                             async for response in messages:
-                                call.count(response)
+                                metrics.sent.inc()
                                 await _write(context, response)
             except BaseException as err:
-                await self._fail(call, err, context)
+                await self._fail(endpoint, call, err, context)
                 raise
-            self._finish(call, _set_code(context))
+            self._finish(endpoint, call, _set_code(context))
 
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
@@ -144,22 +152,25 @@ class Boundary(grpc.aio.ServerInterceptor):
             )
         return grpc.unary_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
 
-    def _begin(self, metrics: MethodMetrics, context: _Context) -> Call:
-        call = Call(metrics, _request_id(context), context.peer(), time.monotonic())
-        metrics.started.inc()
+    def _begin(self, endpoint: "_Endpoint", context: _Context) -> RequestContext:
+        call = RequestContext(request_id=_request_id(context), peer=context.peer(), observe=endpoint.metrics.reply)
+        call.limit(context.time_remaining())
+        request_context.enter(call)
+        endpoint.metrics.started.inc()
         context.set_trailing_metadata(((REQUEST_ID, call.request_id),))
         return call
 
-    def _enter(self, call: Call, context: _Context) -> None:
+    def _enter(self, endpoint: "_Endpoint", call: RequestContext, context: _Context) -> None:
         """Let a call in that has sent its request."""
-        if call.metrics.method.service not in OPEN_SERVICES:
+        method = endpoint.method
+        if method.service not in OPEN_SERVICES:
             call.client = self._access.enter(context)
         if self._tracer:  # not before: the context of somebody who may not call is nobody's
-            method, metadata = call.metrics.method, context.invocation_metadata() or ()
+            metadata = context.invocation_metadata() or ()
             call.trace = self._tracer.begin(method.service, method.name, metadata, call.request_id)
 
-    async def _fail(self, call: Call, err: BaseException, context: _Context) -> None:
-        """Count a call that ended with an exception, and tell the client; returns if nobody has to be told."""
+    async def _fail(self, endpoint: "_Endpoint", call: RequestContext, err: BaseException, context: _Context) -> None:
+        """Count a call that ended with an exception, and answer it; returns if there is nobody to answer."""
         refusal: StylewireError | None = None
         match err:
             case asyncio.CancelledError():  # the client left, or its deadline passed
@@ -171,28 +182,43 @@ class Boundary(grpc.aio.ServerInterceptor):
             case StylewireError():
                 refusal, code = err, err.code
             case Exception():
-                log.error("request %s of %s failed", call.request_id, call.metrics.method.name, exc_info=err)
+                log.error("request %s of %s failed", call.request_id, endpoint.method.name, exc_info=err)
                 refusal = InternalError(f"internal error; the server's log has it under request id {call.request_id}")
                 code = grpc.StatusCode.INTERNAL
             case _:  # the process ends
                 code = grpc.StatusCode.UNKNOWN
         if refusal and call.client is None and refusal.reason in REJECTIONS:
             self._metrics.rejected.labels(refusal.reason).inc()
-        self._finish(call, code)
+        self._finish(endpoint, call, code)
         if refusal:  # counted first: whoever has the answer finds it in the metrics
             await _abort(context, refusal, call.request_id)
 
-    def _finish(self, call: Call, code: grpc.StatusCode) -> None:
+    def _finish(self, endpoint: "_Endpoint", call: RequestContext, code: grpc.StatusCode) -> None:
         if call.client is not None:
             self._access.leave(call.client)
         if call.trace:
-            call.trace.end(code, call.model)
+            call.trace.end(code.value[0], code.name, call.model)
         seconds = time.monotonic() - call.started
-        call.metrics.handled(code.name).inc()
-        call.metrics.handling.observe(seconds)
-        level = logging.INFO if is_work(call.metrics.method) else logging.DEBUG
-        if log.isEnabledFor(level):
-            log.log(level, call.line(code, seconds))
+        endpoint.metrics.handled(code.name).inc()
+        endpoint.metrics.handling.observe(seconds)
+        if log.isEnabledFor(endpoint.level):
+            log.log(endpoint.level, log_line(call, endpoint.method.name, code, seconds))
+
+
+class _Endpoint(NamedTuple):
+    """A method, with what each of its calls needs.
+
+    Attributes:
+        method: its name and kind.
+        metrics: where its calls are counted.
+        entered: counts a call while it is in flight.
+        level: of its lines in the log.
+    """
+
+    method: Method
+    metrics: MethodMetrics
+    entered: Callable[[], AbstractContextManager[None]]
+    level: int
 
 
 def _request_id(context: _Context) -> str:
@@ -213,13 +239,13 @@ def _service(path: str) -> str:
     return path.split("/", 2)[1]
 
 
-def _read(handler: _Handler, call: Call, content: bytes) -> Any:
+def _read(handler: _Handler, endpoint: _Endpoint, call: RequestContext, content: bytes) -> Any:
     """Parse a request here and not in grpc, which would answer UNKNOWN, count nothing and log a traceback."""
-    call.metrics.received.inc()
+    endpoint.metrics.received.inc()
     try:
         request = handler.request_deserializer(content)
     except DecodeError as err:
-        raise InvalidFieldError.of([Violation("", f"the bytes are no request of {call.metrics.method.name}")]) from err
+        raise InvalidFieldError.of([Violation("", f"the bytes are no request of {endpoint.method.name}")]) from err
     call.model = next(filter(None, (getattr(request, name, "") for name in _MODEL_FIELDS)), "")
     return request
 
@@ -237,7 +263,7 @@ async def _abort(context: _Context, err: StylewireError, request_id: str) -> Non
     metadata = (*status.trailing_metadata, (REQUEST_ID, request_id), *pushback(err))
     try:
         await context.abort(status.code, status.details, metadata)
-    except grpc.aio.InternalError as failure:  # the client has left: nobody is told
+    except grpc.aio.InternalError as failure:  # the client has left
         raise asyncio.CancelledError from failure
 
 

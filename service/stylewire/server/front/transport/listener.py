@@ -11,7 +11,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 from stylewire import oip_pb, pb
 from stylewire.server.config.settings import Settings, port_taken
 from stylewire.server.front.auth.tls import Certificates
-from stylewire.server.front.transport.interceptor import Boundary
+from stylewire.server.front.transport.interceptor import Interceptor
 from stylewire.server.telemetry.metrics import Method
 
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
@@ -19,15 +19,15 @@ _OWN_FILES = (pb.STYLEGAN_SERVICE_FILE, pb.MODEL_SERVICE_FILE, health_pb2.DESCRI
 _SERVICE_FILES = (*_OWN_FILES, oip_pb.FILE)
 
 
-def make_server(settings: Settings, boundary: Boundary, *, shared: bool) -> grpc.aio.Server:
+def make_server(settings: Settings, interceptor: Interceptor, *, shared: bool) -> grpc.aio.Server:
     """Make a server without services.
 
     Args:
         settings: limits of messages and connections.
-        boundary: wraps every method.
+        interceptor: wraps every method.
         shared: whether other processes listen on the same port.
     """
-    return grpc.aio.server(interceptors=[boundary], options=_options(settings, shared=shared))
+    return grpc.aio.server(interceptors=[interceptor], options=_options(settings, shared=shared))
 
 
 def listen(server: grpc.aio.Server, settings: Settings) -> int:

@@ -6,11 +6,12 @@ from pathlib import Path
 import onnxruntime as ort
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import Arrays, BackendOptions, graph_kind, graph_name, most_instances
+from stylewire.server.engine.backends import BackendOptions, graph_name, most_instances
 from stylewire.server.engine.backends.cuda_graphs import precision_of
 from stylewire.server.engine.backends.onnxruntime.cuda import CudaSessions
 from stylewire.server.engine.backends.onnxruntime.session import CPU, open_session, require_provider
 from stylewire.server.engine.backends.onnxruntime.tensorrt import TensorRtSessions
+from stylewire.server.engine_api.graphs import Arrays, graph_kind
 
 
 class CpuSessions:

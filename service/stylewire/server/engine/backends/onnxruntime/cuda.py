@@ -18,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import Arrays, BackendOptions, most_instances
+from stylewire.server.engine.backends import BackendOptions, most_instances
 from stylewire.server.engine.backends.cuda_graphs import (
     GATE,
     device_index,
@@ -28,6 +28,7 @@ from stylewire.server.engine.backends.cuda_graphs import (
     split_batch,
 )
 from stylewire.server.engine.backends.onnxruntime.session import CPU, CUDA, Provider, open_session, require_provider
+from stylewire.server.engine_api.graphs import Arrays
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,12 @@ import numpy as np
 
 from stylewire.errors import DeadlineError
 from stylewire.manifest import CHECK_FILE, ManifestError
-from stylewire.server.engine.backends import Arrays, BackendOptions, cancellation, graph_name
+from stylewire.server.engine.backends import BackendOptions, cancellation, graph_name
 from stylewire.server.engine.backends.selfcheck import read_vectors, side
 from stylewire.server.engine.backends.triton.call import Answer, Call
 from stylewire.server.engine.backends.triton.contract import Graph
 from stylewire.server.engine.backends.triton.server_pool import TritonServers
+from stylewire.server.engine_api.graphs import Arrays
 
 
 class TritonBackend:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
-from stylewire.server.engine.backends import Arrays
 from stylewire.server.engine.backends.triton.contract import Graph, datatype, row_bytes
 from stylewire.server.engine.backends.triton.errors import CallError, Failure, unavailable
 from stylewire.server.engine.backends.triton.shared_memory import Region
+from stylewire.server.engine_api.graphs import Arrays
 
 MIN_SHARED_BYTES = 32 << 10
 """Smaller tensors are in the message: two more copies of them cost less than saying where they are."""

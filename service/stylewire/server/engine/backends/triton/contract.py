@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire.errors import BackendUnavailableError
-from stylewire.server.engine.backends import Arrays
 from stylewire.server.engine.backends.triton.errors import HINT
+from stylewire.server.engine_api.graphs import Arrays
 
 _NUMBER = (1,)
 """Triton demands a side behind the batch axis: float32[N] travels as [N, 1] to a model that batches."""
