@@ -12,7 +12,7 @@ _MODULES = {"AsyncClient": "aio", "Client": "sync"}
 
 
 def __getattr__(name: str) -> object:
-    """Import the clients when one is first asked for."""
+    """Import a client when it is first used."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""``AdminClient``: what an administrator can change while a server runs. Callers of a server have no use for it."""
+"""``AdminClient``: the RPCs of AdminService, which load and unload models while a server runs."""
 
 from stylewire import pb
 from stylewire.client.connection import Connection
@@ -14,7 +14,7 @@ class AdminClient(Connection):
     Args:
         address: the server's ``--admin-address``: ``unix:/path`` or ``host:port``.
         timeout: deadline of an operation in seconds; one that takes longer goes on in the server.
-        security: of a proxy on the way; the server's own address of administrators has neither TLS nor tokens.
+        security: for a proxy in between; the server's admin address itself has neither TLS nor tokens.
     """
 
     def __init__(
@@ -24,13 +24,13 @@ class AdminClient(Connection):
         self._stub = pb.AdminServiceStub(self._channel)
 
     def load(self, name: str, version: str = "") -> pb.Model:
-        """Load a model of the server's folder; an empty version means the newest."""
-        return self._ask(self._stub.LoadModel, pb.LoadModelRequest(name=name, version=version)).model
+        """Load a model of the server's model repository; an empty version means the newest."""
+        return self._call(self._stub.LoadModel, pb.LoadModelRequest(name=name, version=version)).model
 
     def unload(self, name: str, version: str = "") -> list[pb.Model]:
-        """Retire a version of a model; an empty one means all."""
-        return list(self._ask(self._stub.UnloadModel, pb.UnloadModelRequest(name=name, version=version)).models)
+        """Unload a version of a model; an empty one means all."""
+        return list(self._call(self._stub.UnloadModel, pb.UnloadModelRequest(name=name, version=version)).models)
 
     def reload(self, name: str, version: str = "") -> pb.Model:
         """Load a model once more and replace it; an empty version means the newest that is loaded."""
-        return self._ask(self._stub.ReloadModel, pb.ReloadModelRequest(name=name, version=version)).model
+        return self._call(self._stub.ReloadModel, pb.ReloadModelRequest(name=name, version=version)).model

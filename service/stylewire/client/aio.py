@@ -7,7 +7,7 @@ from typing import Unpack
 
 from stylewire import pb
 from stylewire.client import requests, results
-from stylewire.client.bulk import Parts, async_pictures
+from stylewire.client.bulk import CallWindow, stream_results_async
 from stylewire.client.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, AsyncConnection, unread
 from stylewire.client.inputs import LatentLike, PhotoLike
 from stylewire.client.options import (
@@ -32,7 +32,7 @@ class AsyncClient(AsyncConnection):
 
     Args:
         address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
-        timeout: deadline of a call in seconds, when the call gives none of its own.
+        timeout: deadline of a call in seconds, when the call has none of its own.
         security: TLS and token; None means neither.
     """
 
@@ -58,17 +58,17 @@ class AsyncClient(AsyncConnection):
     ) -> list[Result]:
         """Make one picture from each latent; see ``Client.generate``."""
         request = requests.generate_request(latents, **options)
-        response = await self._ask(self._stylegan.Generate, request, timeout)
+        response = await self._call(self._stylegan.Generate, request, timeout)
         return results.read_generate(response, request)
 
-    @forwards_to(Parts)
+    @forwards_to(CallWindow)
     def generate_many(
         self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
     ) -> AsyncIterator[Result]:
         """Make one picture from each of any number of latents: ``async for``; see ``Client.generate_many``."""
         deadline = timeout
-        parts = Parts(lambda request: self._stylegan.Generate(request, timeout=deadline), latents, **options)
-        return async_pictures(parts, self.address)
+        window = CallWindow(lambda request: self._stylegan.Generate(request, timeout=deadline), latents, **options)
+        return stream_results_async(window, self.address)
 
     @forwards_to(requests.invert_request)
     async def invert(
@@ -76,7 +76,7 @@ class AsyncClient(AsyncConnection):
     ) -> Inversion:
         """Find the code of a picture; see ``Client.invert``."""
         request = requests.invert_request(picture, **options)
-        response = await self._ask(self._stylegan.Invert, request, timeout)
+        response = await self._call(self._stylegan.Invert, request, timeout)
         return results.read_invert(response)
 
     @forwards_to(requests.project_request)
@@ -90,9 +90,9 @@ class AsyncClient(AsyncConnection):
     ) -> Projection:
         """Find the code of a picture by optimization; see ``Client.project``."""
         request, reader = requests.project_request(picture, **options), ProjectionReader(on_progress)
-        walk = self._walk(self._stylegan.Project, request, timeout, unread)
-        async with contextlib.aclosing(walk):
-            async for response in walk:
+        stream = self._stream(self._stylegan.Project, request, timeout, unread)
+        async with contextlib.aclosing(stream):
+            async for response in stream:
                 reader.read(response)
         return reader.result()
 
@@ -104,7 +104,7 @@ class AsyncClient(AsyncConnection):
         chosen = requests.to_styles(styles, options.get("psi"))
         described = await self._describe(options.get("model", "")) if requests.needs_model(chosen) else None
         request = requests.mix_request(content, chosen, described, **options)
-        response = await self._ask(self._stylegan.MixStyles, request, timeout)
+        response = await self._call(self._stylegan.MixStyles, request, timeout)
         requests.forget_replaced(self._described, options.get("model", ""), response.model_digest)
         return results.read_mix(response)
 
@@ -117,9 +117,9 @@ class AsyncClient(AsyncConnection):
         timeout: float | None = None,
         **options: Unpack[InterpolateOptions],
     ) -> AsyncIterator[Frame]:
-        """Walk through keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
+        """Interpolate between keyframes: ``async for frame in client.interpolate(...)``; see ``Client.interpolate``."""
         request = requests.interpolate_request(keyframes, frame_count, **options)
-        return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
+        return self._stream(self._stylegan.Interpolate, request, timeout, results.read_frame)
 
     @forwards_to(requests.video_request)
     def interpolate_video(
@@ -130,10 +130,10 @@ class AsyncClient(AsyncConnection):
         timeout: float | None = None,
         **options: Unpack[VideoOptions],
     ) -> AsyncVideo:
-        """Walk through keyframes in a video file; see ``Client.interpolate_video``."""
+        """Interpolate between keyframes in a video file; see ``Client.interpolate_video``."""
         request = requests.video_request(keyframes, frame_count, **options)
         return AsyncVideo(
-            self._walk(self._stylegan.Interpolate, request, timeout, unread),
+            self._stream(self._stylegan.Interpolate, request, timeout, unread),
             options.get("container", "mp4"),
         )
 
@@ -142,7 +142,7 @@ class AsyncClient(AsyncConnection):
         found: list[pb.Model] = []
         request = pb.ListModelsRequest()
         while True:
-            response = await self._ask(self._models.ListModels, request, timeout)
+            response = await self._call(self._models.ListModels, request, timeout)
             found.extend(response.models)
             if not response.next_page_token:
                 return found
@@ -150,7 +150,7 @@ class AsyncClient(AsyncConnection):
 
     async def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
         """Describe one model; an empty name means the server's default model."""
-        return (await self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout)).model
+        return (await self._call(self._models.GetModel, pb.GetModelRequest(name=name), timeout)).model
 
     async def _describe(self, name: str) -> pb.Model:
         if name not in self._described:

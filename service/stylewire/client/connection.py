@@ -32,14 +32,14 @@ _Read = TypeVar("_Read")
 
 def channel_options(address: str) -> ChannelOptions:
     """List the options of a channel to an address."""
-    # Calls avoid servers that stop or hang. Not where there is one: its own words say more than "unhealthy", and gRPC
-    # prints an error when a proxy has no health service.
+    # Calls avoid servers that stop or hang. Not where there is one: its own error explains more than "unhealthy", and
+    # gRPC prints an error when a proxy has no health service.
     health = _HEALTH if address.startswith(_SEVERAL_PREFIXES) else {}
     return (
         ("grpc.max_send_message_length", _MESSAGE_BYTES),
         ("grpc.max_receive_message_length", _MESSAGE_BYTES),
         ("grpc.service_config", json.dumps(SERVICE_CONFIG | health)),
-        # Asked again when a connection ends; gRPC's own 30 s are longer than a rollout of two servers may take.
+        # Names are resolved again when a connection ends; gRPC's 30 s are longer than a rollout of two servers takes.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -54,7 +54,7 @@ class Connection:
 
     Args:
         address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
-        timeout: deadline of a call in seconds, when the call gives none of its own.
+        timeout: deadline of a call in seconds, when the call has none of its own.
         security: TLS and token; None means neither.
 
     Raises:
@@ -78,16 +78,16 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection; calls in flight are cancelled."""
         self._channel.close()
 
-    def _ask(
+    def _call(
         self,
         method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
         timeout: float | None = None,
     ) -> _Response:
-        """Call a method of one answer."""
+        """Call a method that returns one response; retry what gRPC itself does not."""
         attempts = Attempts(self._deadline(timeout))
         with typed_errors(self.address):
             while True:
@@ -96,7 +96,7 @@ class Connection:
                 except grpc.RpcError as error:
                     time.sleep(attempts.pause(error))
 
-    def _walk(
+    def _stream(
         self,
         method: "grpc.UnaryStreamMultiCallable[_Request, _Response]",
         request: _Request,
@@ -144,16 +144,16 @@ class AsyncConnection:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connection; calls under way are cancelled."""
+        """Close the connection; calls in flight are cancelled."""
         await self._channel.close()
 
-    async def _ask(
+    async def _call(
         self,
         method: "grpc.aio.UnaryUnaryMultiCallable[_Request, _Response]",
         request: _Request,
         timeout: float | None = None,  # noqa: ASYNC109 - a deadline travels to the server, asyncio.timeout stays here
     ) -> _Response:
-        """Call a method of one answer."""
+        """Call a method that returns one response; retry what gRPC itself does not."""
         attempts = Attempts(self._deadline(timeout))
         with typed_errors(self.address):
             while True:
@@ -162,7 +162,7 @@ class AsyncConnection:
                 except grpc.RpcError as error:
                     await asyncio.sleep(attempts.pause(error))
 
-    async def _walk(
+    async def _stream(
         self,
         method: "grpc.aio.UnaryStreamMultiCallable[_Request, _Response]",
         request: _Request,
@@ -210,6 +210,6 @@ def _typed(error: grpc.RpcError, address: str) -> StylewireError:
     if isinstance(typed, UnreachableError):
         cause = typed.message.rpartition(": ")[2]  # grpc chains its own layers before it; __cause__ keeps them
         return UnreachableError(f"no server answers at {address}: {cause}")
-    if isinstance(typed, DeadlineError) and typed.message == "Deadline Exceeded":  # grpc's own words, not the server's
-        return DeadlineError(f"no answer from {address} in time; give the call a longer timeout")
+    if isinstance(typed, DeadlineError) and typed.message == "Deadline Exceeded":  # grpc's message, not the server's
+        return DeadlineError(f"no answer from {address} in time; pass a longer timeout")
     return typed

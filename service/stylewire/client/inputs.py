@@ -1,4 +1,4 @@
-"""Words for what a person asks for: latents (``seed(7, psi=0.7)``, ``photo("a.png")``), styles, layers, noise.
+"""Inputs of calls: latents (``seed(7, psi=0.7)``, ``photo("a.png")``), styles, layers, noise.
 
 Each returns a message of the API or a small value; nothing here talks to a server. Shapes as in ``latents.py``.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from stylewire import pb
-from stylewire.client.options import Alignment, NoiseMode
+from stylewire.client.options import Alignment, NoiseMode, check_choice
 from stylewire.codes import load_code
 from stylewire.errors import UnsupportedError
 from stylewire.latents import ROLE_RANGES_PX, Role, resolution_layers
@@ -64,7 +64,7 @@ LayerChoice: TypeAlias = Resolutions | Span
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """Layers that one latent lends to another; made by ``style``."""
+    """A latent, the layers that are taken from it, and their weight; made by ``style``."""
 
     latent: pb.Latent
     layers: LayerChoice | None = None
@@ -87,7 +87,7 @@ def seed(
 
     Args:
         number: in [0, 2^32).
-        psi: truncation, 1 keeps the code and 0 gives the mean; None means no truncation.
+        psi: truncation, 1 keeps the code and 0 is the mean; None means no truncation.
         truncation_layers: the layers it applies to, such as ``(0, 4)``; None means all.
         class_index: the class, for conditional models only.
         model: whose mapping network makes the code; empty means the request's model.
@@ -179,7 +179,7 @@ def image_source(
 
 
 def style(latent: LatentLike, layers: LayerChoice | None = None, weight: float | None = None) -> Style:
-    """Choose what a latent lends to another one in ``mix_styles``.
+    """Choose the layers of a latent that replace those of the content in ``mix_styles``.
 
     Args:
         latent: a latent, or an integer that stands for ``seed(integer)``.
@@ -201,7 +201,7 @@ def layers(role: Role) -> Resolutions:
     Args:
         role: ``coarse`` (4 and 8 px), ``middle`` (16 and 32 px) or ``fine`` (64 px and up).
     """
-    check_word("role", role, tuple(ROLE_RANGES_PX))
+    check_choice("role", role, tuple(ROLE_RANGES_PX))
     return Resolutions(*ROLE_RANGES_PX[role])
 
 
@@ -236,20 +236,20 @@ def noise(
         strength: multiplies the noise, in [0, 10]; None means 1.
         values: for ``values``, float32[P]: the maps that ``Client.project`` found.
     """
-    check_word("noise", mode, (*get_args(NoiseMode), "values"))
-    given = None if values is None else to_tensor(np.asarray(values, np.float32))
-    return pb.Noise(mode=pb.Noise.Mode.Value(f"MODE_{mode.upper()}"), seed=seed, strength=strength, values=given)
+    check_choice("noise", mode, (*get_args(NoiseMode), "values"))
+    tensor = None if values is None else to_tensor(np.asarray(values, np.float32))
+    return pb.Noise(mode=pb.Noise.Mode.Value(f"MODE_{mode.upper()}"), seed=seed, strength=strength, values=tensor)
 
 
 def to_latent(latent: LatentLike, psi: float | None = None) -> pb.Latent:
-    """Read a latent or the integer that stands for one.
+    """Convert a latent, or the integer that stands for one.
 
     Args:
         latent: a latent, or an integer that stands for ``seed(integer)``.
         psi: truncation of a latent that has none of its own; None leaves it alone.
 
     Returns:
-        A latent of its own: the caller's is never changed.
+        A copy: the caller's latent is never changed.
     """
     result = pb.Latent()
     result.CopyFrom(latent if isinstance(latent, pb.Latent) else seed(latent))
@@ -258,30 +258,15 @@ def to_latent(latent: LatentLike, psi: float | None = None) -> pb.Latent:
     return result
 
 
-def to_noise(wanted: NoiseMode | pb.Noise) -> pb.Noise:
-    """Read a mode or what ``noise`` returned."""
-    return wanted if isinstance(wanted, pb.Noise) else noise(wanted)
-
-
 def to_layer_range(span: Span) -> pb.LayerRange:
-    """Turn a span into its message."""
+    """Convert a span; an open end stays unset."""
     start, end = span
     return pb.LayerRange(start_layer=start, end_layer=end)
 
 
-def check_word(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a word that the API does not know.
-
-    Raises:
-        ValueError: names the argument and the words it takes.
-    """
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(allowed)}")
-
-
-def _alignment(word: Alignment) -> pb.Alignment.ValueType:
-    check_word("align", word, get_args(Alignment))
-    return pb.Alignment.Value(f"ALIGNMENT_{word.upper()}")
+def _alignment(kind: Alignment) -> pb.Alignment.ValueType:
+    check_choice("align", kind, get_args(Alignment))
+    return pb.Alignment.Value(f"ALIGNMENT_{kind.upper()}")
 
 
 def _truncated(latent: pb.Latent, psi: float | None, span: Span | None) -> pb.Latent:

@@ -1,4 +1,4 @@
-"""What the clients' methods take besides their inputs: keyword arguments, with the words that each may be.
+"""Keyword arguments of the clients' methods, and the literals that each accepts.
 
 Type checkers read them from ``**options: Unpack[...]``; ``forwards_to`` shows them to ``help`` and ``inspect``.
 """
@@ -19,7 +19,7 @@ Container: TypeAlias = Literal["mp4", "webm"]
 NoiseMode: TypeAlias = Literal["const", "none", "random"]
 Alignment: TypeAlias = Literal["face", "anime"]
 OnProgress: TypeAlias = Callable[[int, int | None], object]
-"""Takes the number of pictures delivered and of all, None if that is not known."""
+"""Called with the number of pictures delivered and of all, None if that is not known."""
 _Function = TypeVar("_Function", bound=Callable[..., object])
 _CATCH_ALL = re.compile(r"^ {4}\*\*\w+: .*$", re.MULTILINE)
 _ATTRIBUTE = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -68,7 +68,7 @@ class ManyOptions(GenerateOptions, total=False):
     """What ``Client.generate_many`` takes besides latents.
 
     Attributes:
-        window: calls under way at once; 4 by default.
+        window: calls in flight at once; 4 by default.
         batch: latents of a call, at most what the server takes. By default 1 at first, then what the server answers in
             0.1 to 1 s, at most 16, and at most 16 MB of pictures.
         patience_seconds: how long it may go without an answer while no server answers, or all are full; 60 by default.
@@ -154,7 +154,7 @@ class ProjectOptions(OutputOptions, total=False):
     align: bool
 
 
-class WalkOptions(TypedDict, total=False):
+class PathOptions(TypedDict, total=False):
     """What a video shows, besides keyframes and the number of frames.
 
     Attributes:
@@ -176,7 +176,7 @@ class WalkOptions(TypedDict, total=False):
     resolution_px: int | None
 
 
-class VideoOptions(WalkOptions, total=False):
+class VideoOptions(PathOptions, total=False):
     """What ``Client.interpolate_video`` takes besides keyframes and their number.
 
     Attributes:
@@ -190,6 +190,16 @@ class VideoOptions(WalkOptions, total=False):
     frame_rate: float | None
     quality: int | None
     bits_per_second: int | None
+
+
+def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the choices.
+
+    Raises:
+        ValueError: names the argument and its choices.
+    """
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}; choose one of {', '.join(choices)}")
 
 
 def forwards_to(target: Callable[..., object]) -> Callable[[_Function], _Function]:
@@ -227,7 +237,7 @@ def _with_descriptions(text: str, descriptions: dict[str, str]) -> str:
 
 
 def _descriptions(options: Any) -> dict[str, str]:
-    """Collect what a class of options, and those that it extends, say about each option."""
+    """Collect the descriptions of each option from a class of options and those that it extends."""
     # A TypedDict forgets its bases before Python 3.12: here they are the classes that have a part of its keys.
     keys = options.__annotations__.items()
     bases = [kind for kind in globals().values() if is_typeddict(kind) and kind.__annotations__.items() <= keys]

@@ -1,4 +1,4 @@
-"""Project for both clients: its progress and its result."""
+"""The progress and the result of Project, read for both clients."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from stylewire.tensors import Array, to_float_array
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ProjectionProgress:
-    """How an optimization goes.
+    """The state of an optimization.
 
     Attributes:
-        step: steps that are done; 0 tells of the start.
+        step: steps that are done; 0 is the start.
         step_count: steps in all.
         loss: what is minimized.
         pixel_loss: its part for the values of the picture.
         gradient_loss: its part for the edges of the picture.
         spread: its part for the distance of the code from those of the mapping network, in variances of w.
-        distortion: mean squared difference of the picture and the one that is wanted, over values in [-1, 1].
+        distortion: mean squared difference of the picture and the target, over values in [-1, 1].
         picture: after these steps; None unless it was asked for.
     """
 
@@ -40,7 +40,7 @@ class Projection:
     Attributes:
         code: float32[L, D]; ``w_plus(code)`` makes a latent of it.
         noise: float32[P], the noise maps for ``stylewire.noise("values", values=...)``; None unless optimized.
-        target: the picture that was wanted, as the generator would have to draw it.
+        target: the picture that is approximated, as the generator would have to draw it.
         reconstruction: the generator's picture of the code.
         start_distortion: mean squared difference of the first code's picture and the target, over values in [-1, 1].
         distortion: the same of the reconstruction.
@@ -59,10 +59,10 @@ class Projection:
 
 
 class ProjectionReader:
-    """Reads the messages of Project.
+    """Reads the stream of Project.
 
     Args:
-        on_progress: told of every step that arrives; None for nobody.
+        on_progress: called with every step that arrives; None calls nothing.
     """
 
     def __init__(self, on_progress: Callable[[ProjectionProgress], None] | None = None) -> None:
@@ -70,15 +70,15 @@ class ProjectionReader:
         self._last: pb.ProjectResponse | None = None
 
     def read(self, response: pb.ProjectResponse) -> None:
-        """Read one message."""
+        """Keep a response, and report its progress."""
         self._last = response
         if self._on_progress and not response.HasField("projection"):
             self._on_progress(read_progress(response))
 
     def result(self) -> Projection:
-        """Give what was found, when the stream has ended."""
+        """Return what was found, when the stream has ended."""
         last = self._last
-        assert last is not None  # a stream that ends well has the answer in its last message
+        assert last is not None  # a stream that ends well has the result in its last message
         found = last.projection
         return Projection(
             code=_array(found.code),
@@ -93,7 +93,7 @@ class ProjectionReader:
 
 
 def read_progress(response: pb.ProjectResponse) -> ProjectionProgress:
-    """Read how it goes."""
+    """Convert a response that is not the last one."""
     loss = response.loss
     return ProjectionProgress(
         step=response.step,

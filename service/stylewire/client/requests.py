@@ -1,4 +1,4 @@
-"""Requests from plain arguments, shared by both clients; the counterpart of ``results.py``."""
+"""Builders of requests from plain arguments, shared by both clients; the counterpart of ``results.py``."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypeAlias, Unpack, get_args
@@ -9,12 +9,11 @@ from stylewire.client.inputs import (
     PhotoLike,
     Resolutions,
     Style,
-    check_word,
     image_source,
+    noise,
     style,
     to_latent,
     to_layer_range,
-    to_noise,
 )
 from stylewire.client.options import (
     Alignment,
@@ -24,8 +23,9 @@ from stylewire.client.options import (
     Method,
     NoiseMode,
     OutputOptions,
+    PathOptions,
     Start,
-    WalkOptions,
+    check_choice,
     forwards_to,
 )
 
@@ -39,8 +39,8 @@ def output_config(
     quality: int | None = None,
     resolution_px: int | None = None,
 ) -> pb.OutputConfig:
-    """Make the form of pictures; see ``OutputOptions``."""
-    check_word("format", format, _FORMATS)
+    """Make the output config of a request; see ``OutputOptions``."""
+    check_choice("format", format, _FORMATS)
     return pb.OutputConfig(
         format=pb.ImageFormat.Value(f"IMAGE_FORMAT_{format.upper()}"), quality=quality, resolution_px=resolution_px
     )
@@ -89,13 +89,18 @@ def invert_request(  # noqa: PLR0913 - the request's fields, keyword-only
 
 
 def to_latents(latents: LatentLike | Iterable[LatentLike], psi: float | None = None) -> list[pb.Latent]:
-    """Read one latent or many; see ``to_latent``."""
+    """Convert one latent or many; see ``to_latent``."""
     many = latents if isinstance(latents, Iterable) else [latents]
     return [to_latent(latent, psi) for latent in many]
 
 
+def to_noise(mode: NoiseMode | pb.Noise) -> pb.Noise:
+    """Convert a mode; what ``noise`` returned stays as it is."""
+    return mode if isinstance(mode, pb.Noise) else noise(mode)
+
+
 def to_styles(styles: Styles, psi: float | None = None) -> list[Style]:
-    """Read one style or many; a bare latent lends all its layers.
+    """Convert one style or many; a bare latent is a style of all its layers.
 
     Args:
         styles: what ``stylewire.style`` returns, or latents.
@@ -107,12 +112,12 @@ def to_styles(styles: Styles, psi: float | None = None) -> list[Style]:
 
 
 def needs_model(styles: Sequence[Style]) -> bool:
-    """Say whether a style names its layers in a way that only the model can number."""
+    """Return whether a style names its layers in a way that only the model can number."""
     return any(isinstance(each.layers, Resolutions) for each in styles)
 
 
 def forget_replaced(described: dict[str, pb.Model], name: str, digest: str) -> None:
-    """Forget what was known of a model when an answer comes from another one: its layers may be others."""
+    """Remove a model from the cache when a response comes from another version: its layers may be others."""
     if name in described and described[name].digest != digest:
         del described[name]
 
@@ -132,7 +137,7 @@ def mix_request(  # noqa: PLR0913 - the request's fields, keyword-only
     """Make the request of ``Client.mix_styles``; see ``MixOptions``.
 
     Args:
-        content: gives the layers that no style replaces.
+        content: keeps the layers that no style replaces.
         styles: from ``to_styles``.
         described: the model; only needed when ``needs_model(styles)``.
         model: see ``MixOptions``, as for the rest.
@@ -166,8 +171,8 @@ def interpolate_request(  # noqa: PLR0913 - the request's fields, keyword-only
     **output: Unpack[OutputOptions],
 ) -> pb.InterpolateRequest:
     """Make the request of ``Client.interpolate``; see ``InterpolateOptions``."""
-    check_word("method", method, get_args(Method))
-    check_word("easing", easing, get_args(Easing))
+    check_choice("method", method, get_args(Method))
+    check_choice("easing", easing, get_args(Easing))
     return pb.InterpolateRequest(
         model=model,
         keyframes=to_latents(keyframes, psi),
@@ -190,11 +195,11 @@ def video_request(  # noqa: PLR0913 - the request's fields, keyword-only
     frame_rate: float | None = None,
     quality: int | None = None,
     bits_per_second: int | None = None,
-    **walk: Unpack[WalkOptions],
+    **path: Unpack[PathOptions],
 ) -> pb.InterpolateRequest:
     """Make the request of ``Client.interpolate_video``; see ``VideoOptions``."""
-    check_word("container", container, get_args(Container))
-    request = interpolate_request(keyframes, frame_count, **walk)
+    check_choice("container", container, get_args(Container))
+    request = interpolate_request(keyframes, frame_count, **path)
     request.output_config.ClearField("format")  # the container takes its place
     request.video.CopyFrom(
         pb.VideoConfig(
@@ -224,7 +229,7 @@ def project_request(  # noqa: PLR0913 - the request's fields, keyword-only
 ) -> pb.ProjectRequest:
     """Make the request of ``Client.project``; see ``ProjectOptions``."""
     if start is not None:
-        check_word("start", start, get_args(Start))
+        check_choice("start", start, get_args(Start))
     return pb.ProjectRequest(
         model=model,
         image=image_source(picture, encoder=encoder, landmarks=landmarks, align=align),

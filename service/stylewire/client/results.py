@@ -1,4 +1,4 @@
-"""What a client returns: pictures with their code, timing and origin."""
+"""What a client returns: pictures with their code, timing and provenance."""
 
 import io
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ class Picture:
 
     @classmethod
     def read(cls, image: pb.Image) -> Self:
-        """Read a message."""
+        """Convert a message."""
         return cls(**_picture_fields(image))
 
     @property
@@ -96,7 +96,7 @@ class Picture:
 
     @property
     def provenance(self) -> Provenance | None:
-        """What the file says about its origin; None for arrays, for a caller's own photo and if the server is silent.
+        """The provenance in the file; None for arrays, for a caller's own photo and if the server writes none.
 
         Raises:
             ImageError: the file is damaged.
@@ -106,8 +106,8 @@ class Picture:
     def save(self, path: "str | os.PathLike[str]") -> Path:
         """Write the picture to a file of the format that its suffix names.
 
-        The server's own bytes are written when they are of that format; otherwise Pillow converts, and what the
-        server's file says about its origin is written again where the format can carry it (PNG, JPEG, WebP, GIF).
+        The server's own bytes are written when they are of that format; otherwise Pillow converts, and the
+        provenance is copied where the format can carry it (PNG, JPEG, WebP, GIF).
         The file is whole or absent, whatever happens meanwhile.
 
         Raises:
@@ -133,7 +133,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Result(Picture):
-    """A generated picture and how it came to be.
+    """A generated picture, and how it was made.
 
     Attributes:
         code: float32[L, D] after truncation and mixing; None unless asked for.
@@ -167,9 +167,9 @@ class Face:
 
     Attributes:
         count: the faces in the picture.
-        box: left, top, right, bottom in pixels of the picture, as the detector gives it.
-        landmarks: 68 points (x, y) in pixels of the picture; given to ``invert`` with it, nothing is searched. Empty
-            for drawings.
+        box: left, top, right, bottom in pixels of the picture, as the detector returns it.
+        landmarks: 68 points (x, y) in pixels of the picture; passed to ``invert`` with it, no face is searched.
+            Empty for drawings.
     """
 
     count: int
@@ -178,7 +178,7 @@ class Face:
 
     @classmethod
     def read(cls, face: pb.Face) -> Self:
-        """Read a message."""
+        """Convert a message."""
         box = face.box
         points = tuple((point.x_px, point.y_px) for point in face.landmarks.points)
         return cls(face.count, (box.left_px, box.top_px, box.right_px, box.bottom_px), points)
@@ -193,7 +193,7 @@ class Inversion:
         aligned: what the encoder saw; None for label maps.
         reconstruction: the generator's picture of the code; None unless asked for.
         distortion: mean squared difference of both over values in [-1, 1]; None unless it could be computed.
-        face: what the picture was aligned by, if the server looked for it.
+        face: the face that the picture was aligned by, if the server searched for it.
         timing: the server's time for the call.
         batch_size: how many items the networks ran together.
         model_digest: the same digest gives the same code.
@@ -224,7 +224,7 @@ class _CallFields(TypedDict):
 
 
 def read_generate(response: pb.GenerateResponse, request: pb.GenerateRequest) -> list[Result]:
-    """Read the answer of Generate."""
+    """Convert the response of Generate; seeds are those of the request."""
     codes: list[Array | None] = [_code(tensor) for tensor in response.codes]
     seeds = [latent.seed if latent.HasField("seed") else None for latent in request.latents]
     call = _call_fields(response)
@@ -235,7 +235,7 @@ def read_generate(response: pb.GenerateResponse, request: pb.GenerateRequest) ->
 
 
 def read_invert(response: pb.InvertResponse) -> Inversion:
-    """Read the answer of Invert."""
+    """Convert the response of Invert."""
     return Inversion(
         code=_code(response.code),
         aligned=Picture.read(response.aligned) if response.HasField("aligned") else None,
@@ -247,20 +247,20 @@ def read_invert(response: pb.InvertResponse) -> Inversion:
 
 
 def read_mix(response: pb.MixStylesResponse) -> Result:
-    """Read the answer of MixStyles."""
+    """Convert the response of MixStyles."""
     code = _code(response.code) if response.HasField("code") else None
     return Result(code=code, **_picture_fields(response.image), **_call_fields(response))
 
 
 def read_frame(response: pb.InterpolateResponse) -> Frame:
-    """Read one frame of Interpolate."""
+    """Convert one frame of Interpolate."""
     code = _code(response.code) if response.HasField("code") else None
     picture, call = _picture_fields(response.image), _call_fields(response)
     return Frame(index=response.frame_index, code=code, **picture, **call)
 
 
 def read_timing(spent: pb.Timing) -> Timing:
-    """Read where the time of a call went."""
+    """Convert the server's times to seconds."""
     return Timing(*(part.ToTimedelta().total_seconds() for part in (spent.queue, spent.inference, spent.encoding)))
 
 

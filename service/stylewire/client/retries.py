@@ -1,4 +1,4 @@
-"""When a call that failed is made again: what gRPC does by its service config, and what it cannot be told to do."""
+"""When a failed call is retried: by gRPC's service config, and by ``Attempts`` where gRPC cannot be configured to."""
 
 import random
 import time
@@ -27,27 +27,27 @@ SERVICE_CONFIG: dict[str, Any] = {
                 "initialBackoff": "0.2s",
                 "maxBackoff": "2s",
                 "backoffMultiplier": 2,
-                # RESOURCE_EXHAUSTED is no such code: gRPC would also repeat what has no time to come back, such as a
+                # RESOURCE_EXHAUSTED is no such code: gRPC would also repeat what has no retry time, such as a
                 # request that is too large, and wait for one that lies beyond the deadline. ``Attempts`` does it.
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         }
     ],
-    # A failed attempt costs 1, a success gives 0.1; below half nothing is tried again. Room for a server that dies
+    # A failed attempt costs 1, a success returns 0.1; below half nothing is retried. Room for a server that dies
     # under hundreds of calls, and an end to retries where all servers are away.
     "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
 }
 
 
 class Attempts:
-    """When a call is made again where gRPC does not do it.
+    """The retries of one call that gRPC does not do.
 
-    A full server says when to come back: then it is asked again, if that is before the deadline. Without a time it is
-    not, since nothing is known but that it is too much.
+    A full server returns the time of the next attempt: the call is retried then, if that is before the deadline.
+    Without a time it is not retried, since nothing is known but that it is too much.
 
     Args:
         timeout: of all attempts together, in seconds.
-        stream: whether this is a stream, which gRPC does not try again when servers are away.
+        stream: whether this is a stream, which gRPC does not retry when servers are away.
     """
 
     def __init__(self, timeout: float, *, stream: bool = False) -> None:
@@ -57,11 +57,15 @@ class Attempts:
 
     @property
     def timeout(self) -> float:
-        """What is left for the next attempt."""
+        """Seconds left for the next attempt."""
         return max(0.0, self._until - time.monotonic())
 
     def pause(self, error: grpc.RpcError) -> float:
-        """Say how long to wait before the next attempt; raises the error if there is none."""
+        """Return the seconds to wait before the next attempt.
+
+        Raises:
+            grpc.RpcError: the error itself, if there is no next attempt.
+        """
         usual, wanted = next(self._pauses, None), pushback_seconds(error)
         if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
             pause = wanted
@@ -75,5 +79,5 @@ class Attempts:
 
 
 def spread(pause: float) -> float:
-    """Lengthen a pause by up to a fifth, so that clients do not come back all at once, and none before its time."""
+    """Lengthen a pause by up to a fifth, so that clients do not retry all at once, and none too early."""
     return pause * random.uniform(1.0, 1.2)  # noqa: S311 - no secret

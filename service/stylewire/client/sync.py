@@ -10,7 +10,7 @@ from typing import Unpack
 
 from stylewire import pb
 from stylewire.client import requests, results
-from stylewire.client.bulk import Parts, pictures
+from stylewire.client.bulk import CallWindow, stream_results
 from stylewire.client.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_SECONDS, Connection, unread
 from stylewire.client.inputs import LatentLike, PhotoLike
 from stylewire.client.options import (
@@ -31,14 +31,14 @@ from stylewire.security import Security
 
 
 class Client(Connection):
-    """Talks to a stylewire server.
+    """A client of a stylewire server, for threads.
 
     A client may be shared by threads and should live long: it holds one connection. Every method raises a
     ``StylewireError`` of the class that the server raised.
 
     Args:
         address: ``host:port`` or any gRPC target, such as ``dns:///stylewire:8500``.
-        timeout: deadline of a call in seconds, when the call gives none of its own.
+        timeout: deadline of a call in seconds, when the call has none of its own.
         security: TLS and token; None means neither.
 
     Raises:
@@ -77,17 +77,17 @@ class Client(Connection):
             The pictures in the order of the latents.
         """
         request = requests.generate_request(latents, **options)
-        response = self._ask(self._stylegan.Generate, request, timeout)
+        response = self._call(self._stylegan.Generate, request, timeout)
         return results.read_generate(response, request)
 
-    @forwards_to(Parts)
+    @forwards_to(CallWindow)
     def generate_many(
         self, latents: Iterable[LatentLike], *, timeout: float | None = None, **options: Unpack[ManyOptions]
     ) -> Iterator[Result]:
-        """Make one picture from each of any number of latents, several calls at once; they arrive in order.
+        """Make one picture from each of any number of latents, with several calls in flight; they arrive in order.
 
-        A call that is lost with its connection, or refused by a full server, is made again; what was delivered is not.
-        Memory and work ahead are bounded by ``window`` and ``batch``, so the latents may go on for ever.
+        A call that is lost with its connection, or refused by a full server, is retried; pictures that were delivered
+        are not made again. Memory and work ahead are bounded by ``window`` and ``batch``: the latents may be endless.
 
         Args:
             latents: any iterable; an integer stands for ``seed(integer)``.
@@ -96,11 +96,13 @@ class Client(Connection):
 
         Returns:
             The pictures in the order of the latents. Closing the iterator, as leaving a ``for`` loop does, cancels the
-            calls under way.
+            calls in flight.
         """
         deadline = timeout
-        parts = Parts(lambda request: self._stylegan.Generate.future(request, timeout=deadline), latents, **options)
-        return pictures(parts, self.address)
+        window = CallWindow(
+            lambda request: self._stylegan.Generate.future(request, timeout=deadline), latents, **options
+        )
+        return stream_results(window, self.address)
 
     @forwards_to(requests.invert_request)
     def invert(
@@ -114,7 +116,7 @@ class Client(Connection):
             **options: see ``InvertOptions``.
         """
         request = requests.invert_request(picture, **options)
-        response = self._ask(self._stylegan.Invert, request, timeout)
+        response = self._call(self._stylegan.Invert, request, timeout)
         return results.read_invert(response)
 
     @forwards_to(requests.project_request)
@@ -130,14 +132,14 @@ class Client(Connection):
 
         Args:
             picture: as for ``invert``.
-            on_progress: told of every step; an exception that it raises ends the call.
+            on_progress: called after every step; an exception that it raises ends the call.
             timeout: deadline in seconds; None means the client's.
             **options: see ``ProjectOptions``.
         """
         request, reader = requests.project_request(picture, **options), ProjectionReader(on_progress)
-        walk = self._walk(self._stylegan.Project, request, timeout, unread)
-        with contextlib.closing(walk):
-            for response in walk:
+        stream = self._stream(self._stylegan.Project, request, timeout, unread)
+        with contextlib.closing(stream):
+            for response in stream:
                 reader.read(response)
         return reader.result()
 
@@ -148,7 +150,7 @@ class Client(Connection):
         """Replace layers of one latent's code by those of others, and make the picture.
 
         Args:
-            content: gives the layers that no style replaces.
+            content: keeps the layers that no style replaces.
             styles: one or many of ``style(latent, layers, weight)``, applied in their order.
             timeout: deadline in seconds; None means the client's.
             **options: see ``MixOptions``.
@@ -156,7 +158,7 @@ class Client(Connection):
         chosen = requests.to_styles(styles, options.get("psi"))
         described = self._describe(options.get("model", "")) if requests.needs_model(chosen) else None
         request = requests.mix_request(content, chosen, described, **options)
-        response = self._ask(self._stylegan.MixStyles, request, timeout)
+        response = self._call(self._stylegan.MixStyles, request, timeout)
         requests.forget_replaced(self._described, options.get("model", ""), response.model_digest)
         return results.read_mix(response)
 
@@ -169,19 +171,19 @@ class Client(Connection):
         timeout: float | None = None,
         **options: Unpack[InterpolateOptions],
     ) -> Iterator[Frame]:
-        """Walk through keyframes; frames arrive while the server makes the next ones.
+        """Interpolate between keyframes; frames arrive while the server makes the next ones.
 
         Args:
             keyframes: 2 or more latents.
             frame_count: frames in all.
-            timeout: deadline of the whole walk in seconds; None means the client's.
+            timeout: deadline of the whole call in seconds; None means the client's.
             **options: see ``InterpolateOptions``.
 
         Returns:
             The frames in order. Closing the iterator cancels the call.
         """
         request = requests.interpolate_request(keyframes, frame_count, **options)
-        return self._walk(self._stylegan.Interpolate, request, timeout, results.read_frame)
+        return self._stream(self._stylegan.Interpolate, request, timeout, results.read_frame)
 
     @forwards_to(requests.video_request)
     def interpolate_video(
@@ -192,12 +194,12 @@ class Client(Connection):
         timeout: float | None = None,
         **options: Unpack[VideoOptions],
     ) -> Video:
-        """Walk through keyframes in a video file, which arrives while the server makes the next frames.
+        """Interpolate between keyframes in a video file, which arrives while the server makes the next frames.
 
         Args:
             keyframes: 2 or more latents.
             frame_count: frames in all.
-            timeout: deadline of the whole walk in seconds; None means the client's.
+            timeout: deadline of the whole call in seconds; None means the client's.
             **options: see ``VideoOptions``.
 
         Returns:
@@ -205,7 +207,7 @@ class Client(Connection):
         """
         request = requests.video_request(keyframes, frame_count, **options)
         return Video(
-            self._walk(self._stylegan.Interpolate, request, timeout, unread),
+            self._stream(self._stylegan.Interpolate, request, timeout, unread),
             options.get("container", "mp4"),
         )
 
@@ -214,7 +216,7 @@ class Client(Connection):
         found: list[pb.Model] = []
         request = pb.ListModelsRequest()
         while True:
-            response = self._ask(self._models.ListModels, request, timeout)
+            response = self._call(self._models.ListModels, request, timeout)
             found.extend(response.models)
             if not response.next_page_token:
                 return found
@@ -222,10 +224,10 @@ class Client(Connection):
 
     def model(self, name: str = "", *, timeout: float | None = None) -> pb.Model:
         """Describe one model; an empty name means the server's default model."""
-        return self._ask(self._models.GetModel, pb.GetModelRequest(name=name), timeout).model
+        return self._call(self._models.GetModel, pb.GetModelRequest(name=name), timeout).model
 
     def _describe(self, name: str) -> pb.Model:
-        # A model of one name keeps its layers until it is replaced, which its digest tells, so one question is enough.
+        # A model of one name keeps its layers until it is replaced, which its digest shows: one GetModel is enough.
         if name not in self._described:
             self._described[name] = self.model(name)
         return self._described[name]

@@ -13,7 +13,7 @@ from stylewire.files import replacing
 
 
 class _Progress:
-    """What the messages of a call tell.
+    """What the responses of a call have in common, for both clients.
 
     Attributes:
         mime_type: media type of the file with its codec; empty until the first piece is there.

@@ -6,7 +6,7 @@ import pytest
 from stylewire import AsyncClient, Client, seed
 from stylewire.client import options, requests
 from stylewire.client.admin import AdminClient
-from stylewire.client.bulk import Parts
+from stylewire.client.bulk import CallWindow
 
 OPTIONS = {
     "generate": options.GenerateOptions,
@@ -107,10 +107,12 @@ def test_defaults_that_are_shown_are_those_of_the_request(builder):
 
 def test_defaults_that_are_shown_are_those_of_bulk_calls():
     """The same of ``generate_many``: its options are those of its calls, and its own."""
-    defaults = {name: inspect.signature(Parts).parameters[name].default for name in options.ManyOptions.__annotations__}
+    defaults = {
+        name: inspect.signature(CallWindow).parameters[name].default for name in options.ManyOptions.__annotations__
+    }
     sent = []
     for given in ({}, defaults):
-        Parts(sent.append, [seed(7)], **given).head()
+        CallWindow(sent.append, [seed(7)], **given).oldest()
 
     assert 2 == len(sent)
     assert sent[0] == sent[1]

@@ -11,7 +11,7 @@ from stylewire.cli.calls import find_latents, origin_of
 from stylewire.cli.options import OUTPUT, Json, Look, PatientServer, Size, Zoom, examples, grouped
 from stylewire.cli.output import Bar, Report, facts_of, progress
 from stylewire.cli.parsing import VIDEO_SUFFIXES, AnimationPath, Points, parse_animation_path, parse_points
-from stylewire.client.options import Container, Easing, Method, WalkOptions
+from stylewire.client.options import Container, Easing, Method, PathOptions
 from stylewire.client.results import Frame
 from stylewire.client.videos import AsyncVideo
 from stylewire.files import replacing
@@ -66,7 +66,7 @@ def interpolate(
         raise typer.BadParameter("--zoom is for animations; players enlarge videos, and --size makes them small")
     if not out.suffix:
         out.mkdir(parents=True, exist_ok=True)
-    walk = WalkOptions(
+    walk = PathOptions(
         model=look.model, noise=look.noise, method=method, easing=easing, looped=loop, resolution_px=size
     )
 
