@@ -17,13 +17,13 @@ from serving import models
 from serving.process import serving
 from stylewire import pb
 from stylewire.cli.commands.bench_report import report
-from stylewire.loadtest.calls import Calls, Kind
+from stylewire.loadtest.calls import Calls, Workload
 from stylewire.loadtest.loops import Window
 from stylewire.loadtest.results import Step
-from stylewire.loadtest.sweep import Course, Sweep
+from stylewire.loadtest.sweep import Schedule, Sweep
 
 _CALLERS = (1, 2, 4, 8, 16, 32)
-_KIND = Kind(image_format="jpeg")
+_WORKLOAD = Workload(image_format="jpeg")
 _UTILIZATIONS = (0.3, 0.5, 0.7, 0.85)
 _STRETCHES, _WARM_UP_SECONDS = 100, 1.0
 _SLEEPING = str(Path(__file__).with_name("sleeping_server.py"))
@@ -82,7 +82,7 @@ def _compare(  # noqa: PLR0913, PLR0917 - what ``sleeping`` and ``network`` shar
     with serving(directory, *settings, launcher=launcher) as server:
         address = server.address
         model, steps = asyncio.run(_load(address, seconds / 2, callers=_CALLERS))
-        cost = replace(Cost.from_report(report(address, _KIND, model, steps, None)), **known)
+        cost = replace(Cost.from_report(report(address, _WORKLOAD, model, steps, None)), **known)
         rates = [utilization * cost.images_per_second for utilization in _UTILIZATIONS]
         _, measured = asyncio.run(_load(address, seconds, rates=rates))
     print(f"{name}: {cost}", flush=True)
@@ -91,9 +91,9 @@ def _compare(  # noqa: PLR0913, PLR0917 - what ``sleeping`` and ``network`` shar
 
 async def _load(address: str, seconds: float, **course: Any) -> tuple[pb.Model, list[Step]]:
     window = Window(warm_up_seconds=_WARM_UP_SECONDS, seconds=seconds, tail_seconds=10)
-    async with Calls(address, _KIND, connections=8) as calls:
+    async with Calls(address, _WORKLOAD, connections=8) as calls:
         model = await calls.prepare()
-        sweep = Sweep(calls, Course(window=window, **course), lambda _: None)
+        sweep = Sweep(calls, Schedule(window=window, **course), lambda _: None)
         await sweep.run()
     return model, sweep.steps
 

@@ -1,1 +1,1 @@
-"""Load on a live service, what it answers, and how many replicas a wanted load takes: ``stylewire bench``."""
+"""Load on a live service, the results of its calls, and the replicas that a target takes: ``stylewire bench``."""

@@ -1,4 +1,4 @@
-"""The calls of a load: requests of one kind, over several connections, and what came back."""
+"""The calls of a load: requests of one workload, over several connections, and their results."""
 
 import itertools
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from stylewire.client.connection import channel_options, typed_errors
 from stylewire.client.options import Format
 from stylewire.client.requests import generate_request, invert_request, mix_request, to_styles
 from stylewire.client.results import Timing, read_timing
-from stylewire.loadtest.results import Answer
+from stylewire.loadtest.results import CallResult
 from stylewire.security import Security, open_async_channel
 from stylewire.status import from_rpc_error
 
@@ -28,14 +28,14 @@ _METHODS: dict[Rpc, tuple[str, type[_Response]]] = {
 _SEEDS = 2**32
 _PICTURE_PSI = 0.7
 _OWN_CONNECTIONS = (
-    ("grpc.enable_retries", 0),  # a refusal that is tried again unseen would look like a long wait
+    ("grpc.enable_retries", 0),  # a refusal that gRPC retries unseen would look like a long wait
     ("grpc.use_local_subchannel_pool", 1),  # channels of one address share a connection otherwise
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """What is asked for.
+class Workload:
+    """The calls of a load: which RPC, of what.
 
     Attributes:
         rpc: which call.
@@ -55,7 +55,7 @@ class Kind:
 
     @property
     def images(self) -> int:
-        """Pictures that a call brings; a code counts as one."""
+        """Pictures that a call returns; a code counts as one."""
         return self.latents if self.rpc == "generate" else 1
 
 
@@ -64,19 +64,25 @@ class Calls:
 
     Args:
         address: ``host:port`` or any gRPC target.
-        kind: what is asked for.
+        workload: which calls.
         connections: used in turn; one HTTP/2 connection has limits of its own.
         picture: a file to invert; without one, the model itself makes it.
         security: TLS and token; None means neither.
     """
 
     def __init__(
-        self, address: str, kind: Kind, *, connections: int, picture: bytes = b"", security: Security | None = None
+        self,
+        address: str,
+        workload: Workload,
+        *,
+        connections: int,
+        picture: bytes = b"",
+        security: Security | None = None,
     ) -> None:
-        self._address, self._kind, self._picture = address, kind, picture
+        self._address, self._workload, self._picture = address, workload, picture
         options = [*channel_options(address), *_OWN_CONNECTIONS]
         self._channels = [open_async_channel(address, options, security) for _ in range(connections)]
-        method, response = _METHODS[kind.rpc]
+        method, response = _METHODS[workload.rpc]
         self._senders = itertools.cycle(
             [
                 channel.unary_unary(
@@ -98,33 +104,35 @@ class Calls:
             await channel.close()
 
     async def prepare(self) -> pb.Model:
-        """Ask what is measured, and make one call, so that a wrong option is one error and not a table of them.
+        """Return the measured model, after one call, so that a wrong option is one error and not a table of them.
 
         Raises:
             StylewireError: the call cannot succeed, or no server answers.
         """
-        kind, channel = self._kind, self._channels[0]
+        workload, channel = self._workload, self._channels[0]
         with typed_errors(self._address):
-            asked = pb.GetModelRequest(name=kind.model)
-            described = await pb.ModelServiceStub(channel).GetModel(asked, timeout=kind.timeout)
-            if kind.rpc == "invert" and not self._picture:
-                latent = generate_request(0, model=kind.model, psi=_PICTURE_PSI)
-                made = await pb.StyleGanServiceStub(channel).Generate(latent, timeout=kind.timeout)
+            request = pb.GetModelRequest(name=workload.model)
+            described = await pb.ModelServiceStub(channel).GetModel(request, timeout=workload.timeout)
+            if workload.rpc == "invert" and not self._picture:
+                latent = generate_request(0, model=workload.model, psi=_PICTURE_PSI)
+                made = await pb.StyleGanServiceStub(channel).Generate(latent, timeout=workload.timeout)
                 self._picture = made.images[0].content
-            await next(self._senders)(self._request(0), timeout=kind.timeout)
+            await next(self._senders)(self._request(0), timeout=workload.timeout)
         return described.model
 
-    async def __call__(self, number: int) -> Answer:
-        """Make the call of a number; other numbers have other seeds."""
+    async def __call__(self, number: int) -> CallResult:
+        """Make one call; each number has seeds of its own."""
         request, send = self._request(number), next(self._senders)
         try:
-            response = cast("_Response", await send(request, timeout=self._kind.timeout))
+            response = cast("_Response", await send(request, timeout=self._workload.timeout))
         except grpc.aio.AioRpcError as error:
             typed = from_rpc_error(error)
-            return Answer(code=error.code().name, problem=typed.message, retry_after_seconds=typed.retry_after_seconds)
+            return CallResult(
+                code=error.code().name, problem=typed.message, retry_after_seconds=typed.retry_after_seconds
+            )
         spent: Timing = read_timing(response.timing)
-        return Answer(
-            images=self._kind.images,
+        return CallResult(
+            images=self._workload.images,
             batch_size=response.batch.size,
             queue_seconds=spent.queue_seconds,
             inference_seconds=spent.inference_seconds,
@@ -132,17 +140,17 @@ class Calls:
         )
 
     def _request(self, number: int) -> _Request:
-        kind = self._kind
-        match kind.rpc:
+        workload = self._workload
+        match workload.rpc:
             case "generate":
-                seeds = [(number * kind.latents + index) % _SEEDS for index in range(kind.latents)]
-                return generate_request(seeds, model=kind.model, psi=kind.psi, format=kind.image_format)
+                seeds = [(number * workload.latents + index) % _SEEDS for index in range(workload.latents)]
+                return generate_request(seeds, model=workload.model, psi=workload.psi, format=workload.image_format)
             case "invert":
-                return invert_request(self._picture, model=kind.model)
+                return invert_request(self._picture, model=workload.model)
             case "mix":
-                styles = to_styles((number + 1) % _SEEDS, kind.psi)
+                styles = to_styles((number + 1) % _SEEDS, workload.psi)
                 return mix_request(
-                    number % _SEEDS, styles, None, model=kind.model, psi=kind.psi, format=kind.image_format
+                    number % _SEEDS, styles, None, model=workload.model, psi=workload.psi, format=workload.image_format
                 )
 
 

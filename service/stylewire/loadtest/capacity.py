@@ -1,4 +1,4 @@
-"""From measured steps to a number of replicas: where a service is saturated, and what a wanted load takes."""
+"""From measured steps to a number of replicas: where a service is saturated, and what a target takes."""
 
 import itertools
 import math
@@ -16,13 +16,13 @@ _SPARE = 1
 
 
 def is_saturated(speeds: Sequence[float]) -> bool:
-    """Say whether the last two steps gained next to nothing."""
+    """Return whether the last two steps gained next to nothing."""
     gains = [after <= (1 + LEAST_GAIN) * before for before, after in itertools.pairwise(speeds)]
     return len(gains) >= _FLAT_STEPS and all(gains[-_FLAT_STEPS:])
 
 
-def saturation(steps: Sequence[Step]) -> Step | None:
-    """The step with the fewest callers after which more of them gained next to nothing; None if all gained."""
+def find_saturation(steps: Sequence[Step]) -> Step | None:
+    """Find the step with the fewest callers after which more of them gained next to nothing; None if all gained."""
     for count in range(_FLAT_STEPS + 1, len(steps) + 1):
         if is_saturated([step.images_per_second for step in steps[:count]]):
             return steps[count - 1 - _FLAT_STEPS]
@@ -30,8 +30,8 @@ def saturation(steps: Sequence[Step]) -> Step | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a service shall do.
+class Target:
+    """The load that a service must carry, and how fast.
 
     Attributes:
         images_per_second: in all.
@@ -50,51 +50,53 @@ class Wish:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What that takes.
+    """The replicas that a target takes.
 
     Attributes:
         step: the fastest one that keeps the p99, without a failed call.
-        replica_images_per_second: what each replica gave there.
+        replica_images_per_second: of each replica in that step.
         replicas: with one to spare for a rolling restart.
         gpus: of all replicas.
     """
 
-    wish: Wish
+    target: Target
     step: Step
     replica_images_per_second: float
     replicas: int
     gpus: int
 
     @classmethod
-    def make(cls, steps: Sequence[Step], wish: Wish) -> Self | None:
+    def make(cls, steps: Sequence[Step], target: Target) -> Self | None:
         """Size the service; None if no step keeps the p99 without a failed call."""
-        good = [step for step in steps if step.images and not step.failures and step.percentile(99) <= wish.p99_seconds]
+        good = [
+            step for step in steps if step.images and not step.failures and step.percentile(99) <= target.p99_seconds
+        ]
         if not good:
             return None
         best = max(good, key=lambda step: step.images_per_second)
-        speed = best.images_per_second / wish.measured_replicas
-        needed = max(1, math.ceil(round(wish.images_per_second / (speed * (1 - wish.headroom)), 6)))
+        speed = best.images_per_second / target.measured_replicas
+        needed = max(1, math.ceil(round(target.images_per_second / (speed * (1 - target.headroom)), 6)))
         replicas = needed + _SPARE
         return cls(
-            wish=wish,
+            target=target,
             step=best,
             replica_images_per_second=speed,
             replicas=replicas,
-            gpus=replicas * wish.gpus_per_replica,
+            gpus=replicas * target.gpus_per_replica,
         )
 
     def explain(self) -> str:
-        """Say it in two lines."""
-        wish, step, speed = self.wish, self.step, self.replica_images_per_second
-        usable = speed * (1 - wish.headroom)
+        """Return the plan in two lines."""
+        target, step, speed = self.target, self.step, self.replica_images_per_second
+        usable = speed * (1 - target.headroom)
         if step.callers is None:
             load, advice = f"{step.offered:g} images/s offered", ""
         else:
             load, advice = f"{step.callers} callers", f"; callers that wait flatter the p99: try --open {usable:.3g}"
-        gpus = f", {self.gpus} GPUs" if wish.gpus_per_replica else ""
+        gpus = f", {self.gpus} GPUs" if target.gpus_per_replica else ""
         return (
             f"A replica makes {speed:.3g} images/s with a p99 of {step.percentile(99) * 1e3:.0f} ms (at {load}, "
-            f"{wish.measured_replicas} measured); with {wish.headroom:.0%} of it free, {usable:.3g}{advice}.\n"
-            f"{wish.images_per_second:g} images/s within {wish.p99_seconds * 1e3:g} ms take {self.replicas - _SPARE} "
-            f"replicas, and one for a rolling restart: {self.replicas} replicas{gpus}."
+            f"{target.measured_replicas} measured); with {target.headroom:.0%} of it free, {usable:.3g}{advice}.\n"
+            f"{target.images_per_second:g} images/s within {target.p99_seconds * 1e3:g} ms take "
+            f"{self.replicas - _SPARE} replicas, and one for a rolling restart: {self.replicas} replicas{gpus}."
         )

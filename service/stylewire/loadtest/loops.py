@@ -1,7 +1,7 @@
-"""Load without gRPC: a call is any coroutine that gives an ``Answer``.
+"""Load without gRPC: a call is any coroutine that returns a ``CallResult``.
 
 ``closed_loop`` is a number of callers who wait for their answers before they call again: it finds the most that a
-service can do, and never asks for more. ``open_loop`` calls at random moments at a given rate, whatever became of the
+service can do, and never asks for more. ``open_loop`` calls at random moments at a fixed rate, whatever became of the
 calls before, and counts from the moment at which a call was due: what people see who do not wait for one another. A
 closed loop stops asking while the service stalls, and so leaves out of its percentiles those whom the stall would have
 hit (coordinated omission).
@@ -15,22 +15,22 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stylewire.loadtest.results import OK, Answer, Sample, Spent, Step, percentile
+from stylewire.loadtest.results import OK, CallResult, Sample, ServerTimes, Step, percentile
 
-Call: TypeAlias = Callable[[int], Awaitable[Answer]]
-"""Makes the call of a number."""
+Call: TypeAlias = Callable[[int], Awaitable[CallResult]]
+"""Makes the call with this number."""
 _PAUSE_SECONDS = 0.1
-"""What a refused caller waits who is not told how long."""
+"""Pause of a refused caller where the server names no time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
-    """How long a step takes.
+    """The times of a step.
 
     Attributes:
         warm_up_seconds: left out of the measurement.
         seconds: measured.
-        tail_seconds: for how long, at most, an open loop goes on calling while measured calls have no answer.
+        tail_seconds: for how long, at most, an open loop goes on calling while measured calls have no result.
     """
 
     warm_up_seconds: float
@@ -39,14 +39,14 @@ class Window:
 
 
 class Recorder:
-    """Sends the calls of one step and keeps what became of them. Make it when the step begins.
+    """Sends the calls of one step and records their results. Make it when the step begins.
 
     A closed loop counts the calls that ended in the measured time, an open loop those that were due in it: of a service
     that is overrun, the worst ones end later.
 
     Args:
         call: makes a call.
-        window: how long.
+        window: the times of the step.
         callers: of a closed loop.
         offered: images a second of an open loop.
         first: number of the first call.
@@ -75,32 +75,32 @@ class Recorder:
 
     @property
     def waits(self) -> bool:
-        """Whether a call that was due in the measured time has no answer yet."""
+        """Whether a call that was due in the measured time has no result yet."""
         return self._measured_open > 0
 
-    async def send(self, due: float) -> Answer:
-        """Make a call that was due at a moment on the loop's clock."""
+    async def send(self, due: float) -> CallResult:
+        """Make a call that was due at a moment on the loop's clock, and record its result."""
         number, self.sent = self._first + self.sent, self.sent + 1
         measured = self._start <= due < self.stop
         if measured:
             self._late.append(self._loop.time() - due)
             self._measured_open += 1
         try:
-            answer = await self._call(number)
+            result = await self._call(number)
         finally:
             self._measured_open -= measured
-        self._codes[answer.code] += 1
-        if answer.code != OK:
-            self._problems.setdefault(answer.code, answer.problem)
-        self._samples.append(Sample(due, self._loop.time(), answer))
-        return answer
+        self._codes[result.code] += 1
+        if result.code != OK:
+            self._problems.setdefault(result.code, result.problem)
+        self._samples.append(Sample(due, self._loop.time(), result))
+        return result
 
     def step(self) -> Step | None:
-        """Sum up what came so far; None before the measurement has begun."""
+        """Sum up the results so far; None before the measurement has begun."""
         stop = min(self.stop, self._loop.time())
         if stop <= self._start:
             return None
-        answered = [each for each in self._samples if each.answer.code == OK]
+        answered = [each for each in self._samples if each.result.code == OK]
         ended = [each for each in answered if self._start <= each.ended < stop]
         counted = ended if self._offered is None else [each for each in answered if self._start <= each.due < stop]
         complete = stop == self.stop and not self.waits
@@ -110,9 +110,9 @@ class Recorder:
             seconds=stop - self._start,
             codes=dict(self._codes),
             problems=dict(self._problems),
-            images=sum(each.answer.images for each in ended),
+            images=sum(each.result.images for each in ended),
             latencies=sorted(each.seconds for each in counted),
-            spent=Spent.of([each.answer for each in counted]),
+            server_times=ServerTimes.of([each.result for each in counted]),
             client_share=(self._cpu[1] - self._cpu[0]) / (self.stop - self._start) if complete else 0.0,
             late_seconds=0.0 if self._offered is None else percentile(sorted(self._late), 99),
             complete=complete,
@@ -123,14 +123,14 @@ class Recorder:
 
 
 async def closed_loop(recorder: Recorder, callers: int) -> None:
-    """Let callers make one call after the other; one that is refused comes back when the server says."""
+    """Let callers make one call after the other; one that is refused waits as long as the server asks for."""
     loop = asyncio.get_running_loop()
 
     async def play() -> None:
         while (now := loop.time()) < recorder.stop:
-            answer = await recorder.send(now)
-            if answer.code != OK:
-                pause = _PAUSE_SECONDS if answer.retry_after_seconds is None else answer.retry_after_seconds
+            result = await recorder.send(now)
+            if result.code != OK:
+                pause = _PAUSE_SECONDS if result.retry_after_seconds is None else result.retry_after_seconds
                 await asyncio.sleep(min(pause, max(0.0, recorder.stop - loop.time())))
 
     async with asyncio.TaskGroup() as group:

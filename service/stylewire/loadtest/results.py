@@ -1,4 +1,4 @@
-"""What became of calls, and what a step of a load gave."""
+"""The results of calls, and of a step of a load."""
 
 import math
 import statistics
@@ -11,18 +11,18 @@ OK = "OK"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What became of a call.
+class CallResult:
+    """The result of a call.
 
     Attributes:
         code: name of its gRPC status.
-        problem: what the server said about it.
-        images: how many it brought.
+        problem: the server's message.
+        images: how many it returned.
         batch_size: see ``BatchInfo``.
         queue_seconds: see ``Timing``, as for the next two.
         inference_seconds: running the networks.
         encoding_seconds: everything about pictures that is no network.
-        retry_after_seconds: when the server wants a refused caller back.
+        retry_after_seconds: when a refused caller may retry, by the server.
     """
 
     code: str = OK
@@ -40,22 +40,22 @@ class Sample(NamedTuple):
 
     Attributes:
         due: when it was to be sent.
-        ended: when its answer was there.
-        answer: what became of it.
+        ended: when its result was there.
+        result: of the call.
     """
 
     due: float
     ended: float
-    answer: Answer
+    result: CallResult
 
     @property
     def seconds(self) -> float:
-        """What the caller waited."""
+        """How long the caller waited."""
         return self.ended - self.due
 
 
 class BatchCost(NamedTuple):
-    """Answers that came out of batches of one size.
+    """Answered calls that ran in batches of one size.
 
     Attributes:
         answers: how many.
@@ -69,8 +69,8 @@ class BatchCost(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spent:
-    """What the server said about calls, in the mean.
+class ServerTimes:
+    """The means of what the server measured for calls.
 
     Attributes:
         batch_size: rows that ran together.
@@ -87,33 +87,33 @@ class Spent:
     batches: Mapping[int, BatchCost]
 
     @classmethod
-    def of(cls, answers: Sequence[Answer]) -> Self:
-        """Sum up; NaN without answers."""
+    def of(cls, results: Sequence[CallResult]) -> Self:
+        """Average results; NaN without any."""
         by_size: dict[int, list[float]] = defaultdict(list)
-        for each in answers:
+        for each in results:
             by_size[each.batch_size].append(each.inference_seconds)
         return cls(
-            batch_size=_mean([each.batch_size for each in answers]),
-            queue_seconds=_mean([each.queue_seconds for each in answers]),
-            inference_seconds=_mean([each.inference_seconds for each in answers]),
-            encoding_seconds=_mean([each.encoding_seconds for each in answers]),
+            batch_size=_mean([each.batch_size for each in results]),
+            queue_seconds=_mean([each.queue_seconds for each in results]),
+            inference_seconds=_mean([each.inference_seconds for each in results]),
+            encoding_seconds=_mean([each.encoding_seconds for each in results]),
             batches={size: _batch_cost(seconds) for size, seconds in sorted(by_size.items())},
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What a load gave.
+    """The results of one step of a load.
 
     Attributes:
         callers: of a closed loop; None for an open one.
         offered: images a second that an open loop asked for; None for a closed one.
         seconds: measured.
         codes: status -> calls of the whole step, warm-up and tail included: what the server has counted.
-        problems: status -> what the server said the first time.
-        images: that came within the measured seconds.
+        problems: status -> the server's message of the first such call.
+        images: that arrived within the measured seconds.
         latencies: of the measured calls that were answered OK, in seconds, sorted.
-        spent: what the server said about them.
+        server_times: what the server measured for them.
         client_share: of a core that the client took; near 1 it measured itself.
         late_seconds: p99 of how late an open loop sent its calls; it is part of the latencies.
         complete: whether it was measured to its end.
@@ -126,19 +126,19 @@ class Step:
     problems: Mapping[str, str]
     images: int
     latencies: Sequence[float] = field(repr=False)
-    spent: Spent
+    server_times: ServerTimes
     client_share: float
     late_seconds: float
     complete: bool
 
     @property
     def images_per_second(self) -> float:
-        """Images that came, over the time."""
+        """Images that arrived, over the measured time."""
         return self.images / self.seconds
 
     @property
     def mean_seconds(self) -> float:
-        """The mean latency; NaN without answers."""
+        """The mean latency; NaN without answered calls."""
         return _mean(self.latencies)
 
     @property
@@ -152,7 +152,7 @@ class Step:
 
 
 def percentile(ordered: Sequence[float], rank: float) -> float:
-    """The smallest of sorted values that ``rank`` percent of them do not exceed; NaN of none."""
+    """Return the smallest of sorted values that ``rank`` percent of them do not exceed; NaN of none."""
     return ordered[max(0, math.ceil(rank / 100 * len(ordered)) - 1)] if ordered else math.nan
 
 

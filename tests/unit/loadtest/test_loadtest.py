@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from stylewire.loadtest.capacity import Plan, Wish, is_saturated, saturation
+from stylewire.loadtest.capacity import Plan, Target, find_saturation, is_saturated
 from stylewire.loadtest.loops import Recorder, Window, closed_loop, open_loop
-from stylewire.loadtest.results import Answer, Spent, Step, percentile
-from stylewire.loadtest.sweep import Course, Sweep
+from stylewire.loadtest.results import CallResult, ServerTimes, Step, percentile
+from stylewire.loadtest.sweep import Schedule, Sweep
 from support.virtual_time import run_virtually
 
 RUN_SECONDS = 0.1
@@ -29,7 +29,7 @@ class OneAtATime:
             if self._stall[0] <= loop.time() < self._stall[1]:
                 await asyncio.sleep(self._stall[1] - loop.time())
             await asyncio.sleep(RUN_SECONDS)
-        return Answer(images=1, batch_size=1, inference_seconds=RUN_SECONDS)
+        return CallResult(images=1, batch_size=1, inference_seconds=RUN_SECONDS)
 
 
 class Refusing:
@@ -37,7 +37,7 @@ class Refusing:
         self._retry_after_seconds = retry_after_seconds
 
     async def __call__(self, number):
-        return Answer(code="RESOURCE_EXHAUSTED", problem="full", retry_after_seconds=self._retry_after_seconds)
+        return CallResult(code="RESOURCE_EXHAUSTED", problem="full", retry_after_seconds=self._retry_after_seconds)
 
 
 def closed(make_call, callers, window=WINDOW):
@@ -62,7 +62,7 @@ def swept(make_call, **course):
     told = []
 
     async def play():
-        sweep = Sweep(make_call(), Course(window=WINDOW, **course), told.append)
+        sweep = Sweep(make_call(), Schedule(window=WINDOW, **course), told.append)
         await sweep.run()
         return sweep.steps
 
@@ -80,15 +80,15 @@ def step(images_per_second, p99=0.1, callers=1, codes=None, offered=None):
         problems={},
         images=round(10 * images_per_second),
         latencies=[p99],
-        spent=Spent.of([]),
+        server_times=ServerTimes.of([]),
         client_share=0.0,
         late_seconds=0.0,
         complete=True,
     )
 
 
-def wish(images_per_second, **fields):
-    return Wish(
+def target(images_per_second, **fields):
+    return Target(
         **{
             "images_per_second": images_per_second,
             "p99_seconds": 0.5,
@@ -130,8 +130,8 @@ def test_saturation_is_the_last_step_that_gained():
     """The point of saturation has the fewest callers from which on more of them gain nothing."""
     steps = [step(speed, callers=2**index) for index, speed in enumerate([10, 19, 30, 31, 30])]
 
-    assert 4 == saturation(steps).callers
-    assert saturation(steps[:4]) is None
+    assert 4 == find_saturation(steps).callers
+    assert find_saturation(steps[:4]) is None
 
 
 def test_closed_loop_measures_the_service():
@@ -141,7 +141,7 @@ def test_closed_loop_measures_the_service():
     assert pytest.approx(1 / RUN_SECONDS, abs=0.11) == found.images_per_second
     assert pytest.approx(3 * RUN_SECONDS) == found.percentile(50)
     assert found.complete
-    assert {1: (len(found.latencies), pytest.approx(RUN_SECONDS), pytest.approx(0))} == dict(found.spent.batches)
+    assert {1: (len(found.latencies), pytest.approx(RUN_SECONDS), pytest.approx(0))} == dict(found.server_times.batches)
 
 
 def test_closed_loop_counts_all_calls_and_measures_some():
@@ -219,11 +219,11 @@ def test_sweep_keeps_what_it_had_when_it_was_cut():
     """An interrupt loses nothing: the step under way counts with the seconds it had."""
 
     async def play():
-        sweep = Sweep(OneAtATime(), Course(window=WINDOW), lambda step: None)
+        sweep = Sweep(OneAtATime(), Schedule(window=WINDOW), lambda step: None)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(16):
                 await sweep.run()
-        sweep.cut()
+        sweep.interrupt()
         return sweep.steps
 
     whole, part = run_virtually(play())
@@ -237,7 +237,7 @@ def test_sweep_keeps_what_it_had_when_it_was_cut():
 def test_plan_takes_the_fastest_step_that_keeps_the_latency():
     """Faster steps that are too late, or that failed calls, do not count."""
     steps = [step(4, 0.2), step(6, 0.4, callers=2), step(7, 0.6), step(8, 0.4, codes={"OK": 9, "UNAVAILABLE": 1})]
-    plan = Plan.make(steps, wish(12))
+    plan = Plan.make(steps, target(12))
 
     assert 2 == plan.step.callers
     assert 2 + 1 == plan.replicas
@@ -256,7 +256,7 @@ def test_plan_takes_the_fastest_step_that_keeps_the_latency():
 )
 def test_plan_counts_replicas(fields, replicas):
     """Of replicas that make 10 images/s each, 100 images/s take 10, more with headroom, and one for a restart."""
-    plan = Plan.make([step(10)], wish(fields.pop("images_per_second", 100), **fields))
+    plan = Plan.make([step(10)], target(fields.pop("images_per_second", 100), **fields))
 
     assert replicas == plan.replicas
     assert 0 == plan.gpus
@@ -264,7 +264,7 @@ def test_plan_counts_replicas(fields, replicas):
 
 def test_plan_explains_itself():
     """The two lines have every number that the answer rests on."""
-    plan = Plan.make([step(10, 0.25, callers=4)], wish(100, headroom=0.3, gpus_per_replica=2))
+    plan = Plan.make([step(10, 0.25, callers=4)], target(100, headroom=0.3, gpus_per_replica=2))
 
     assert (
         "A replica makes 10 images/s with a p99 of 250 ms (at 4 callers, 1 measured); with 30% of it free, 7; "
@@ -275,7 +275,7 @@ def test_plan_explains_itself():
 
 def test_plan_of_an_open_loop_needs_no_advice():
     """A rate that was offered at random moments is what users see."""
-    plan = Plan.make([step(7, callers=None, offered=7.5)], wish(7))
+    plan = Plan.make([step(7, callers=None, offered=7.5)], target(7))
 
     assert "(at 7.5 images/s offered, 1 measured)" in plan.explain()
     assert "flatter" not in plan.explain()
@@ -283,5 +283,5 @@ def test_plan_of_an_open_loop_needs_no_advice():
 
 def test_plan_needs_a_step_that_is_good_enough():
     """If no step keeps the latency, more replicas would not either, and no number is given."""
-    assert Plan.make([step(10, 0.9)], wish(1)) is None
-    assert Plan.make([], wish(1)) is None
+    assert Plan.make([step(10, 0.9)], target(1)) is None
+    assert Plan.make([], target(1)) is None

@@ -1,4 +1,4 @@
-"""``stylewire bench``: what a live service gives, and how many replicas a wanted load takes."""
+"""``stylewire bench``: the speed of a live service, and how many replicas a target takes."""
 
 import asyncio
 import json
@@ -10,13 +10,13 @@ from typing import Annotated, Literal, NewType, TypeAlias
 import typer
 
 from stylewire import pb
-from stylewire.cli.commands.bench_report import print_plan, print_table, report, tell
+from stylewire.cli.commands.bench_report import print_plan, print_step, print_table, report
 from stylewire.cli.options import Server, grouped
-from stylewire.loadtest.calls import Calls, Kind, Rpc
-from stylewire.loadtest.capacity import Plan, Wish
+from stylewire.loadtest.calls import Calls, Rpc, Workload
+from stylewire.loadtest.capacity import Plan, Target
 from stylewire.loadtest.loops import Window
 from stylewire.loadtest.results import Step
-from stylewire.loadtest.sweep import Course, Sweep
+from stylewire.loadtest.sweep import Schedule, Sweep
 
 PictureFormat: TypeAlias = Literal["png", "jpeg", "webp", "pixels", "tensor"]
 app = typer.Typer(add_completion=False)
@@ -42,7 +42,7 @@ def _parse_rates(text: str) -> Rates:
 @grouped
 def bench(
     *,
-    rpc: Annotated[Rpc, typer.Option(help="What is called.")] = "generate",
+    rpc: Annotated[Rpc, typer.Option(help="Which RPC is called.")] = "generate",
     model: Annotated[str, typer.Option(help="Name of the model; the server's default model when not given.")] = "",
     image_format: Annotated[PictureFormat, typer.Option("--format", help="Form of the pictures.")] = "png",
     batch: Annotated[int, typer.Option(min=1, help="Latents a call of generate.")] = 1,
@@ -87,29 +87,31 @@ def bench(
     ] = False,
     server: Server,
 ) -> None:
-    """Measure a live service: images/s and latency by concurrency, where it is saturated, and what a load takes.
+    """Measure a live service: images/s and latency by concurrency, saturation, and the replicas for a load.
 
     It loads the service with all it can take: run it where that hurts nobody. Ctrl-C prints what was measured.
     """
     if (rate is None) != (p99 is None):
         raise typer.BadParameter("--rate and --p99 belong together: a load, and how long a call may take")
-    kind = Kind(rpc=rpc, model=model, image_format=image_format, latents=batch, psi=psi, timeout=server.timeout)
-    course = Course(
+    workload = Workload(rpc=rpc, model=model, image_format=image_format, latents=batch, psi=psi, timeout=server.timeout)
+    schedule = Schedule(
         window=Window(warm_up_seconds=warm_up, seconds=seconds, tail_seconds=server.timeout),
         callers=concurrency or (),
-        most_callers=max_concurrency,
+        max_callers=max_concurrency,
         rates=open_rates or (),
-        images_per_call=kind.images,
+        images_per_call=workload.images,
     )
-    given = picture.read_bytes() if picture else b""
+    content = picture.read_bytes() if picture else b""
     security = server.security
-    run = _Run(lambda: Calls(server.address, kind, connections=connections, picture=given, security=security), course)
-    whole, plan = run.play(), None
+    measurement = _Measurement(
+        lambda: Calls(server.address, workload, connections=connections, picture=content, security=security), schedule
+    )
+    whole, plan = measurement.run(), None
     if rate is not None and p99 is not None:
-        gpus = int(run.model.device.startswith("cuda")) if gpus_per_replica is None else gpus_per_replica
+        gpus = int(measurement.model.device.startswith("cuda")) if gpus_per_replica is None else gpus_per_replica
         plan = Plan.make(
-            run.steps,
-            Wish(
+            measurement.steps,
+            Target(
                 images_per_second=rate,
                 p99_seconds=p99 / 1e3,
                 headroom=headroom,
@@ -118,45 +120,45 @@ def bench(
             ),
         )
     if as_json:
-        typer.echo(json.dumps(report(server.address, kind, run.model, run.steps, plan), indent=1))
+        typer.echo(json.dumps(report(server.address, workload, measurement.model, measurement.steps, plan), indent=1))
     else:
-        print_table(kind, run.model, run.steps)
+        print_table(workload, measurement.model, measurement.steps)
         print_plan(plan, p99)
-    answered = any(step.images for step in run.steps)
+    answered = any(step.images for step in measurement.steps)
     raise typer.Exit(0 if whole and answered and (plan or rate is None) else 1)
 
 
-class _Run:
-    """A bench from the first call to the last.
+class _Measurement:
+    """A measurement from the first call to the last.
 
     Attributes:
         model: what is measured; empty before the server has described it.
     """
 
-    def __init__(self, connect: Callable[[], Calls], course: Course) -> None:
+    def __init__(self, connect: Callable[[], Calls], schedule: Schedule) -> None:
         self.model = pb.Model()
-        self._connect, self._course = connect, course
+        self._connect, self._schedule = connect, schedule
         self._sweep: Sweep | None = None
 
     @property
     def steps(self) -> Sequence[Step]:
-        """What was measured."""
+        """The steps that were measured."""
         return self._sweep.steps if self._sweep else ()
 
-    def play(self) -> bool:
-        """Run all steps; says whether nobody interrupted them."""
+    def run(self) -> bool:
+        """Run all steps; return False if Ctrl-C interrupted them."""
         try:
-            asyncio.run(self._play())
+            asyncio.run(self._run())
         except KeyboardInterrupt:
             return False
         return True
 
-    async def _play(self) -> None:
+    async def _run(self) -> None:
         async with self._connect() as calls:
             self.model = await calls.prepare()
-            self._sweep = Sweep(calls, self._course, tell)
+            self._sweep = Sweep(calls, self._schedule, print_step)
             try:
                 await self._sweep.run()
             except asyncio.CancelledError:
-                self._sweep.cut()
+                self._sweep.interrupt()
                 raise

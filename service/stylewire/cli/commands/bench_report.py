@@ -1,4 +1,4 @@
-"""What ``stylewire bench`` prints, as a table and as JSON."""
+"""The output of ``stylewire bench``, as a table and as JSON."""
 
 import math
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from stylewire import pb
-from stylewire.loadtest.calls import Kind
-from stylewire.loadtest.capacity import Plan, saturation
+from stylewire.loadtest.calls import Workload
+from stylewire.loadtest.capacity import Plan, find_saturation
 from stylewire.loadtest.results import Step
 
 _FILE_WIDTH = 120
@@ -19,26 +19,28 @@ _BUSY = 0.9
 """Share of a core from which on the client, one thread of Python, may be what is measured."""
 
 
-def report(address: str, kind: Kind, model: pb.Model, steps: Sequence[Step], plan: Plan | None) -> dict[str, Any]:
-    """Give everything as JSON has it."""
-    found = saturation(steps)
+def report(
+    address: str, workload: Workload, model: pb.Model, steps: Sequence[Step], plan: Plan | None
+) -> dict[str, Any]:
+    """Return everything in the form of ``--json``."""
+    found = find_saturation(steps)
     return {
         "address": address,
-        "kind": asdict(kind),
+        "kind": asdict(workload),
         "model": _model_facts(model),
         "steps": [_step_facts(step) for step in steps],
         "saturated_at_callers": found and found.callers,
-        "plan": plan and {**asdict(plan.wish), "replicas": plan.replicas, "gpus": plan.gpus},
+        "plan": plan and {**asdict(plan.target), "replicas": plan.replicas, "gpus": plan.gpus},
     }
 
 
-def print_table(kind: Kind, model: pb.Model, steps: Sequence[Step]) -> None:
-    """Print everything as a table."""
+def print_table(workload: Workload, model: pb.Model, steps: Sequence[Step]) -> None:
+    """Print the steps as a table, with notes below it."""
     facts, console = _model_facts(model), Console()
     if not console.is_terminal:
         console.width = _FILE_WIDTH
     console.print(
-        f"{kind.rpc} {kind.image_format}, {facts['name']} {facts['resolution_px']} px on {facts['backend']} "
+        f"{workload.rpc} {workload.image_format}, {facts['name']} {facts['resolution_px']} px on {facts['backend']} "
         f"{facts['device']} {facts['precision']}; milliseconds",
         highlight=False,
     )
@@ -47,8 +49,8 @@ def print_table(kind: Kind, model: pb.Model, steps: Sequence[Step]) -> None:
         console.print(line, highlight=False)
 
 
-def tell(step: Step) -> None:
-    """Say on a terminal how far it is."""
+def print_step(step: Step) -> None:
+    """Print a step on a terminal, as progress."""
     console = Console(stderr=True)
     if console.is_terminal:
         load = f"{step.callers} callers" if step.callers else f"{step.offered:g} images/s offered"
@@ -63,7 +65,7 @@ def _table(steps: Sequence[Step]) -> Table:
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("failed")
     for step in steps:
-        load, spent = str(step.callers or f"{step.offered:g}"), step.spent
+        load, spent = str(step.callers or f"{step.offered:g}"), step.server_times
         times = [step.percentile(rank) for rank in (50, 90, 99, 100)]
         server = [spent.queue_seconds, spent.inference_seconds, spent.encoding_seconds]
         table.add_row(
@@ -79,16 +81,16 @@ def _table(steps: Sequence[Step]) -> Table:
 
 
 def _notes(steps: Sequence[Step]) -> list[str]:
-    """Say what the table shows, and what it may not."""
+    """List what the table shows, and why it may mislead."""
     notes = []
     if len(steps) > 1 and steps[0].callers:
-        found = saturation(steps)
+        found = find_saturation(steps)
         if found is None:
             notes.append("Not saturated: every step gained; allow more callers.")
         else:
             notes.append(f"Saturated at {found.callers} callers: {found.images_per_second:.3g} images/s.")
-    told = {code: problem for step in steps for code, problem in step.problems.items()}
-    notes += [f"{code}: {problem}" for code, problem in told.items()]
+    problems = {code: problem for step in steps for code, problem in step.problems.items()}
+    notes += [f"{code}: {problem}" for code, problem in problems.items()]
     if any(step.client_share > _BUSY for step in steps):
         notes.append("The client took a whole core: it may be what was measured. Run several, or larger models.")
     if late := max((step.late_seconds for step in steps), default=0.0):
@@ -97,13 +99,13 @@ def _notes(steps: Sequence[Step]) -> list[str]:
 
 
 def print_plan(plan: Plan | None, p99: float | None) -> None:
-    """Print what the wanted load takes, or that no step can say it."""
+    """Print the plan, or that no step is fast enough for one."""
     if plan is not None:
         typer.echo(plan.explain())
     elif p99 is not None:
         typer.echo(
             f"No step kept a p99 of {p99:g} ms without a failed call: allow more time, ask for less at once "
-            "(--concurrency, --open), or give a replica more to run on.",
+            "(--concurrency, --open), or run each replica on more hardware.",
             err=True,
         )
 
@@ -118,7 +120,7 @@ def _model_facts(model: pb.Model) -> dict[str, Any]:
 
 
 def _step_facts(step: Step) -> dict[str, Any]:
-    spent = step.spent
+    spent = step.server_times
     return {
         "callers": step.callers,
         "offered_images_per_second": step.offered,
@@ -148,5 +150,5 @@ def _step_facts(step: Step) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Return None for NaN, which JSON lacks."""
     return None if math.isnan(value) else value
