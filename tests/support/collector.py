@@ -122,3 +122,10 @@ def collecting(address: str = "127.0.0.1:0") -> Iterator[Collector]:
             yield collector
         finally:
             server.stop(None).wait()
+
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def traceparent(flags="01"):
+    return (("traceparent", f"00-{TRACE}-{PARENT}-{flags}"), ("tracestate", "vendor=1"))

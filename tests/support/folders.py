@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stylewire.manifest import file_info
+from stylewire.manifest import Manifest, file_info
 from stylewire.server.config.settings import Settings
 from stylewire.server.engine.models.lifecycle import Lifecycle
 from stylewire.server.engine.models.loader import Loader
@@ -142,3 +142,12 @@ def on_desk(test, folder: Path, **settings) -> None:
             await test(desk)
 
     asyncio.run(run())
+
+
+def digest(directory: Path) -> str:
+    return Manifest.read(directory).digest()
+
+
+async def run_mapping(model) -> np.ndarray:
+    result = await model.runner("mapping").submit({"z": np.zeros((1, 16), np.float32)}, ("w",))
+    return result.outputs["w"]

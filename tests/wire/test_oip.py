@@ -11,34 +11,18 @@ import onnxruntime
 import pytest
 import tritonclient.grpc as sync_client
 import tritonclient.grpc.aio as aio_client
-from tritonclient.utils import InferenceServerException
 
 from stylewire import latents, oip_pb, pb
 from stylewire.client.inputs import seed
 from stylewire.demo import MODELS
 from support.folders import fail_the_self_check, put
-from support.gates import held
-from support.oip import call, given, wanted
-from support.perf_analyzer import measure
+from support.oip import call, given, infer_request, normal, wanted
 from support.pictures import pixels
-from support.refusals import refusal
-from support.scrape import Scrape, wait_for
+from support.scrape import wait_for
 from support.servers import running_server
 
-SWEEP = ["--measurement-interval", "400", "--max-trials", "3", "--stability-percentage", "999"]
-SWEEP += ["--concurrency-range", "1:4:1"]
 NAMES = ["avatars", "avatars.encoder", "avatars.mapping", "avatars.synthesis", "pixels", "pixels.mapping"]
 NAMES += ["pixels.synthesis"]
-
-
-def normal(*shape, start=0):
-    return np.random.default_rng(start).standard_normal(shape).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def triton(demo_server):
-    with sync_client.InferenceServerClient(demo_server.address) as client:
-        yield client
 
 
 # --- what there is ---------------------------------------------------------------------------------------------------
@@ -231,239 +215,6 @@ def test_both_descriptions_live_in_one_process(order):
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-# --- what is refused -------------------------------------------------------------------------------------------------
-
-
-def infer_request(model, *, raw=(), outputs=(), **inputs):
-    """Make a request of typed contents, or of raw ones if those are given."""
-    request = oip_pb.ModelInferRequest(model_name=model, raw_input_contents=raw)
-    for name, (datatype, shape, values) in inputs.items():
-        tensor = request.inputs.add(name=name, datatype=datatype, shape=shape)
-        field = {"FP32": "fp32_contents", "INT64": "int64_contents", "UINT32": "uint_contents"}.get(datatype)
-        if values:
-            getattr(tensor.contents, field).extend(values)
-    for name in outputs:
-        request.outputs.add(name=name)
-    return request
-
-
-def one_seed(**fields):
-    return infer_request("avatars", seed=("UINT32", (1, 1), [7]), **fields)
-
-
-def changed(request, change):
-    change(request)
-    return request
-
-
-MAPPING = "avatars.mapping"
-WRONG = {
-    "unknown input": (infer_request(MAPPING, y=("FP32", (1, 128), [0.0] * 128)), "inputs[0].name"),
-    "missing input": (infer_request(MAPPING), "inputs"),
-    "datatype": (infer_request(MAPPING, z=("INT64", (1, 128), [0] * 128)), "inputs[0].datatype"),
-    "datatype of nobody": (infer_request(MAPPING, z=("FP33", (1, 128), [])), "inputs[0].datatype"),
-    "shape": (infer_request(MAPPING, z=("FP32", (1, 127), [0.0] * 127)), "inputs[0].shape"),
-    "no shape": (infer_request(MAPPING, z=("FP32", (), [0.0])), "inputs[0].shape"),
-    "negative shape": (infer_request(MAPPING, z=("FP32", (-1, 128), [0.0] * 128)), "inputs[0].shape"),
-    "no rows": (infer_request(MAPPING, z=("FP32", (0, 128), [])), "inputs[0].shape"),
-    "too many rows": (infer_request(MAPPING, z=("FP32", (65, 128), [0.0] * 65 * 128)), "inputs[0].shape"),
-    "enormous shape": (infer_request(MAPPING, z=("FP32", (2**62, 2**62), [])), "inputs[0].shape"),
-    "endless shape": (infer_request(MAPPING, z=("FP32", [2**62] * 100_000, [])), "inputs[0].shape"),
-    "too many inputs": (
-        infer_request(MAPPING, **{f"z{k}": ("FP32", (1, 128), []) for k in range(9)}),
-        "inputs[8].name",
-    ),
-    "too few elements": (infer_request(MAPPING, z=("FP32", (1, 128), [0.0])), "inputs[0].contents.fp32_contents"),
-    "too few bytes": (
-        infer_request(MAPPING, z=("FP32", (1, 128), []), raw=[bytes(511)]),
-        "raw_input_contents[0]",
-    ),
-    "too many raw": (infer_request(MAPPING, z=("FP32", (1, 128), []), raw=[bytes(512)] * 2), "raw_input_contents"),
-    "raw and typed": (
-        infer_request(MAPPING, z=("FP32", (1, 128), [0.0] * 128), raw=[bytes(512)]),
-        "inputs[0].contents",
-    ),
-    "NaN": (infer_request(MAPPING, z=("FP32", (1, 128), [float("nan")] * 128)), "inputs[0]"),
-    "infinity": (infer_request(MAPPING, z=("FP32", (1, 128), [0.0] * 127 + [float("inf")])), "inputs[0]"),
-    "rows that differ": (
-        infer_request(
-            "avatars.synthesis", w_plus=("FP32", (2, 10, 128), [0.0] * 2560), noise_strength=("FP32", (1, 1), [1.0])
-        ),
-        "inputs[1].shape",
-    ),
-    "seed and z": (
-        infer_request("avatars", seed=("UINT32", (1, 1), [1]), z=("FP32", (1, 128), [0.0] * 128)),
-        "inputs",
-    ),
-    "neither seed nor z": (infer_request("avatars"), "inputs"),
-    "negative seed": (infer_request("avatars", seed=("INT64", (1, 1), [-1])), "inputs[seed]"),
-    "large seed": (infer_request("avatars", seed=("INT64", (1, 1), [2**32])), "inputs[seed]"),
-    "psi": (infer_request("avatars", seed=("UINT32", (1,), [1]), psi=("FP32", (1,), [2.1])), "inputs[psi]"),
-    "unknown output": (one_seed(outputs=["pixel"]), "outputs[0].name"),
-    "output twice": (one_seed(outputs=["pixels", "pixels"]), "outputs[1].name"),
-    "input twice": (
-        changed(one_seed(), lambda request: request.inputs.append(request.inputs[0])),
-        "inputs[1].name",
-    ),
-    "shared memory": (
-        changed(
-            one_seed(),
-            lambda request: (
-                request.inputs[0]
-                .parameters["shared_memory_region"]
-                .MergeFrom(type(request.parameters["x"])(string_param="mine"))
-            ),
-        ),
-        "inputs[0].parameters[shared_memory_region]",
-    ),
-    "timeout": (
-        changed(one_seed(), lambda request: setattr(request.parameters["timeout"], "int64_param", -1)),
-        "parameters[timeout]",
-    ),
-}
-
-
-@pytest.mark.parametrize(("request_", "field"), WRONG.values(), ids=WRONG)
-def test_wrong_request_names_the_field(demo_server, request_, field):
-    """Whatever is wrong with a request is INVALID_ARGUMENT, by the name of the field."""
-    with demo_server.channel() as channel:
-        error = refusal(lambda request: call(channel, "ModelInfer", request), request_)
-
-    assert "INVALID_FIELD" == error.reason
-    assert field in [violation.field for violation in error.violations]
-
-
-@pytest.mark.parametrize(
-    ("model", "version"), [("nobody", ""), ("avatars", "7"), ("avatars.nothing", ""), ("avatars@1", ""), ("", "")]
-)
-@pytest.mark.parametrize("method", ["ModelInfer", "ModelMetadata", "ModelConfig"])
-def test_unknown_model_is_not_found(demo_server, method, model, version):
-    """Every call about a model that there is not ends with NOT_FOUND."""
-    names = ("model_name", "model_version") if method == "ModelInfer" else ("name", "version")
-    request = getattr(oip_pb, f"{method}Request")(**dict(zip(names, (model, version), strict=True)))
-    with demo_server.channel() as channel:
-        error = refusal(lambda request: call(channel, method, request), request)
-
-    assert "MODEL_NOT_FOUND" == error.reason
-
-
-def test_client_of_triton_hears_what_is_wrong(triton):
-    """The text of an error reaches the user of tritonclient."""
-    with pytest.raises(InferenceServerException, match=r"inputs\[0\]\.shape: is \[1, 3\]; expected FP32 \[N, 128\]"):
-        triton.infer("avatars.mapping", given(z=normal(1, 3)))
-
-
-def test_timeout_is_a_deadline(triton):
-    """A request whose time is over before it runs ends with DEADLINE_EXCEEDED; without one it is answered."""
-    inputs = given(w_plus=normal(1, 10, 128))
-    with pytest.raises(InferenceServerException, match="DEADLINE_EXCEEDED"):
-        triton.infer("avatars.synthesis", inputs, timeout=1)
-
-    assert (1, 64, 64, 3) == triton.infer("avatars.synthesis", inputs, timeout=60_000_000).as_numpy("pixels").shape
-
-
-def test_token_is_needed_as_everywhere(tmp_path):
-    """Without a token no call is answered; with one, sent as tritonclient sends headers, all are."""
-    token = "token-of-the-test-0123456789"
-    (tmp_path / "tokens").write_text(f"web {token}\n", encoding="utf-8")
-    with (
-        running_server(models=MODELS / "pixels", tokens_file=tmp_path / "tokens") as server,
-        sync_client.InferenceServerClient(server.address) as client,
-    ):
-        with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
-            client.get_server_metadata()
-        with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
-            client.infer("pixels", given(seed=np.array([1], np.uint32)))
-        headers = {"authorization": f"Bearer {token}"}
-        result = client.infer("pixels", given(seed=np.array([1], np.uint32)), headers=headers)
-
-    assert result.as_numpy("pixels") is not None
-
-
-# --- what is counted -------------------------------------------------------------------------------------------------
-
-
-def statistics(client, name):
-    (found,) = client.get_inference_statistics(name).model_stats
-    return found
-
-
-def test_statistics_add_up(triton):
-    """Rows, requests and batches are counted, refused requests apart; times are parts of a sum."""
-    names = ("avatars", "avatars.mapping", "avatars.synthesis")
-    before = {name: statistics(triton, name) for name in names}
-    for rows in (1, 3, 2):
-        triton.infer("avatars", given(seed=np.arange(rows, dtype=np.uint32)))
-    with pytest.raises(InferenceServerException, match="DEADLINE_EXCEEDED"):
-        triton.infer("avatars", given(seed=np.zeros(1, np.uint32)), timeout=1)
-    after = {name: statistics(triton, name) for name in names}
-
-    for name in names:
-        past, now = before[name], after[name]
-        times = now.inference_stats
-        parts = [times.queue, times.compute_input, times.compute_infer, times.compute_output]
-        rows_then, rows_now = (
-            sum(each.batch_size * each.compute_infer.count for each in found.batch_stats) for found in (past, now)
-        )
-        # A mapping network that runs on the event loop knows no deadline.
-        assert now.inference_count - past.inference_count in ((6, 7) if name == "avatars.mapping" else (6,))
-        # Not in all: rows of callers of other tests, who left meanwhile, ran and were answered to nobody.
-        assert now.inference_count - past.inference_count == rows_now - rows_then
-        assert sum(each.compute_infer.count for each in now.batch_stats) == now.execution_count
-        assert {times.success.count} == {each.count for each in parts}
-        assert len(parts) >= abs(times.success.ns - sum(each.ns for each in parts))
-        assert now.last_inference > past.last_inference
-    assert 1 == after["avatars"].inference_stats.fail.count - before["avatars"].inference_stats.fail.count
-
-
-def test_statistics_of_all_models_are_listed(triton):
-    """Asked about none, they are those of every model."""
-    assert NAMES == [each.name for each in triton.get_inference_statistics().model_stats]
-
-
-def test_graphs_count_what_other_services_ask(triton, demo):
-    """A picture that Generate draws is a row of the graph that drew it, and none of the whole model."""
-    names = ("avatars", "avatars.synthesis")
-    before = [statistics(triton, name).inference_count for name in names]
-    demo.Generate(pb.GenerateRequest(latents=[seed(1), seed(2)]))
-
-    assert [0, 2] == [statistics(triton, name).inference_count - n for name, n in zip(names, before, strict=True)]
-
-
-def test_calls_are_in_the_metrics_and_in_the_log(demo_server, triton, caplog):
-    """Each method is there from the start; a call has a line with its model and its times."""
-    labels = {"grpc_service": oip_pb.SERVICE, "grpc_method": "ModelInfer"}
-    unseen = Scrape(demo_server.metrics_url).value("grpc_server_handled_total", **labels, grpc_code="DATA_LOSS")
-    before = Scrape(demo_server.metrics_url).count("grpc_server_handled_total", **labels, grpc_code="OK")
-    with caplog.at_level("INFO", "stylewire.server.front.transport.interceptor"):
-        triton.infer("avatars", given(seed=np.array([1], np.uint32)))
-        wait_for(
-            demo_server.metrics_url,
-            lambda scrape: scrape.count("grpc_server_handled_total", **labels, grpc_code="OK") > before,
-        )
-    line = next(record.msg for record in caplog.records if record.msg.get("method") == "ModelInfer")
-
-    assert 0 == unseen
-    assert ("avatars", "OK", 1) == (line["model"], line["code"], line["batch"])
-    assert 0 < line["inference_ms"]
-
-
-def test_perf_analyzer_sweeps_and_its_numbers_are_ours(demo_server, triton):
-    """perf_analyzer runs a sweep as it is; what it says the server did is what it asked for."""
-    before = statistics(triton, "avatars")
-    steps = measure(demo_server.address, "avatars", *SWEEP)
-    after = statistics(triton, "avatars")
-
-    assert [1, 2, 3, 4] == [step.concurrency for step in steps]
-    for step in steps:
-        parts = step.overhead + step.queue + step.input + step.infer + step.output
-        assert step.rows == step.answered == step.batches
-        # Those that began or ended beside one of its three windows.
-        assert 4 * step.concurrency >= abs(step.requests - step.rows)
-        assert 5 >= abs(step.latency - parts)
-    assert sum(step.rows for step in steps) <= after.inference_count - before.inference_count
-
-
 # --- versions, and the end -------------------------------------------------------------------------------------------
 
 
@@ -488,29 +239,6 @@ def test_versions_are_versions(tmp_path):
     assert [("1", "READY", ""), ("2", "READY", ""), ("3", "UNAVAILABLE", "failed")] == [
         (each.version, each.state, each.reason) for each in index if each.name == "pixels"
     ]
-
-
-def test_call_under_way_is_answered_at_the_end():
-    """At the end a call that was accepted is finished, and one that comes is told to go elsewhere."""
-    with running_server(models=MODELS / "pixels") as server:
-        request = infer_request("pixels", seed=("UINT32", (1, 1), [7]))
-        with server.channel() as channel, held(server, "synthesis") as gate:
-            under_way = channel.unary_unary(
-                f"/{oip_pb.SERVICE}/ModelInfer",
-                lambda message: message.SerializeToString(),
-                oip_pb.ModelInferResponse.FromString,
-            ).future(request)
-            gate.wait_for(batches=1)
-            closing = asyncio.run_coroutine_threadsafe(server.app.interceptor.drain.drain(30), server.loop)
-            while not server.app.interceptor.drain.draining:
-                pass
-            late = refusal(lambda request: call(channel, "ModelInfer", request), request)
-            gate.open()
-            reply = under_way.result(30)
-            closing.result(30)
-
-    assert "DRAINING" == late.reason
-    assert 64 * 64 * 3 == len(reply.raw_output_contents[0])
 
 
 # --- what is written about it ----------------------------------------------------------------------------------------
