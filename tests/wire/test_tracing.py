@@ -132,7 +132,7 @@ def test_line_of_a_call_has_its_trace(stub, caplog):
     """Whoever reads the log finds the trace, sampled or not."""
     caplog.set_level("INFO")
     stub.Generate(ONE, metadata=traceparent("00"))
-    (line,) = [record.msg for record in caplog.records if record.name.endswith("boundary")]
+    (line,) = [record.msg for record in caplog.records if record.name.endswith("interceptor")]
 
     assert TRACE == line["trace_id"]
 

@@ -107,7 +107,9 @@ def test_closed_model_is_freed(folder):
         await run_mapping(old())
         await desk.operations.reload("faces", "")
         await desk.closed()
-        await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while old():  # noqa: ASYNC110 - the thread that closed it may hold it for a moment longer
+                await asyncio.sleep(0.001)
 
         assert old() is None
 
