@@ -20,7 +20,7 @@ TABLE = Table(*(f"{heading}:>9" for heading in ("way", *_NUMBERS)))
 def to_row(outcome: Outcome) -> tuple[object, ...]:
     """Convert an outcome to a row of the table."""
     sent, failed = outcome.sent, len(outcome.errors)
-    rest = (outcome.retried, outcome.refused, outcome.under_way, outcome.doubled)
+    rest = (outcome.retried, outcome.refused, outcome.in_flight, outcome.doubled)
     return outcome.way, sent, failed, *rest, f"{outcome.longest_seconds:.2f} s"
 
 

@@ -22,7 +22,7 @@ def test_killed_server_fails_no_call(way):
 
     assert () == outcome.errors
     assert outcome.sent == outcome.answered
-    assert outcome.doubled <= outcome.under_way <= CALLERS
+    assert outcome.doubled <= outcome.in_flight <= CALLERS
 
 
 def test_slow_server_gets_fewer_calls_from_envoy():

@@ -18,7 +18,7 @@ def rows(*values):
     return {"x": np.array(values, np.float32).reshape(-1, 1)}
 
 
-class Bench:
+class BatcherHarness:
     """A batcher with its fakes, for one ``async with``."""
 
     def __init__(self, **limits) -> None:
@@ -70,14 +70,14 @@ class Bench:
         return tasks
 
 
-def bench_test(**limits):
-    """Run an async test with a ``Bench``."""
+def harness_test(**limits):
+    """Run an async test with a ``BatcherHarness``."""
 
     def wrap(test):
         def run() -> None:
             async def body() -> None:
-                async with Bench(**limits) as bench:
-                    await asyncio.wait_for(test(bench), 30)
+                async with BatcherHarness(**limits) as harness:
+                    await asyncio.wait_for(test(harness), 30)
 
             asyncio.run(body())
 

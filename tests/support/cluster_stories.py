@@ -23,7 +23,7 @@ class Outcome:
         sent: calls of clients.
         answered: those that were answered in full.
         errors: what the others ended with.
-        under_way: calls without an answer when a server was killed; it had begun some of them.
+        in_flight: calls without an answer when a server was killed; it had begun some of them.
         refused: calls that a server sent away, since it was stopping.
         retried: calls that Envoy sent once more; None where it was not there.
         doubled: pictures that were made, and are in no answer: one that was killed has made some that nobody got.
@@ -35,7 +35,7 @@ class Outcome:
     sent: int
     answered: int
     errors: tuple[Exception, ...]
-    under_way: int
+    in_flight: int
     refused: int
     retried: int | None
     doubled: int
@@ -70,12 +70,12 @@ def kill(way: str, *, servers: int = 2, calls: int = 100) -> Outcome:
     with running_cluster(servers) as cluster, reaching(cluster, way) as (address, retried):
         with Load(address, callers=CALLERS) as load:
             load.wait_for(calls)
-            victim, before = cluster.replicas[0], load.under_way
+            victim, before = cluster.replicas[0], load.in_flight
             victim.kill()
-            under_way = max(before, load.under_way)
+            in_flight = max(before, load.in_flight)
             load.wait_for(calls)
         cluster.remove(victim)
-        return _outcome(way, cluster, load, under_way=under_way, retried=retried())
+        return _outcome(way, cluster, load, in_flight=in_flight, retried=retried())
 
 
 def slow_server(way: str, *, servers: int = 2, calls: int = 150) -> list[int]:
@@ -104,14 +104,14 @@ def scale_up(way: str, *, servers: int = 4) -> tuple[Outcome, list[int]]:
         return _outcome(way, cluster, load, retried=retried()), [each.rows() for each in cluster.replicas]
 
 
-def _outcome(way: str, cluster: Cluster, load: Load, *, retried: int | None, under_way: int = 0) -> Outcome:
+def _outcome(way: str, cluster: Cluster, load: Load, *, retried: int | None, in_flight: int = 0) -> Outcome:
     made = sum(map(Replica.rows, cluster.replicas)) + sum(map(Replica.last_rows, cluster.ended))
     return Outcome(
         way=way,
         sent=load.sent,
         answered=load.answered,
         errors=tuple(load.errors),
-        under_way=under_way,
+        in_flight=in_flight,
         refused=sum(map(Replica.refused, (*cluster.replicas, *cluster.ended))),
         retried=retried,
         doubled=made - load.pictures,

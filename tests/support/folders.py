@@ -78,7 +78,7 @@ BREAKS = {
 """Ways in which a model directory cannot be loaded."""
 
 
-class Desk:
+class ModelsHarness:
     """The models of a folder with all that changes them, on the running event loop; ``async with``.
 
     Attributes:
@@ -134,12 +134,12 @@ class Desk:
         return {sample.labels["model"] for sample in samples if "model" in sample.labels}
 
 
-def on_desk(test, folder: Path, **settings) -> None:
-    """Run a coroutine function with a desk."""
+def in_harness(test, folder: Path, **settings) -> None:
+    """Run a coroutine function with a harness."""
 
     async def run() -> None:
-        async with Desk(folder, **settings) as desk:
-            await test(desk)
+        async with ModelsHarness(folder, **settings) as harness:
+            await test(harness)
 
     asyncio.run(run())
 

@@ -48,7 +48,7 @@ class Load(AbstractContextManager):
         self._thread.join()
 
     @property
-    def under_way(self) -> int:
+    def in_flight(self) -> int:
         """Calls without an answer."""
         return self.sent - self.answered - len(self.errors)
 

@@ -18,7 +18,7 @@ def given(**arrays):
 
 
 def wanted(*names):
-    """Make a wish for outputs."""
+    """Request outputs, by name."""
     return [triton_client.InferRequestedOutput(name) for name in names]
 
 

@@ -17,7 +17,7 @@ def make_entry(clock, row_count=1, has=None, width=1) -> Entry:
     return Entry(rows, frozenset(["y"]), row_count, deadline, clock(), FakeFuture())
 
 
-class Desk:
+class SchedulerHarness:
     """A scheduler under a fake clock.
 
     Args:

@@ -148,7 +148,7 @@ def test_open_calls_of_a_client_are_limited(small_models):
 
 
 def test_open_calls_of_all_are_limited(small_models):
-    """When as many calls are under way as may be, the next is refused and health still answers."""
+    """When as many calls are in flight as may be, the next is refused and health still answers."""
     with running_server(models=small_models / "plain", max_open_calls=1) as server, server.channel() as channel:
         stub = pb.StyleGanServiceStub(channel)
         with held(server, "synthesis") as gate:
@@ -165,7 +165,7 @@ def test_open_calls_of_all_are_limited(small_models):
 
 
 @pytest.mark.parametrize("method", ["Generate", "Interpolate"])
-def test_cancelled_call_is_not_under_way(small_models, method):
+def test_cancelled_call_is_not_in_flight(small_models, method):
     """A client that leaves its calls has them free again."""
     with running_server(models=small_models / "plain", max_calls_per_client=1) as server, server.channel() as channel:
         stub = pb.StyleGanServiceStub(channel)

@@ -144,7 +144,7 @@ def test_bench_says_once_what_no_call_can_do(server):
 
 
 def test_bench_prints_what_it_has_when_interrupted(fake, monkeypatch):
-    """Ctrl-C ends the step under way, prints what it gave, and exits with 1."""
+    """Ctrl-C ends the step in flight, prints what it gave, and exits with 1."""
     monkeypatch.setattr(fake, "requests", seen := Noticing(50))
     command = [sys.executable, "-m", "stylewire", "bench", "--address", fake.address, "--concurrency", "1", "--json"]
     line = with_default_signals([*command, "--seconds", "600", "--warm-up", "0"])

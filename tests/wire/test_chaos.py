@@ -159,9 +159,9 @@ def test_server_without_descriptors_recovers(started):
         stub.Generate(ONE)
         limit = descriptors(server) + 10
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
-        with contextlib.ExitStack() as crowd:
+        with contextlib.ExitStack() as clients:
             for _ in range(40):
-                crowd.enter_context(bad_clients.connect(server.address))
+                clients.enter_context(bad_clients.connect(server.address))
             full = reaches(lambda: -descriptors(server), -limit)
             while_full = stub.Generate(ONE, timeout=30)
         answer = generate(server)
@@ -221,7 +221,7 @@ def clock(tmp_path):
 
 
 def test_clock_that_jumps_changes_nothing(started, clock):
-    """Hours forward or back, with a stream and a deadline under way: no call ends early, nothing counts as hung."""
+    """Hours forward or back, with a stream and a deadline in flight: no call ends early, nothing counts as hung."""
     environment, jump = clock
     server = started("--hang-seconds", "5", environment=environment)
     walk = pb.InterpolateRequest(keyframes=[pb.Latent(seed=1), pb.Latent(seed=2)], frame_count=60)

@@ -42,7 +42,7 @@ def test_stream_outlives_the_age_of_its_connection(plain):
 
 
 def test_streams_of_a_connection_are_limited(plain):
-    """No more calls of a connection are under way than it may have; those that gRPC turns away may be retried."""
+    """No more calls of a connection are in flight than it may have; those that gRPC turns away may be retried."""
     with running_server(models=plain, max_concurrent_streams=3) as server, server.channel() as channel:
         stub = pb.StyleGanServiceStub(channel)
         with held(server, "synthesis") as gate:

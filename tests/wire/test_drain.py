@@ -79,14 +79,14 @@ class Story:
     """What clients saw of a server's end.
 
     Attributes:
-        under_way: calls without an answer when the signal was sent.
+        in_flight: calls without an answer when the signal was sent.
         told: what the watchers heard next.
         refused_before: calls that were refused when all watchers had heard.
         made: pictures of the calls begun before the signal, and during the drain.
         refusals: the first refusal on each connection.
     """
 
-    under_way: int = 0
+    in_flight: int = 0
     told: list[int] = field(default_factory=list)
     refused_before: int = 0
     made: list[int] = field(default_factory=list)
@@ -101,7 +101,7 @@ async def story_of(server) -> Story:
     probes = [asyncio.create_task(each.call_until_refused()) for each in connections]
     calls = [asyncio.create_task(connections[n % CONNECTIONS].call(n)) for n in range(CALLS)]
     await asyncio.to_thread(wait_for, server.metrics_url, all_have_begun)
-    story.under_way = sum(not each.done() for each in calls)
+    story.in_flight = sum(not each.done() for each in calls)
     server.process.send_signal(signal.SIGTERM)
     story.told = [(await each.read()).status for each in watches]
     story.refused_before = sum(each.done() for each in probes)
@@ -119,7 +119,7 @@ def all_have_begun(scrape) -> bool:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_no_accepted_call_is_lost(workers):
-    """SIGTERM with 200 calls under way loses none of them, and none that is begun during the drain.
+    """SIGTERM with 200 calls in flight loses none of them, and none that is begun during the drain.
 
     Readiness flips before anything is refused, later calls are UNAVAILABLE, and the exit code is 0.
     """
@@ -133,7 +133,7 @@ def test_no_accepted_call_is_lost(workers):
         with grpc.insecure_channel(server.address) as channel:
             after = failure(pb.ModelServiceStub(channel).GetModel, pb.GetModelRequest())
 
-    assert story.under_way > CALLS // 10  # on fast machines many have ended when the last begins
+    assert story.in_flight > CALLS // 10  # on fast machines many have ended when the last begins
     assert [NOT_SERVING] * CONNECTIONS == story.told
     assert 0 == story.refused_before
     assert [EXPECTED[n % 5] for n in range(CALLS)] == story.made

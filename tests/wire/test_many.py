@@ -63,7 +63,7 @@ def test_many_pictures_are_those_of_one_call(demo_server):
 
 
 def test_latents_may_go_on_for_ever(server, client):
-    """Of endless latents no more is read than the calls under way take."""
+    """Of endless latents no more is read than the calls in flight take."""
     read = itertools.count()
     pictures = client.generate_many(read, window=3, batch=2)
     first = list(itertools.islice(pictures, 10))
@@ -73,7 +73,7 @@ def test_latents_may_go_on_for_ever(server, client):
     assert next(read) <= 10 + 3 * 2
 
 
-def test_calls_under_way_are_bounded(server, client):
+def test_calls_in_flight_are_bounded(server, client):
     """No more calls are begun than ``window`` before the first is answered."""
     server.gate.clear()
     pictures = client.generate_many(range(100), window=3, batch=2)
@@ -103,7 +103,7 @@ class Reluctant(FakeServer):
         return super().Generate(request, context)
 
 
-def test_leaving_the_loop_cancels_what_is_under_way():
+def test_leaving_the_loop_cancels_what_is_in_flight():
     """Calls that nobody waits for any more do not stay on the server."""
     with Reluctant() as server, Client(server.address) as client:
         for first in client.generate_many(range(100)):
@@ -113,7 +113,7 @@ def test_leaving_the_loop_cancels_what_is_under_way():
         assert server.left.wait(30)
 
 
-def test_leaving_the_async_loop_cancels_what_is_under_way(server):
+def test_leaving_the_async_loop_cancels_what_is_in_flight(server):
     """The same for asyncio: a task that is cancelled takes its calls with it."""
 
     async def story():

@@ -141,7 +141,7 @@ def test_graph_gives_what_its_file_gives(triton, graph, inputs):
 
 
 def test_outputs_come_as_they_are_asked_for(triton):
-    """Without a wish the pixels come; image comes on request, in the place where it was asked for."""
+    """Without requested outputs the pixels come; image comes on request, in the place where it was asked for."""
     inputs = given(w_plus=normal(1, 10, 128))
     usual = triton.infer("avatars.synthesis", inputs).get_response()
     both = triton.infer("avatars.synthesis", inputs, outputs=wanted("image", "pixels")).get_response()

@@ -153,12 +153,12 @@ def test_token_is_needed_as_everywhere(tmp_path):
 # --- versions, and the end -------------------------------------------------------------------------------------------
 
 
-def test_call_under_way_is_answered_at_the_end():
+def test_call_in_flight_is_answered_at_the_end():
     """At the end a call that was accepted is finished, and one that comes is told to go elsewhere."""
     with running_server(models=MODELS / "pixels") as server:
         request = infer_request("pixels", seed=("UINT32", (1, 1), [7]))
         with server.channel() as channel, held(server, "synthesis") as gate:
-            under_way = channel.unary_unary(
+            in_flight = channel.unary_unary(
                 f"/{oip_pb.SERVICE}/ModelInfer",
                 lambda message: message.SerializeToString(),
                 oip_pb.ModelInferResponse.FromString,
@@ -169,7 +169,7 @@ def test_call_under_way_is_answered_at_the_end():
                 pass
             late = refusal(lambda request: call(channel, "ModelInfer", request), request)
             gate.open()
-            reply = under_way.result(30)
+            reply = in_flight.result(30)
             closing.result(30)
 
     assert "DRAINING" == late.reason

@@ -141,7 +141,7 @@ def test_encoder_means_nothing_from_the_mean(stub):
 
 
 def test_calls_are_answered_while_one_projects(stub):
-    """A projection under way holds up no picture."""
+    """A projection in flight holds up no picture."""
     with endless(stub) as call:
         images = [stub.Generate(pb.GenerateRequest(latents=[pb.Latent(seed=seed)])).images for seed in range(5)]
 

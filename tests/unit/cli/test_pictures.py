@@ -29,7 +29,7 @@ def lines(done):
 
 
 def latents(fake):
-    """Several calls are under way at once, so their order says nothing."""
+    """Several calls are in flight at once, so their order says nothing."""
     made = [latent for request in fake.requests for latent in request.latents]
     return sorted(made, key=lambda latent: latent.seed)
 

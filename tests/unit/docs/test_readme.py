@@ -61,7 +61,7 @@ def checkpoints(tmp_path_factory):
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch, demo_server, checkpoints):
+def folder(tmp_path, monkeypatch, demo_server, checkpoints):
     """A folder with the files that the pages speak of, and the commands on the path."""
     samples = Path(sys.modules["stylewire"].__file__).parent / "demo" / "samples"
     shutil.copy(samples / "avatar00.png", tmp_path / "avatar.png")
@@ -76,15 +76,17 @@ def desk(tmp_path, monkeypatch, demo_server, checkpoints):
 
 
 @pytest.fixture
-def secured(desk):
+def secured(folder):
     """A server with mutual TLS and tokens, and in the folder what a client needs for it."""
-    authority, token = Authority(desk), "correct-horse-battery-staple-0123456789"
+    authority, token = Authority(folder), "correct-horse-battery-staple-0123456789"
     authority.issue()
     key, certificate = authority.client("web")
     for name, content in {"web.key": key, "web.pem": certificate, "token": token.encode()}.items():
-        (desk / name).write_bytes(content)
-    (desk / "tokens").write_text(f"web {token}\n")
-    with running_server(tokens_file=desk / "tokens", tls_client_ca=authority.client_ca, **authority.settings) as server:
+        (folder / name).write_bytes(content)
+    (folder / "tokens").write_text(f"web {token}\n")
+    with running_server(
+        tokens_file=folder / "tokens", tls_client_ca=authority.client_ca, **authority.settings
+    ) as server:
         yield server
 
 
@@ -96,7 +98,7 @@ def test_blocks_are_found_or_say_why_they_do_not_run(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not all(b.reason for b in blocks(page))], ids=named)
-def test_page_runs(page, desk, demo_server, request):
+def test_page_runs(page, folder, demo_server, request):
     """What a page shows works as it stands, one block after the other, but for the addresses of servers."""
     addresses = {"localhost:8500": demo_server.address}
     if _SECURED in page.read_text(encoding="utf-8"):
@@ -113,7 +115,7 @@ def test_page_runs(page, desk, demo_server, request):
         if not block.reason:
             run(Block(block.line, block.language, code, None), page, names, addresses)
 
-    assert page != README or (desk / "seed7.png").exists()
+    assert page != README or (folder / "seed7.png").exists()
 
 
 def run(block: Block, page: Path, names: dict[str, object], addresses: dict[str, str]) -> None:

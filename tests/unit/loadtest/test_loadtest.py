@@ -216,7 +216,7 @@ def test_sweep_turns_images_into_calls():
 
 
 def test_sweep_keeps_what_it_had_when_it_was_cut():
-    """An interrupt loses nothing: the step under way counts with the seconds it had."""
+    """An interrupt loses nothing: the step in flight counts with the seconds it had."""
 
     async def play():
         sweep = Sweep(OneAtATime(), Schedule(window=WINDOW), lambda step: None)

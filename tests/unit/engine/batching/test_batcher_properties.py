@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stylewire.errors import DeadlineError, OverloadedError
 from stylewire.server.engine_api.graphs import BatchError
-from support.batcher_harness import Bench, values
+from support.batcher_harness import BatcherHarness, values
 
 
 @settings(max_examples=60, deadline=None)
@@ -25,30 +25,30 @@ def test_everybody_gets_their_own_rows_or_an_error(requests, max_batch_size):
     """Whatever comes, leaves, expires or fails: each caller gets exactly its rows, in order, or its own error."""
 
     async def play() -> None:
-        async with Bench(max_batch_size=max_batch_size) as bench:
-            bench.graph.poison = -1
-            first = await bench.occupy()
+        async with BatcherHarness(max_batch_size=max_batch_size) as harness:
+            harness.graph.poison = -1
+            first = await harness.occupy()
             tasks = []
             for index, (count, fate, poisoned) in enumerate(requests):
                 mine = [100.0 * index + row for row in range(1, count + 1)]
                 if poisoned:
                     mine[-1] = -1.0
-                deadline = bench.clock.now + 1 if fate == "expire" else None
-                tasks.append((mine, fate, bench.submit(*mine, deadline=deadline)))
-            await bench.settle()
+                deadline = harness.clock.now + 1 if fate == "expire" else None
+                tasks.append((mine, fate, harness.submit(*mine, deadline=deadline)))
+            await harness.settle()
             for _, fate, task in tasks:
                 if fate == "leave":
                     task.cancel()
-            await bench.settle()
-            bench.clock.now += 2
-            bench.graph.open_gate()
+            await harness.settle()
+            harness.clock.now += 2
+            harness.graph.open_gate()
             await first
             for mine, fate, task in tasks:
                 expected = {"stay": BatchError, "leave": asyncio.CancelledError, "expire": DeadlineError}[fate]
                 with contextlib.suppress(expected):
                     assert [2 * value for value in mine] == values(await task)
                     assert fate == "stay"
-            ran = [value for batch in bench.graph.batches for value in batch]
+            ran = [value for batch in harness.graph.batches for value in batch]
             assert not {v for mine, fate, _ in tasks if fate != "stay" for v in mine if v > 0} & set(ran)
 
     asyncio.run(play())
@@ -70,20 +70,20 @@ _ACTIONS = st.one_of(
 )
 
 
-class Crowd:
+class Callers:
     """Callers of a batcher that remember what they asked for."""
 
-    def __init__(self, bench) -> None:
-        self.bench = bench
+    def __init__(self, harness) -> None:
+        self.harness = harness
         self.asked: list[tuple[list[float], bool, bool, asyncio.Task]] = []  # rows, converted, has deadline, answer
 
     def submit(self, count, converted=False, has=None, poisoned=False) -> None:
         mine = [100.0 * (len(self.asked) + 1) + row for row in range(count)]
         if poisoned:
             mine[-1] = -1.0
-        deadline = None if has is None else self.bench.clock.now + has
+        deadline = None if has is None else self.harness.clock.now + has
         convert = (lambda outputs, start: outputs["y"][:, 0].tolist()) if converted else None
-        task = self.bench.submit(*mine, deadline=deadline, convert=convert)
+        task = self.harness.submit(*mine, deadline=deadline, convert=convert)
         self.asked.append((mine, converted, has is not None, task))
 
     def burst(self, count) -> None:
@@ -95,10 +95,10 @@ class Crowd:
             waiting[pick % len(waiting)].cancel()
 
     def do(self, what, *how) -> None:
-        graph = self.bench.graph
+        graph = self.harness.graph
         match what:
             case "pass":
-                self.bench.clock.now += how[0]
+                self.harness.clock.now += how[0]
             case "release":
                 if graph.batches:
                     graph.release(how[0] % len(graph.batches))
@@ -125,22 +125,22 @@ def test_everybody_is_answered_once_with_their_own_rows(actions, max_batch_size,
     """Whatever comes, leaves, expires, fails or takes long, in whatever slot: everybody has one answer, their own."""
 
     async def play() -> None:
-        async with Bench(max_batch_size=max_batch_size, slots=slots) as bench:
-            bench.graph.poison = -1.0
-            bench.graph.close_gate()
-            crowd = Crowd(bench)
+        async with BatcherHarness(max_batch_size=max_batch_size, slots=slots) as harness:
+            harness.graph.poison = -1.0
+            harness.graph.close_gate()
+            callers = Callers(harness)
             for action in actions:
-                crowd.do(*action)
-                await bench.settle()
-            bench.graph.open_gate()
-            await asyncio.wait_for(crowd.check(), 30)
-            await bench.batcher.close()
-            ran = Counter(value for batch in bench.graph.batches for value in batch if value > 0)
+                callers.do(*action)
+                await harness.settle()
+            harness.graph.open_gate()
+            await asyncio.wait_for(callers.check(), 30)
+            await harness.batcher.close()
+            ran = Counter(value for batch in harness.graph.batches for value in batch if value > 0)
 
-            assert len(crowd.asked) == len(bench.observer.entries) + len(bench.observer.refusals)
+            assert len(callers.asked) == len(harness.observer.entries) + len(harness.observer.refusals)
             assert {1} >= set(ran.values()), "a row ran twice"
-            assert (0, 0) == (bench.scheduler.rows, bench.scheduler.requests)
-            assert bench.graph.most_at_once <= slots
-            assert all(size <= max_batch_size for size in bench.observer.batches)
+            assert (0, 0) == (harness.scheduler.rows, harness.scheduler.requests)
+            assert harness.graph.most_at_once <= slots
+            assert all(size <= max_batch_size for size in harness.observer.batches)
 
     asyncio.run(play())

@@ -15,7 +15,7 @@ def rows(*values):
     return {"x": np.array(values, np.float32).reshape(-1, 1)}
 
 
-class Desk:
+class InlineHarness:
     """An inline graph that doubles its rows, a second each."""
 
     def __init__(self) -> None:
@@ -38,32 +38,32 @@ class Desk:
 
 def test_request_runs_at_once():
     """Rows come back in order with what they took; nothing waits."""
-    desk = Desk()
-    result = desk.submit(1, 2, 3)
+    harness = InlineHarness()
+    result = harness.submit(1, 2, 3)
 
     assert [2, 4, 6] == result.outputs["y"][:, 0].tolist()
     assert (0.0, 3.0, 0.0, 3) == (result.queue_seconds, result.run_seconds, result.convert_seconds, result.batch_size)
-    assert [result] == desk.observer.entries
-    assert [Dispatch.IDLE] == desk.observer.dispatches
+    assert [result] == harness.observer.entries
+    assert [Dispatch.IDLE] == harness.observer.dispatches
 
 
 def test_large_request_runs_in_parts():
     """A request of more rows than a batch gives the event loop its turn between the parts."""
-    desk = Desk()
+    harness = InlineHarness()
     turns = []
 
     async def count_turns():
         for _ in range(3):
-            turns.append(len(desk.batches))
+            turns.append(len(harness.batches))
             await asyncio.sleep(0)
 
     async def body():
-        return (await asyncio.gather(desk.inline.submit(rows(*range(10)), ("y",)), count_turns()))[0]
+        return (await asyncio.gather(harness.inline.submit(rows(*range(10)), ("y",)), count_turns()))[0]
 
     result = asyncio.run(body())
 
     assert [2.0 * value for value in range(10)] == result.outputs["y"][:, 0].tolist()
-    assert [4, 4, 2] == desk.observer.batches
+    assert [4, 4, 2] == harness.observer.batches
     assert [1, 2, 3] == turns
     assert 10.0 == result.run_seconds
     assert 4 == result.batch_size
@@ -71,36 +71,36 @@ def test_large_request_runs_in_parts():
 
 def test_rows_are_converted():
     """Converted rows come instead of outputs."""
-    result = Desk().submit(1, 2, convert=lambda outputs, start: [f"{value:g}" for value in outputs["y"][:, 0]])
+    result = InlineHarness().submit(1, 2, convert=lambda outputs, start: [f"{value:g}" for value in outputs["y"][:, 0]])
 
     assert ({}, ["2", "4"]) == (result.outputs, result.converted)
 
 
 def test_failure_is_counted_and_explained():
     """What a backend raises becomes a BatchError with its cause; an error that tells the caller what to do stays."""
-    desk = Desk()
+    harness = InlineHarness()
 
     with pytest.raises(BatchError) as caught:
-        desk.submit(13)
+        harness.submit(13)
     assert isinstance(caught.value.__cause__, ArithmeticError)
     with pytest.raises(BackendUnavailableError, match="gone"):
-        desk.submit(14)
-    assert ["failed", "failed"] == desk.observer.refusals
-    assert [] == desk.observer.batches
+        harness.submit(14)
+    assert ["failed", "failed"] == harness.observer.refusals
+    assert [] == harness.observer.batches
 
 
 def test_runs_are_told_to_the_call_that_is_traced():
     """Every part that ran, or failed, is a phase of the call, with the rows it had."""
-    desk, call = Desk(), FakeCall()
-    began = desk.clock.now
+    harness, call = InlineHarness(), FakeCall()
+    began = harness.clock.now
 
     async def followed(*values):
-        await desk.inline.submit(rows(*values), ("y",), trace=call)
+        await harness.inline.submit(rows(*values), ("y",), trace=call)
 
     asyncio.run(followed(1, 2, 3, 4, 5))
     with pytest.raises(BatchError):
         asyncio.run(followed(13))
-    asyncio.run(desk.inline.submit(rows(6), ("y",)))  # of nobody who is traced
+    asyncio.run(harness.inline.submit(rows(6), ("y",)))  # of nobody who is traced
 
     assert [(0.0, 4.0, 4, ""), (4.0, 5.0, 1, ""), (5.0, 6.0, 1, "ArithmeticError")] == [
         (phase.start - began, phase.stop - began, phase.attributes["stylewire.batch.size"], phase.error)
@@ -110,9 +110,9 @@ def test_runs_are_told_to_the_call_that_is_traced():
 
 def test_closed_graph_refuses():
     """After close a request is told that the server stops."""
-    desk = Desk()
-    asyncio.run(desk.inline.close())
+    harness = InlineHarness()
+    asyncio.run(harness.inline.close())
 
     with pytest.raises(DrainingError):
-        desk.submit(1)
-    assert [] == desk.batches
+        harness.submit(1)
+    assert [] == harness.batches

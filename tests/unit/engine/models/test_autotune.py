@@ -20,7 +20,7 @@ FILES = ("synthesis.onnx", "synthesis.fp16.onnx", "synthesis.ncnn.param", "mappi
 CPU = {"onnxruntime": 0.02, "openvino": 0.02, "ncnn": 0.02}
 
 
-class Desk:
+class Harness:
     """Backends that are installed, each with the seconds of a run, or None where it cannot be opened."""
 
     def __init__(self, monkeypatch, tmp_path, **seconds) -> None:
@@ -50,7 +50,7 @@ class Desk:
         seconds = self._seconds.get(key, self._seconds[name])
         if seconds is None:
             raise BackendUnavailableError("not here")
-        desk = self
+        harness = self
 
         class Timed(FakeBackend):
             def run(self, inputs, outputs, *, wide=False):
@@ -58,7 +58,7 @@ class Desk:
                 return {k: v * (1 if seconds > 0 else 3) for k, v in super().run(inputs, outputs, wide=wide).items()}
 
             def close(self):
-                desk.closed.append(key)
+                harness.closed.append(key)
                 super().close()
 
         backend = Timed(slots=2)
@@ -82,11 +82,11 @@ class Desk:
 def test_fastest_is_chosen(monkeypatch, tmp_path, caplog, best):
     """The backend with most rows a second wins and stays open, the others are closed, and the log names every speed."""
     caplog.set_level("INFO")
-    desk = Desk(monkeypatch, tmp_path, **CPU | {best: 0.001})
-    opened = desk.open()
+    harness = Harness(monkeypatch, tmp_path, **CPU | {best: 0.001})
+    opened = harness.open()
 
     assert best == opened.backend.name
-    assert set(CPU) - {best} == set(desk.closed)
+    assert set(CPU) - {best} == set(harness.closed)
     assert set(CPU) == {trial.backend for trial in opened.trials}
     assert all(trial.rows_per_second > 0 for trial in opened.trials)
     assert f"{best} is the fastest here: ncnn" in caplog.text
@@ -95,37 +95,37 @@ def test_fastest_is_chosen(monkeypatch, tmp_path, caplog, best):
 @pytest.mark.parametrize(("fast", "best"), [(0.001, "openvino_fast"), (None, "ncnn"), (-0.001, "ncnn"), (0.1, "ncnn")])
 def test_fast_arithmetic_is_tried_beside_float32(monkeypatch, tmp_path, fast, best):
     """Where it is allowed, it wins if it is faster and close enough; else float32 is left."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.03, openvino=0.03, ncnn=0.01, openvino_fast=fast)
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.03, openvino=0.03, ncnn=0.01, openvino_fast=fast)
 
-    assert best == desk.choose(precision="fast")
-    assert best == desk.choose(precision="fast")
-    assert "ncnn" == desk.choose(precision="parity")
+    assert best == harness.choose(precision="fast")
+    assert best == harness.choose(precision="fast")
+    assert "ncnn" == harness.choose(precision="parity")
 
 
 def test_choice_is_remembered(monkeypatch, tmp_path):
     """The same graph on the same machine with the same versions is measured once; anything else anew."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.02, ncnn=0.001, openvino=0.03)
-    first = desk.open()
-    assert 3 == len(desk.opened)
-    again = desk.open()
-    assert (4, "ncnn") == (len(desk.opened), again.backend.name)
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.02, ncnn=0.001, openvino=0.03)
+    first = harness.open()
+    assert 3 == len(harness.opened)
+    again = harness.open()
+    assert (4, "ncnn") == (len(harness.opened), again.backend.name)
     assert first.trials == again.trials
-    desk.choose(digest="e")
-    assert 7 == len(desk.opened)
-    desk.choose(threads=2)
-    assert 10 == len(desk.opened)
-    desk.versions["openvino"] = "3"
-    desk.choose()
-    assert 13 == len(desk.opened)
+    harness.choose(digest="e")
+    assert 7 == len(harness.opened)
+    harness.choose(threads=2)
+    assert 10 == len(harness.opened)
+    harness.versions["openvino"] = "3"
+    harness.choose()
+    assert 13 == len(harness.opened)
 
 
 def test_remembered_choice_that_fails_is_measured_again(monkeypatch, tmp_path, caplog):
     """A runtime that broke since, or that now gives other pictures, loses its place."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, ncnn=0.001)
-    assert "ncnn" == desk.choose()
-    desk._seconds["ncnn"] = -0.001
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.01, ncnn=0.001)
+    assert "ncnn" == harness.choose()
+    harness._seconds["ncnn"] = -0.001
 
-    assert "onnxruntime" == desk.choose()
+    assert "onnxruntime" == harness.choose()
     assert "ncnn 2" in caplog.text or "fails now" in caplog.text
 
 
@@ -135,9 +135,9 @@ def test_damaged_memory_is_measured_again(monkeypatch, tmp_path, content):
     (tmp_path / "cache").mkdir()
     file = tmp_path / "cache" / "backends.json"
     file.write_text(content)
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.001)
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.001)
 
-    assert "openvino" == desk.choose()
+    assert "openvino" == harness.choose()
     kept = [value for value in json.loads(file.read_text()).values() if isinstance(value, list)]
     assert ["openvino", "onnxruntime"] == [trial["backend"] for trial in kept[-1]]
 
@@ -145,17 +145,17 @@ def test_damaged_memory_is_measured_again(monkeypatch, tmp_path, content):
 def test_memory_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
     """On a file system without a place for it the choice is made at every start."""
     (tmp_path / "cache").write_text("a file where the folder would be")
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.001)
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.001)
 
-    assert ["openvino", "openvino"] == [desk.choose(), desk.choose()]
-    assert 4 == len(desk.opened)
+    assert ["openvino", "openvino"] == [harness.choose(), harness.choose()]
+    assert 4 == len(harness.opened)
 
 
 @pytest.mark.parametrize("seconds", [None, -0.001])
 def test_backend_that_fails_is_out(monkeypatch, tmp_path, caplog, seconds):
     """One that cannot be opened, or gives other outputs than the export stored, does not win, however fast it is."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, openvino=seconds)
-    opened = desk.open()
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.01, openvino=seconds)
+    opened = harness.open()
     problem = next(trial.problem for trial in opened.trials if trial.backend == "openvino")
 
     assert "onnxruntime" == opened.backend.name
@@ -165,49 +165,49 @@ def test_backend_that_fails_is_out(monkeypatch, tmp_path, caplog, seconds):
 
 def test_no_backend_left_is_an_error_with_all_reasons(monkeypatch, tmp_path):
     """Whoever reads it need not look into the log."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=-0.001, openvino=None)
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=-0.001, openvino=None)
 
     with pytest.raises(BackendUnavailableError, match=r"openvino parity not here; onnxruntime parity .* differs"):
-        desk.open(memory=False)
+        harness.open(memory=False)
 
 
 @pytest.mark.parametrize("only", ["one installed", "one file", "mapping"])
 def test_nothing_is_measured_where_there_is_no_choice(monkeypatch, tmp_path, only):
     """With one backend, or for a mapping network, which takes no time, onnxruntime is opened at once."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, ncnn=0.001)
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.01, ncnn=0.001)
     graph = "mapping" if only == "mapping" else "synthesis"
     if only == "one installed":
-        del desk.versions["ncnn"]
+        del harness.versions["ncnn"]
     if only == "one file":
-        desk.files = ("synthesis.onnx",)
-    opened = desk.open(graph=graph)
+        harness.files = ("synthesis.onnx",)
+    opened = harness.open(graph=graph)
 
-    assert [f"onnxruntime {graph}.onnx"] == desk.opened
+    assert [f"onnxruntime {graph}.onnx"] == harness.opened
     assert () == opened.trials
 
 
 def test_pinned_backend_is_not_compared(monkeypatch, tmp_path):
     """It runs whatever the others could, its errors are told, and mapping networks of ncnn run in onnxruntime."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.001, ncnn=0.05, openvino=None, torchscript=-0.001)
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.001, ncnn=0.05, openvino=None, torchscript=-0.001)
 
-    assert "ncnn" == desk.choose(backend="ncnn")
-    assert [["synthesis.ncnn.bin", "synthesis.ncnn.param"]] == desk.verified
-    assert "onnxruntime" == desk.choose(backend="ncnn", graph="mapping")
+    assert "ncnn" == harness.choose(backend="ncnn")
+    assert [["synthesis.ncnn.bin", "synthesis.ncnn.param"]] == harness.verified
+    assert "onnxruntime" == harness.choose(backend="ncnn", graph="mapping")
     with pytest.raises(BackendUnavailableError, match="not here"):
-        desk.choose(backend="openvino")
+        harness.choose(backend="openvino")
     with pytest.raises(ManifestError, match="image differs"):
-        desk.choose(backend="torchscript")
-    desk.files = ("synthesis.onnx",)
+        harness.choose(backend="torchscript")
+    harness.files = ("synthesis.onnx",)
     with pytest.raises(BackendUnavailableError, match="no synthesis for ncnn: export the model with more --formats"):
-        desk.choose(backend="ncnn")
+        harness.choose(backend="ncnn")
 
 
 def test_graphics_cards_compare_their_own(monkeypatch, tmp_path):
     """On a GPU the candidates are onnxruntime and TorchScript; fast takes the files in half precision."""
-    desk = Desk(monkeypatch, tmp_path, onnxruntime=0.01, openvino=0.001, ncnn=0.001, torchscript=0.03)
+    harness = Harness(monkeypatch, tmp_path, onnxruntime=0.01, openvino=0.001, ncnn=0.001, torchscript=0.03)
 
-    assert "onnxruntime_fast" == desk.choose(device="cuda:0", precision="fast")
-    assert ["onnxruntime_fast synthesis.fp16.onnx", "torchscript_fast synthesis.pt"] == desk.opened
+    assert "onnxruntime_fast" == harness.choose(device="cuda:0", precision="fast")
+    assert ["onnxruntime_fast synthesis.fp16.onnx", "torchscript_fast synthesis.pt"] == harness.opened
 
 
 def test_processors_do_not_take_files_in_half_precision():

@@ -8,76 +8,76 @@ import pytest
 from stylewire.errors import ModelLoadError, ModelNotFoundError, ModelNotReadyError, RetryableError
 from stylewire.server.engine.models.model import Model
 from stylewire.server.engine_api.models import State
-from support.folders import BREAKS, digest, on_desk, put, remove
+from support.folders import BREAKS, digest, in_harness, put, remove
 
 
 def test_loaded_version_stays_beside_newer_ones(folder, faces):
     """A version that is asked for is served too, until it is unloaded, and the name means the newest all the same."""
     put(faces[1], folder / "faces" / "2")
 
-    async def test(desk):
-        await desk.operations.load("faces", "1")
+    async def test(harness):
+        await harness.operations.load("faces", "1")
         put(faces[2], folder / "faces" / "3")
-        await desk.look()
-        assert ["faces@1", "faces@3"] == list(desk.served)
-        assert "3" == desk.registry.get("faces").version
-        await desk.operations.unload("faces", "1")
-        await desk.look()
+        await harness.look()
+        assert ["faces@1", "faces@3"] == list(harness.served)
+        assert "3" == harness.registry.get("faces").version
+        await harness.operations.unload("faces", "1")
+        await harness.look()
 
-        assert ["faces@3"] == list(desk.served)
+        assert ["faces@3"] == list(harness.served)
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 def test_load_without_version_takes_the_newest(folder, faces):
     """The newest directory replaces the version that served; asked again, nothing happens."""
 
-    async def test(desk):
+    async def test(harness):
         put(faces[1], folder / "faces" / "2")
-        first = await desk.operations.load("faces", "")
-        second = await desk.operations.load("faces", "")
+        first = await harness.operations.load("faces", "")
+        second = await harness.operations.load("faces", "")
 
-        assert {"faces@2": digest(faces[1])} == desk.served
+        assert {"faces@2": digest(faces[1])} == harness.served
         assert first is second
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 def test_reload_replaces_what_is_unchanged(folder):
     """Another object with the same content answers; the old one is closed."""
 
-    async def test(desk):
-        old = desk.registry.get("faces")
-        new = await desk.operations.reload("faces", "")
-        await desk.closed()
+    async def test(harness):
+        old = harness.registry.get("faces")
+        new = await harness.operations.reload("faces", "")
+        await harness.closed()
 
         assert old is not new
-        assert new is desk.registry.get("faces")
+        assert new is harness.registry.get("faces")
         assert (old.digest, State.CLOSED, State.READY) == (new.digest, old.state, new.state)
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 def test_unloaded_model_does_not_come_back_by_itself(folder, faces):
     """What was unloaded stays so while it is unchanged; a change or a wish brings it back."""
 
-    async def test(desk):
-        await desk.operations.unload("faces", "")
-        await desk.look(3)
-        assert {} == desk.served
+    async def test(harness):
+        await harness.operations.unload("faces", "")
+        await harness.look(3)
+        assert {} == harness.served
         with pytest.raises(ModelNotReadyError, match="the default model 'faces' is not loaded"):
-            desk.registry.get("")
+            harness.registry.get("")
         with pytest.raises(ModelNotFoundError, match="this server has none"):
-            desk.registry.get("faces")
+            harness.registry.get("faces")
         put(faces[1], folder / "faces" / "1")
-        await desk.look()
-        assert {"faces@1": digest(faces[1])} == desk.served
-        await desk.operations.unload("faces", "1")
-        await desk.operations.load("faces", "")
+        await harness.look()
+        assert {"faces@1": digest(faces[1])} == harness.served
+        await harness.operations.unload("faces", "1")
+        await harness.operations.load("faces", "")
 
-        assert {"faces@1": digest(faces[1])} == desk.served
+        assert {"faces@1": digest(faces[1])} == harness.served
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 @pytest.mark.parametrize("name", ["", "cats", "../faces", "faces@1", "faces/1", ".", "faces\0", "\N{SNOWMAN}" * 999])
@@ -85,46 +85,46 @@ def test_unloaded_model_does_not_come_back_by_itself(folder, faces):
 def test_operation_on_a_stranger_is_not_found(folder, operation, name):
     """Names and versions are compared with what is there; no path is made of them."""
 
-    async def test(desk):
+    async def test(harness):
         for given in ((name, ""), ("faces", name or "2")):
             with pytest.raises(ModelNotFoundError):
-                await getattr(desk.operations, operation)(*given)
+                await getattr(harness.operations, operation)(*given)
 
-        assert ["faces@1"] == list(desk.served)
+        assert ["faces@1"] == list(harness.served)
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 @pytest.mark.parametrize("how", list(BREAKS))
 def test_operation_that_fails_says_why_without_paths(folder, faces, how):
     """Whoever asks learns what is wrong, and nothing of the machine; what served serves on."""
 
-    async def test(desk):
-        served = desk.served
+    async def test(harness):
+        served = harness.served
         BREAKS[how](put(faces[1], folder / "faces" / "2"))
         with pytest.raises(ModelLoadError, match=r"^faces@2 cannot be loaded: ") as caught:
-            await desk.operations.load("faces", "2")
+            await harness.operations.load("faces", "2")
 
         assert str(folder) not in caught.value.message
         assert " /" not in caught.value.message
         assert "'/" not in caught.value.message
-        assert served == desk.served
+        assert served == harness.served
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 def test_reload_without_directory_fails(folder, small_models):
     """What is only in memory cannot be read again, and serves on."""
     put(small_models / "plain", folder / "plain")
 
-    async def test(desk):
+    async def test(harness):
         remove(folder / "faces" / "1")
         with pytest.raises(ModelLoadError, match="its directory is gone"):
-            await desk.operations.reload("faces", "")
+            await harness.operations.reload("faces", "")
 
-        assert ["faces@1", "plain"] == list(desk.served)
+        assert ["faces@1", "plain"] == list(harness.served)
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 class SlowLoads:
@@ -142,41 +142,41 @@ class SlowLoads:
 
 
 def test_one_operation_at_a_time(folder, monkeypatch):
-    """While a model is loaded another wish is refused with a time to come back, and the state is shown."""
+    """While a model is loaded another operation is refused with a time to come back, and the state is shown."""
 
-    async def test(desk):
+    async def test(harness):
         slow = SlowLoads(monkeypatch)
-        task = asyncio.ensure_future(desk.operations.reload("faces", ""))
+        task = asyncio.ensure_future(harness.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
-        states = [desk.sample("stylewire_model_state", model="faces", state=each) for each in ("ready", "loading")]
+        states = [harness.sample("stylewire_model_state", model="faces", state=each) for each in ("ready", "loading")]
         with pytest.raises(RetryableError, match="another model is being loaded") as caught:
-            await desk.operations.unload("faces", "")
-        await desk.look()
+            await harness.operations.unload("faces", "")
+        await harness.look()
         slow.go.set()
         await task
 
         assert 1.0 == caught.value.retry_after_seconds
         assert [1, 1] == states
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 def test_operation_goes_on_when_its_caller_leaves(folder, monkeypatch):
     """An administrator who hangs up does not leave a model half loaded."""
 
-    async def test(desk):
-        slow, old = SlowLoads(monkeypatch), desk.registry.get("faces")
-        task = asyncio.ensure_future(desk.operations.reload("faces", ""))
+    async def test(harness):
+        slow, old = SlowLoads(monkeypatch), harness.registry.get("faces")
+        task = asyncio.ensure_future(harness.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
         task.cancel()
         slow.go.set()
         async with asyncio.timeout(30):
-            while desk.registry.get("faces") is old:  # noqa: ASYNC110 - it has no event for this
+            while harness.registry.get("faces") is old:  # noqa: ASYNC110 - it has no event for this
                 await asyncio.sleep(0.001)
 
         assert task.cancelled()
 
-    on_desk(test, folder)
+    in_harness(test, folder)
 
 
 def test_end_does_not_wait_for_a_load(folder, monkeypatch):
@@ -184,14 +184,14 @@ def test_end_does_not_wait_for_a_load(folder, monkeypatch):
     slow = SlowLoads(monkeypatch)
     slow.go.set()
 
-    async def test(desk):
+    async def test(harness):
         slow.go.clear()
         slow.begun.clear()
-        task = asyncio.ensure_future(desk.operations.reload("faces", ""))
+        task = asyncio.ensure_future(harness.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
-        await asyncio.wait_for(desk.lifecycle.close(), 30)
+        await asyncio.wait_for(harness.lifecycle.close(), 30)
         slow.go.set()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    on_desk(test, folder)
+    in_harness(test, folder)

@@ -1,4 +1,4 @@
-"""Rates and calls under way, on a clock of the test."""
+"""Rates and calls in flight, on a clock of the test."""
 
 import pytest
 
@@ -65,7 +65,7 @@ def test_clients_have_limits_of_their_own():
 
 
 def test_open_calls_of_a_client_end():
-    """A client with as many calls under way as it may have can call again when one ends."""
+    """A client with as many calls in flight as it may have can call again when one ends."""
     gate, _ = make(calls_per_client=3)
 
     assert 3 == admitted(gate, "a", 9)
@@ -74,7 +74,7 @@ def test_open_calls_of_a_client_end():
 
 
 def test_refused_call_costs_nothing():
-    """A call refused for those under way does not use up the rate."""
+    """A call refused for those in flight does not use up the rate."""
     gate, _ = make(calls_per_second=3, calls_per_client=1)
     admitted(gate, "a", 50)
     gate.leave("a")
@@ -97,7 +97,7 @@ def test_open_calls_of_all_are_bounded():
 
 
 def test_memory_is_bounded(monkeypatch):
-    """Clients that are idle are forgotten when too many are known, those with calls under way are not."""
+    """Clients that are idle are forgotten when too many are known, those with calls in flight are not."""
     monkeypatch.setattr(rate_limits, "_CLIENTS", 10)
     gate, _ = make(calls_per_client=1)
     gate.enter("busy")
@@ -110,7 +110,7 @@ def test_memory_is_bounded(monkeypatch):
 
 
 def test_flood_of_busy_clients_stays_bounded(monkeypatch):
-    """Even clients that all have calls under way do not grow the table, and their ends are counted right."""
+    """Even clients that all have calls in flight do not grow the table, and their ends are counted right."""
     monkeypatch.setattr(rate_limits, "_CLIENTS", 10)
     gate, _ = make(calls_per_client=1, open_calls=100)
     for number in range(100):
