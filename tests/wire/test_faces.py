@@ -35,7 +35,7 @@ def client(server):
 
 def process_of(server):
     """The process that looks for faces."""
-    return server.app._faces._processes[0]._process
+    return server.app._faces._processes[0].child
 
 
 def difference(picture, expected: Image.Image) -> int:
@@ -62,11 +62,11 @@ def test_landmarks_sent_back_give_the_same_code(client, server):
     """A caller who keeps the landmarks gets the same code from them, and nothing is searched."""
     found = client.invert(astronaut(), align="face")
     process = process_of(server)
-    process.send_signal(signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGSTOP)
     try:
         again = client.invert(astronaut(), align="face", landmarks=found.face.landmarks)
     finally:
-        process.send_signal(signal.SIGCONT)
+        os.kill(process.pid, signal.SIGCONT)
 
     assert np.array_equal(found.code, again.code)
     assert again.face is None
@@ -153,7 +153,8 @@ def test_process_that_died_is_replaced(client, server):
     first = client.invert(astronaut(), align=True)
     killed = process_of(server)
     os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    while killed.alive:
+        time.sleep(0.01)
     again = client.invert(astronaut(), align=True)
 
     assert np.array_equal(first.code, again.code)
@@ -168,14 +169,14 @@ def test_server_that_ends_takes_its_process_along():
             client = Client(server.address, timeout=60)
             client.invert(astronaut(), align=True)
             process = process_of(server)
-            process.send_signal(signal.SIGSTOP)
+            os.kill(process.pid, signal.SIGSTOP)
             call = threads.submit(client.invert, astronaut(), align=True)
             until = time.monotonic() + 60
             while not server.app._faces._under_way:
                 assert time.monotonic() < until
                 time.sleep(0.01)
 
-        assert -signal.SIGKILL == process.wait(60)
+        assert -signal.SIGKILL == process.exit_code
         assert isinstance(call.exception(90), RetryableError)
         client.close()
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import sys
+import time
 
 import grpc
 import numpy as np
@@ -197,13 +198,13 @@ def test_what_cannot_be_in_time_is_refused_at_once(server, stub):
 def test_killed_process_fails_one_projection_only(server, stub):
     """When the process is killed, its caller is told to try again, and the next projection gets a new process."""
     with endless(stub) as call:
-        (worker,) = server.app._projector._all
-        os.kill(worker._process.pid, signal.SIGKILL)
+        (worker,) = server.app._projector.workers
+        os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(grpc.RpcError) as caught:
             list(call)
 
     assert grpc.StatusCode.UNAVAILABLE is caught.value.code()
-    assert "the projection's process ended" in caught.value.details()  # asyncio may not learn by which signal
+    assert "the projection's process ended by signal 9; retry" == caught.value.details()
     assert 6 == len(project(stub))
 
 
@@ -262,15 +263,18 @@ def test_command_writes_code_and_pictures(server, tmp_path):
 
 def test_process_that_nobody_needs_is_ended(server, stub, monkeypatch):
     """PyTorch takes hundreds of megabytes, so its process goes when it has had nothing to do for a while."""
-    monkeypatch.setattr("stylewire.server.engine.projection.projector._IDLE_SECONDS", 0)
+    monkeypatch.setattr("stylewire.server.engine.projection.projector.IDLE_SECONDS", 0)
     call = stub.Project(request(), timeout=PATIENT)
     next(iter(call))
-    (worker,) = server.app._projector._all
+    (worker,) = server.app._projector.workers
     list(call)
-    server.call(worker._process.wait(), PATIENT)
+    until = time.monotonic() + PATIENT
+    while worker.alive:
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
-    assert 0 == worker._process.returncode
-    assert set() == server.app._projector._all
+    assert 0 == worker.exit_code
+    assert set() == server.app._projector.workers
 
 
 def test_torchscript_gives_the_gradients(small_projector):
@@ -297,11 +301,11 @@ def test_server_that_stops_ends_its_projections(small_projector):
     with small_projector.channel() as channel:
         call = pb.StyleGanServiceStub(channel).Project(request(model="plain", step_count=1000))
         next(iter(call))
-        (worker,) = small_projector.app._projector._all
+        (worker,) = small_projector.app._projector.workers
         small_projector.call(small_projector.app.stop(0))
         code = failure(lambda _: call, None).code()
 
-    assert worker._process.returncode is not None
+    assert worker.exit_code is not None
     assert code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import pickle
 import signal
 
 import numpy as np
@@ -12,21 +13,13 @@ import torch
 from stylewire.demo import MODELS
 from stylewire.errors import BackendUnavailableError, ModelNotReadyError, UnsupportedError
 from stylewire.manifest import Manifest
+from stylewire.server.child_process import read_reply
 from stylewire.server.engine.projection import losses
 from stylewire.server.engine.projection.backlog import Backlog
 from stylewire.server.engine.projection.networks import OnnxNetwork, read_network
 from stylewire.server.engine.projection.optimizer import measure_spread, rate
 from stylewire.server.engine.projection.process import WorkerProcess
-from stylewire.server.engine.projection.tasks import (
-    HEAD_BYTES,
-    Message,
-    Task,
-    progress_message,
-    read_progress,
-    read_task,
-    sizes,
-    task_message,
-)
+from stylewire.server.engine.projection.tasks import Task
 from stylewire.server.engine_api.projection import Progress, noise_sides
 
 AVATARS = MODELS / "avatars"
@@ -175,21 +168,14 @@ def test_noise_sides_come_from_the_layers():
 
 
 def test_messages_come_back_from_the_pipe():
-    """What is told is read as it was: a task with its arrays, and progress with a code and without."""
+    """What is sent is read as it was: a task with its arrays, and progress with a code and without."""
     given = task(noise_sides_px=(4, 8), seed=2**63 - 1)
-    told = [task_message(given)] + [
-        progress_message(
-            Progress(step=1, loss=1, pixel=2, gradient=3, spread=4, correlation=5, distortion=6, code=code)
-        )
+    steps = [
+        Progress(step=1, loss=1, pixel=2, gradient=3, spread=4, correlation=5, distortion=6, code=code)
         for code in (None, given.start)
     ]
-    read = []
-    for message in told:
-        packed = message.pack()
-        header_bytes, _ = sizes(packed[:HEAD_BYTES])
-        middle = HEAD_BYTES + header_bytes
-        read.append(Message.unpack(packed[HEAD_BYTES:middle], packed[middle:]))
-    found, plain, shown = read_task(read[0]), read_progress(read[1]), read_progress(read[2])
+    found = pickle.loads(pickle.dumps(given))
+    plain, shown = (read_reply(pickle.dumps(each), {(Progress.__module__, "Progress")}) for each in steps)
 
     assert (given.digest, given.noise_sides_px, given.seed) == (found.digest, found.noise_sides_px, found.seed)
     assert np.array_equal(given.target, found.target)
@@ -225,7 +211,7 @@ def test_process_outlives_wrong_models_but_not_a_hang(tmp_path):
     """
 
     async def ask():
-        worker = await WorkerProcess.start(device="cpu", threads=1, niceness=0, hang_seconds=60)
+        worker = WorkerProcess(device="cpu", threads=1, niceness=0, hang_seconds=60)
         errors = []
         for wrong in ({"digest": "sha256:another"}, {"directory": str(tmp_path)}):
             with pytest.raises(ModelNotReadyError, match="has just been replaced; retry") as caught:
@@ -234,9 +220,10 @@ def test_process_outlives_wrong_models_but_not_a_hang(tmp_path):
         steps = []
         found = await worker.run(task(), steps.append)
 
+        worker.hang_seconds = 3
+
         def stop(progress: Progress) -> None:
-            os.kill(worker._process.pid, signal.SIGSTOP)
-            worker._hang_seconds = 0.1
+            os.kill(worker.pid, signal.SIGSTOP)
 
         with pytest.raises(BackendUnavailableError, match="hung") as caught:
             await worker.run(task(step_count=1000), stop)

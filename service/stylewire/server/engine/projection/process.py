@@ -1,22 +1,14 @@
-"""The process of ``worker.py`` as the server sees it: started, told a task, listened to, ended."""
+"""The process of ``worker.py`` as the server sees it: started, given a task, listened to, ended."""
 
 import asyncio
 import logging
-import os
-import sys
-from asyncio.subprocess import PIPE, Process
+import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 
 from stylewire.errors import BackendUnavailableError, InternalError, ModelNotReadyError, UnsupportedError
-from stylewire.server.engine.projection.tasks import (
-    HEAD_BYTES,
-    Message,
-    Task,
-    read_found,
-    read_progress,
-    sizes,
-    task_message,
-)
+from stylewire.server.child_process import ChildError, ChildProcess
+from stylewire.server.engine.projection.tasks import Cancel, Cancelled, Failed, Task, WorkerOptions
 from stylewire.server.engine_api.projection import Found, Progress
 
 log = logging.getLogger(__name__)
@@ -28,51 +20,51 @@ _REFUSALS = {each.reason: each for each in (UnsupportedError, ModelNotReadyError
 
 
 class WorkerProcess:
-    """One process, with one task at a time.
+    """One process, with one task at a time. All methods belong to the event loop.
 
     Args:
-        process: started by ``start``.
-        hang_seconds: after so long without a word it counts as hung.
+        device: that it computes on.
+        threads: that it computes with.
+        niceness: how much less urgent it is than the server, 0 to 19.
+        hang_seconds: after so long without a message it counts as hung.
+
+    Attributes:
+        hang_seconds: as above.
     """
 
-    def __init__(self, process: Process, hang_seconds: float) -> None:
-        self._process, self._hang_seconds = process, hang_seconds
-        self._begun = False
-
-    @classmethod
-    async def start(cls, *, device: str, threads: int, niceness: int, hang_seconds: float) -> "WorkerProcess":
-        """Start a process.
-
-        Args:
-            device: what it computes on.
-            threads: that it computes with.
-            niceness: how much less urgent it is than the server, 0 to 19.
-            hang_seconds: see above.
-        """
-        flags = {"--device": device, "--threads": threads, "--niceness": niceness}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
+    def __init__(self, *, device: str, threads: int, niceness: int, hang_seconds: float) -> None:
+        self.hang_seconds = hang_seconds
+        self._child = ChildProcess(
             "stylewire.server.engine.projection.worker",
-            *(str(word) for flag in flags.items() for word in flag),
-            stdin=PIPE,
-            stdout=PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
-            start_new_session=True,  # Ctrl-C is for the server, which lets it finish
+            (Progress, Found, Failed, Cancelled),
+            niceness=niceness,
+            environment={"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)},
         )
-        return cls(process, hang_seconds)
+        self._options: WorkerOptions | None = WorkerOptions(device, threads)  # until they are sent
+        self._task_sent = threading.Event()
+        self._end: asyncio.Future[Found | Failed | Cancelled] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Number of the process."""
+        return self._child.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, as in ``ChildProcess``; None while it runs."""
+        return self._child.exit_code
 
     @property
     def alive(self) -> bool:
         """Whether it can take a task."""
-        return self._process.returncode is None
+        return self._child.alive
 
     async def run(self, task: Task, report: Callable[[Progress], None]) -> Found:
         """Do a task; whoever cancels this must call ``settle``.
 
         Args:
             task: what to do.
-            report: told of every step.
+            report: called for every step.
 
         Raises:
             UnsupportedError: the model has no network that gradients go through.
@@ -80,77 +72,97 @@ class WorkerProcess:
             BackendUnavailableError: the process ended or hangs.
             InternalError: the task failed; the log says how.
         """
-        await self._tell(task_message(task))
-        while True:
-            message = await self._hear()
-            if message.kind == "progress":
-                report(read_progress(message))
-            elif message.kind == "found":
-                return read_found(message)
-            else:
-                raise _failure(message)
+        loop = asyncio.get_running_loop()
+        self._task_sent.clear()
+        self._end = asyncio.wrap_future(
+            _in_thread(lambda: self._converse(task, lambda progress: loop.call_soon_threadsafe(report, progress)))
+        )
+        end = await self._wait_end()
+        if isinstance(end, Failed):
+            raise _failure(end)
+        assert isinstance(end, Found)
+        return end
 
     async def settle(self) -> None:
-        """End the task under way, so that the process is free for another one."""
+        """Cancel the task in flight, and wait for its end, so that the process is free for another one."""
         try:
-            await self._tell(Message("cancel"))
-            while (await self._hear()).kind == "progress":
-                pass
+            await asyncio.to_thread(self._cancel)
+            await self._wait_end()
         except BackendUnavailableError as err:  # it is dead, and was to stop anyway
             log.warning("%s", err)
 
     async def end(self) -> None:
-        """End the process: it goes when its input ends, or is killed."""
-        stdin = self._process.stdin
-        assert stdin is not None
-        stdin.close()
-        try:
-            await asyncio.wait_for(self._process.wait(), _END_SECONDS)
-        except TimeoutError:
-            await self.kill()
+        """End the process that has nothing to do; kill it if it does not end."""
+        await asyncio.to_thread(self._child.close, _END_SECONDS)
 
     async def kill(self) -> None:
-        """End the process at once."""
-        if self.alive:
-            self._process.kill()
-        await self._process.wait()
+        """Kill the process, and wait until it has ended."""
+        self._child.kill()
+        if self._end:
+            await asyncio.wait([self._end])
+        await asyncio.to_thread(self._child.close)
 
-    async def _tell(self, message: Message) -> None:
-        stdin = self._process.stdin
-        assert stdin is not None
+    async def _wait_end(self) -> Found | Failed | Cancelled:
+        """Wait for the last message of the task in flight.
+
+        Raises:
+            BackendUnavailableError: the process ended or hangs.
+        """
+        assert self._end
         try:
-            stdin.write(message.pack())
-            await stdin.drain()
-        except ConnectionError as err:
-            raise await self._gone() from err
+            return await asyncio.shield(self._end)
+        except ChildError as err:
+            if err.timed_out:
+                log.warning("a projection made no step for %g s; its process is ended", self.hang_seconds)
+                raise BackendUnavailableError("the projection hung and was ended", retry_after_seconds=1.0) from err
+            log.error("the process of a projection %s", err)  # noqa: TRY400 - the traceback is the server's
+            raise BackendUnavailableError(f"the projection's process {err}; retry", retry_after_seconds=1.0) from err
 
-    async def _hear(self) -> Message:
-        stdout = self._process.stdout
-        assert stdout is not None
+    def _converse(self, task: Task, report: Callable[[Progress], object]) -> Found | Failed | Cancelled:
+        """Send a task, and receive messages until its last one; in a thread."""
         try:
-            async with asyncio.timeout(self._hang_seconds if self._begun else max(self._hang_seconds, _START_SECONDS)):
-                header_bytes, body_bytes = sizes(await stdout.readexactly(HEAD_BYTES))
-                message = Message.unpack(await stdout.readexactly(header_bytes), await stdout.readexactly(body_bytes))
-        except asyncio.IncompleteReadError as err:
-            raise await self._gone() from err
-        except TimeoutError as err:
-            log.warning("a projection made no step for %g s; its process is ended", self._hang_seconds)
-            await self.kill()
-            raise BackendUnavailableError("the projection hung and was ended", retry_after_seconds=1.0) from err
-        self._begun = True
-        return message
+            with self._child.limit(max(self.hang_seconds, _START_SECONDS) if self._options else self.hang_seconds):
+                if self._options:
+                    self._child.send(self._options)
+                self._child.send(task)
+                self._task_sent.set()
+                message = self._child.receive()
+            self._options = None
+            while isinstance(message, Progress):
+                report(message)
+                with self._child.limit(self.hang_seconds):
+                    message = self._child.receive()
+            end: Found | Failed | Cancelled = message
+            return end
+        finally:
+            self._task_sent.set()
 
-    async def _gone(self) -> BackendUnavailableError:
-        await self.kill()
-        code = self._process.returncode
-        how = f"by signal {-code}" if code is not None and code < 0 else f"with exit code {code}"
-        log.error("the process of a projection ended %s", how)
-        return BackendUnavailableError(f"the projection's process ended {how}; retry", retry_after_seconds=1.0)
+    def _cancel(self) -> None:
+        """Send the cancellation, after its task; in a thread."""
+        self._task_sent.wait()
+        try:
+            self._child.send(Cancel())
+        except OSError:  # it is dead, and ``_wait_end`` says why
+            log.debug("the process of a cancelled projection has ended")
 
 
-def _failure(message: Message) -> Exception:
-    reason, text = str(message.fields["reason"]), str(message.fields["message"])
-    if reason in _REFUSALS:
-        return _REFUSALS[reason](text, retry_after_seconds=1.0 if reason == ModelNotReadyError.reason else None)
-    log.error("a projection failed:\n%s", text)
+def _in_thread(work: Callable[[], Found | Failed | Cancelled]) -> "Future[Found | Failed | Cancelled]":
+    """Do something in a thread that does not keep the server from ending."""
+    future: Future[Found | Failed | Cancelled] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as err:  # noqa: BLE001 - whoever waits for the future gets it
+            future.set_exception(err)
+
+    threading.Thread(target=run, name="projection", daemon=True).start()
+    return future
+
+
+def _failure(failed: Failed) -> Exception:
+    if failed.reason in _REFUSALS:
+        retry_seconds = 1.0 if failed.reason == ModelNotReadyError.reason else None
+        return _REFUSALS[failed.reason](failed.message, retry_after_seconds=retry_seconds)
+    log.error("a projection failed:\n%s", failed.message)
     return InternalError("the projection failed; the server's log says how")

@@ -18,7 +18,7 @@ from stylewire.server.telemetry.metrics import ProjectionMetrics
 T = TypeVar("T")
 
 _PACKAGES = ("torch", "onnx")
-_IDLE_SECONDS = 60.0
+IDLE_SECONDS = 60.0
 """A process that nobody needs is ended after so long: PyTorch and a network take hundreds of megabytes."""
 _PENDING_STEPS = 64
 """Progress that a slow reader has not taken yet; older is dropped, since the projection does not wait for readers."""
@@ -65,6 +65,9 @@ class Projector:
     Args:
         settings: how many at once, and how.
         metrics: where they are counted.
+
+    Attributes:
+        workers: the processes that run.
     """
 
     def __init__(self, settings: ProjectionSettings, metrics: ProjectionMetrics) -> None:
@@ -72,7 +75,7 @@ class Projector:
         self._places = asyncio.Semaphore(settings.max_projections)
         self._backlog = Backlog(max(1, settings.max_projections))
         self._idle: list[WorkerProcess] = []
-        self._all: set[WorkerProcess] = set()
+        self.workers: set[WorkerProcess] = set()
         self._tasks: set[asyncio.Task[object]] = set()
         self._retirement: asyncio.TimerHandle | None = None
         self._closed = False
@@ -154,7 +157,7 @@ class Projector:
         self._closed = True
         if self._retirement:
             self._retirement.cancel()
-        await asyncio.gather(*(worker.kill() for worker in self._all))
+        await asyncio.gather(*(worker.kill() for worker in self.workers))
         if self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -177,7 +180,7 @@ class Projector:
                 self._metrics.step(seconds)
             report(progress)
 
-        worker, clean = await self._take(), True
+        worker, clean = self._take(), True
         try:
             return await worker.run(task, observe)
         except asyncio.CancelledError:
@@ -188,47 +191,48 @@ class Projector:
         finally:
             self._give_back(worker, clean=clean)
 
-    async def _take(self) -> WorkerProcess:
-        """Take a process that has nothing to do, or start one. A start goes on when its caller leaves."""
+    def _take(self) -> WorkerProcess:
+        """Take a process that has nothing to do, or start one.
+
+        Raises:
+            DrainingError: the server stops.
+        """
         if self._retirement:
             self._retirement.cancel()
-        while True:
-            while self._idle:
-                worker = self._idle.pop()
-                if worker.alive:
-                    return worker
-                self._all.discard(worker)
-            await asyncio.shield(self._hold(self._start()))
-
-    async def _start(self) -> None:
+        while self._idle:
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            self._discard(worker)
         if self._closed:
             raise DrainingError("the server is stopping; send the request to another one")
         settings = self._settings
-        worker = await WorkerProcess.start(
+        worker = WorkerProcess(
             device=settings.projection_device,
             threads=settings.projection_threads,
             niceness=settings.projection_niceness,
             hang_seconds=settings.hang_seconds,
         )
-        self._all.add(worker)
-        self._idle.append(worker)
-        if self._closed:
-            await worker.kill()
+        self.workers.add(worker)
+        return worker
 
     def _give_back(self, worker: WorkerProcess, *, clean: bool) -> None:
         if clean and worker.alive:
             self._idle.append(worker)
             loop = asyncio.get_running_loop()
-            self._retirement = loop.call_later(_IDLE_SECONDS, self._retire)
+            self._retirement = loop.call_later(IDLE_SECONDS, self._retire)
         else:
-            self._all.discard(worker)
-            self._hold(worker.kill())
+            self._discard(worker)
+
+    def _discard(self, worker: WorkerProcess) -> None:
+        self.workers.discard(worker)
+        self._hold(worker.kill())
 
     def _retire(self) -> None:
         """End the processes that nobody has needed for a while."""
         while self._idle:
             worker = self._idle.pop()
-            self._all.discard(worker)
+            self.workers.discard(worker)
             self._hold(worker.end())
 
     def _hold(self, work: Coroutine[object, object, T]) -> asyncio.Task[T]:

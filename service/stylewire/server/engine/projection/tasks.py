@@ -1,20 +1,21 @@
-"""What the server and the process that optimizes tell each other, and how it goes through a pipe."""
+"""Messages between the server and the process that optimizes."""
 
-import json
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
-
-import numpy as np
+from typing import NamedTuple
 
 from stylewire.latents import Array
-from stylewire.server.engine_api.projection import Found, Progress
 
-Value: TypeAlias = str | int | float | bool | list[int]
 
-HEAD_BYTES = 16
-_HEAD = struct.Struct("<QQ")
+class WorkerOptions(NamedTuple):
+    """How the process computes; the first message to it.
+
+    Attributes:
+        device: such as ``cpu`` or ``cuda:0``.
+        threads: that PyTorch computes with.
+    """
+
+    device: str
+    threads: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,80 +51,21 @@ class Task:
         return self.picture_interval > 0 and step % self.picture_interval == 0
 
 
-class Message(NamedTuple):
-    """One thing that is told.
+class Cancel(NamedTuple):
+    """To the process: the task in flight is not wanted any more. Ignored if it has just ended."""
+
+
+class Cancelled(NamedTuple):
+    """From the process: the end of a task that was cancelled."""
+
+
+class Failed(NamedTuple):
+    """From the process: the end of a task that failed.
 
     Attributes:
-        kind: ``task`` or ``cancel`` to the process; ``progress``, ``found``, ``cancelled`` or ``failed`` from it.
-        fields: plain values.
-        arrays: float32 arrays.
+        reason: of a ``StylewireError``; empty for any other exception.
+        message: for the caller, or the traceback of another exception.
     """
 
-    kind: str
-    fields: Mapping[str, Value] = {}
-    arrays: Mapping[str, Array] = {}
-
-    def pack(self) -> bytes:
-        """Write it, with the sizes of its parts in front."""
-        shapes = {name: array.shape for name, array in self.arrays.items()}
-        header = json.dumps({"kind": self.kind, "fields": dict(self.fields), "shapes": shapes}).encode()
-        body = b"".join(np.ascontiguousarray(array, np.float32).tobytes() for array in self.arrays.values())
-        return _HEAD.pack(len(header), len(body)) + header + body
-
-    @classmethod
-    def unpack(cls, header: bytes, body: bytes) -> "Message":
-        """Read it."""
-        told, arrays, start = json.loads(header), {}, 0
-        for name, shape in told["shapes"].items():
-            count = int(np.prod(shape))
-            arrays[name] = np.frombuffer(body, np.float32, count, start).reshape(shape).copy()
-            start += 4 * count
-        return cls(told["kind"], told["fields"], arrays)
-
-
-def sizes(head: bytes) -> tuple[int, int]:
-    """Read how long header and body are."""
-    header_bytes, body_bytes = _HEAD.unpack(head)
-    return header_bytes, body_bytes
-
-
-def task_message(task: Task) -> Message:
-    """Tell a task."""
-    fields: dict[str, Value] = {
-        "directory": task.directory,
-        "digest": task.digest,
-        "encoded": task.encoded,
-        "step_count": task.step_count,
-        "seed": task.seed,
-        "noise_sides_px": list(task.noise_sides_px),
-        "picture_interval": task.picture_interval,
-    }
-    return Message("task", fields, {"start": task.start, "mean": task.mean, "target": task.target})
-
-
-def read_task(message: Message) -> Task:
-    """Read what ``task_message`` told."""
-    fields: dict[str, object] = {**message.fields, "noise_sides_px": tuple(message.fields["noise_sides_px"])}  # type: ignore[arg-type]  # a list
-    return Task(**fields, **message.arrays)  # type: ignore[arg-type]  # as they were told
-
-
-def progress_message(progress: Progress) -> Message:
-    """Tell progress."""
-    values = {name: getattr(progress, name) for name in Progress.__slots__}
-    arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-    return Message("progress", {name: v for name, v in values.items() if isinstance(v, (int, float))}, arrays)
-
-
-def read_progress(message: Message) -> Progress:
-    """Read what ``progress_message`` told."""
-    return Progress(**message.fields, **message.arrays)  # type: ignore[arg-type]  # as they were told
-
-
-def found_message(found: Found) -> Message:
-    """Tell the end."""
-    return Message("found", {}, {"code": found.code, **({} if found.noise is None else {"noise": found.noise})})
-
-
-def read_found(message: Message) -> Found:
-    """Read what ``found_message`` told."""
-    return Found(**message.arrays)
+    reason: str
+    message: str

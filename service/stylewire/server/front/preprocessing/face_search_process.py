@@ -1,16 +1,8 @@
-"""The process that looks for faces: ``faces.py`` gives it pictures, it gives inputs of encoders.
+"""The process that looks for faces: ``face_search.py`` sends it pictures, it returns inputs of encoders.
 
-A process of its own, since native code reads foreign pictures here: whatever happens to it, the server goes on. It ends
-when its connection does.
+A process of its own, since native code reads foreign pictures here: whatever happens to it, the server goes on.
 """
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -22,6 +14,7 @@ from stylewire.latents import Array
 from stylewire.manifest import EncoderInfo
 from stylewire.media import codecs
 from stylewire.media.codecs import ImageError
+from stylewire.server.child_process import ChildError, ChildProcess
 from stylewire.server.front.preprocessing.alignment import align, align_box
 from stylewire.server.front.preprocessing.face_detectors import Art, Detector, Face, open_detector
 from stylewire.server.front.preprocessing.transforms import encoder_input
@@ -82,12 +75,14 @@ class SearchProcess:
 
     Args:
         limits: what holds for all pictures.
+
+    Attributes:
+        child: the process; None if there is none.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self.child: ChildProcess | None = None
 
     def ask(self, question: Question, seconds: float) -> Reply:
         """Look for a face.
@@ -95,56 +90,36 @@ class SearchProcess:
         Raises:
             SearchError: there was no answer in so many seconds; the next question starts another process.
         """
-        if self._process and self._process.poll() is not None:  # it ended while it had nothing to do
+        if self.child and not self.child.alive:  # it ended while it had nothing to do
             self.close()
-        # Not by a limit of the wait for the answer: sending a large picture waits for the process too.
-        watch = threading.Timer(seconds, self.kill)
-        began = time.monotonic()
         try:
-            connection = self._connection or self._start()
-            watch.start()
-            connection.send(question)
-            reply: Reply = connection.recv()
-        except (EOFError, OSError) as err:
+            child = self.child or self._start()
+            with child.limit(seconds):
+                child.send(question)
+                reply: Reply = child.receive()
+        except (ChildError, OSError) as err:
             self.close()
-            if time.monotonic() - began >= seconds:
+            if isinstance(err, ChildError) and err.timed_out:
                 raise SearchError(f"the search for faces took longer than {seconds:g} s") from err
-            raise SearchError(f"the process that looks for faces does not run ({type(err).__name__})") from err
-        finally:
-            watch.cancel()
+            cause = type(err.__cause__ or err).__name__
+            raise SearchError(f"the process that looks for faces does not run ({cause})") from err
         return reply
 
     def kill(self) -> None:
-        """Let whoever waits for an answer wait no longer. May be called from another thread."""
-        if process := self._process:
-            process.kill()
+        """Kill the process, so that a thread that waits for its answer gets an error. Call it from any thread."""
+        if child := self.child:
+            child.kill()
 
     def close(self) -> None:
-        """End the process, whatever it does."""
-        process, connection = self._process, self._connection
-        self._process = self._connection = None
-        if connection:
-            connection.close()
-        if process:
-            process.kill()
-            process.wait()
+        """Kill the process, and wait until it has ended."""
+        child, self.child = self.child, None
+        if child:
+            child.close()
 
-    def _start(self) -> Connection:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-            # Not -m: what is sent would be of a module __main__, which the server does not have.
-            command = [sys.executable, "-c", f"from {__name__} import main; main({theirs.fileno()})"]
-            self._process = subprocess.Popen(  # noqa: S603 - our own module
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-            )
-        self._connection = Connection(ours.detach())
-        self._connection.send(self._limits)
-        return self._connection
+    def _start(self) -> ChildProcess:
+        self.child = ChildProcess(__name__, (Found, Face, Problem), niceness=_NICENESS)
+        self.child.send(self._limits)
+        return self.child
 
 
 class Searcher:
@@ -189,19 +164,8 @@ def _cut(image: Image.Image, face: Face, output_px: int) -> Image.Image:
     return align(image, face.landmarks, output_px=output_px)
 
 
-def main(number: int) -> None:
-    """Answer until the server closes the connection.
-
-    Args:
-        number: the file descriptor of the connection.
-    """
-    for each in (signal.SIGINT, signal.SIGTERM):  # a terminal and systemd tell the whole group; the server decides
-        signal.signal(each, signal.SIG_IGN)
-    os.nice(_NICENESS)
-    connection = Connection(number)
-    try:
-        searcher = Searcher(connection.recv())
-        while True:
-            connection.send(searcher.answer(connection.recv()))
-    except (EOFError, ConnectionError):
-        return
+def serve(connection: Connection) -> None:
+    """Answer questions until the server closes the connection; the limits come first."""
+    searcher = Searcher(connection.recv())
+    while True:
+        connection.send(searcher.answer(connection.recv()))
