@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable
 
-_OUTLIER = 4.0
-"""A batch counts for at most so many times its prediction: one stall of the machine must not refuse a minute's work."""
+from stylewire.server.running_mean import OUTLIER
 
 
 class CostModel:
@@ -34,7 +33,7 @@ class CostModel:
     def learn(self, size: int, seconds: float) -> None:
         """Add a batch that ran."""
         if self.known:
-            seconds = min(seconds, _OUTLIER * self.predict(size))
+            seconds = min(seconds, OUTLIER * self.predict(size))
         self._weight = self._weight * self._KEEP + 1
         self._n = self._n * self._KEEP + size
         self._nn = self._nn * self._KEEP + size * size

@@ -3,10 +3,8 @@
 import math
 from collections import OrderedDict
 
-_LEARN = 0.2
-"""How much the latest step counts against what was known of a model's steps."""
-_OUTLIER = 4.0
-"""A step counts for at most so many times its prediction: one stall of the machine must not refuse a minute's work."""
+from stylewire.server.running_mean import OUTLIER, RunningMean
+
 _KNOWN_MODELS = 64
 
 
@@ -44,7 +42,7 @@ class Backlog:
     def __init__(self, places: int) -> None:
         self._places = places
         self._jobs: list[Job] = []
-        self._costs: OrderedDict[str, float] = OrderedDict()
+        self._costs: OrderedDict[str, RunningMean] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -68,10 +66,7 @@ class Backlog:
 
     def learn(self, digest: str, seconds: float) -> None:
         """Add a step that was made."""
-        known = self._costs.get(digest)
-        if known is not None:
-            seconds = known + _LEARN * (min(seconds, _OUTLIER * known) - known)
-        self._costs[digest] = seconds
+        self._costs.setdefault(digest, RunningMean(outlier=OUTLIER)).learn(seconds)
         self._costs.move_to_end(digest)
         while len(self._costs) > _KNOWN_MODELS:
             self._costs.popitem(last=False)
@@ -79,11 +74,15 @@ class Backlog:
     def predict(self, digest: str, step_count: int) -> float:
         """Predict in how many seconds one more would be done; steps of a model that never ran count as nothing."""
         before = sum(map(self._left_seconds, self._jobs)) / self._places if self.full else 0.0
-        return before + step_count * self._costs.get(digest, 0.0)
+        return before + step_count * self._step_seconds(digest)
 
     def next_end_seconds(self) -> float:
         """Predict in how many seconds the next one that runs has ended."""
         return min(map(self._left_seconds, self._jobs[: self._places]), default=0.0)
 
     def _left_seconds(self, job: Job) -> float:
-        return job.steps_left * self._costs.get(job.digest, 0.0)
+        return job.steps_left * self._step_seconds(job.digest)
+
+    def _step_seconds(self, digest: str) -> float:
+        known = self._costs.get(digest)
+        return known.seconds if known else 0.0
