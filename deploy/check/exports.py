@@ -11,7 +11,7 @@ from prometheus_client import Metric
 
 from stylewire.server.app import App
 from stylewire.server.config.settings import Settings
-from stylewire.server.telemetry.gpu import DeviceCollector
+from stylewire.server.telemetry.gpu import GpuCollector
 
 TARGET_LABELS = frozenset({"namespace", "pod", "container", "endpoint", "job", "instance"})
 """Labels that Prometheus adds to what it reads from a pod."""
@@ -44,7 +44,7 @@ async def _collect() -> Mapping[str, frozenset[str]]:
     app = App(Settings(port=0, metrics_port=0, backend="onnxruntime", threads=1, drain_seconds=0))
     await app.start()
     try:
-        gpu = DeviceCollector("cuda:0", _Gpu(), None)  # type: ignore[arg-type]  # what collect() uses of it
+        gpu = GpuCollector("cuda:0", _Gpu(), None)  # type: ignore[arg-type]  # what collect() uses of it
         return dict(_labels([*app.metrics.registry.collect(), *gpu.collect()]))
     finally:
         await app.stop(0)

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stylewire import AsyncClient, Client, ModelNotFoundError, OverloadedError, pb
-from stylewire.server.telemetry.gpu import DeviceCollector
+from stylewire.server.telemetry.gpu import GpuCollector
 from support.gates import held
 from support.nvml import FakeNvml
 from support.pictures import avatar
@@ -23,7 +23,7 @@ QUERIES = queries()
 def server():
     """A server of the demo models, which says that it has a GPU."""
     with running_server(hang_seconds=3) as server:
-        server.app.metrics.registry.register(DeviceCollector.open("cuda", FakeNvml(), {}))
+        server.app.metrics.registry.register(GpuCollector.open("cuda", FakeNvml(), {}))
         yield server
 
 

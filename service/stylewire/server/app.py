@@ -28,8 +28,8 @@ from stylewire.server.front.preprocessing.face_search import Aligner
 from stylewire.server.front.transport import admin_listener, listener
 from stylewire.server.front.transport.health import HealthServicer
 from stylewire.server.front.transport.interceptor import Interceptor
-from stylewire.server.telemetry.collectors import Vitals, watch_process
-from stylewire.server.telemetry.gpu import watch_device
+from stylewire.server.telemetry.collectors import ServerCollector, watch_process
+from stylewire.server.telemetry.gpu import watch_gpu
 from stylewire.server.telemetry.metrics import Metrics
 from stylewire.server.tracing import Tracer
 from stylewire.server.watchdog import ALIVE, READY, Watchdog
@@ -179,9 +179,11 @@ class App:
         """Show what is no event: the state of the server, its process and its device, as they are at a scrape."""
         metrics, ready = self.metrics.registry, partial(self.health.serving, READY)
         max_queue_seconds = self.settings.max_queue_seconds
-        metrics.register(Vitals(ready=ready, graphs=self._watchdog.graph_health, max_queue_seconds=max_queue_seconds))
+        metrics.register(
+            ServerCollector(ready=ready, graphs=self._watchdog.graph_health, max_queue_seconds=max_queue_seconds)
+        )
         watch_process(metrics)
-        watch_device(metrics, self.settings.device)
+        watch_gpu(metrics, self.settings.device)
 
     def _listen(self) -> tuple[int, int]:
         port = listener.listen(self._server, self.settings)

@@ -1,4 +1,4 @@
-"""How the server is: ready, hung graphs, limits, version, and what every Prometheus client tells of its process."""
+"""Gauges read at each scrape: ready, hung graphs, limits, version, and the usual ones of the process."""
 
 import importlib.metadata
 from collections.abc import Callable, Iterable
@@ -22,12 +22,12 @@ class GraphHealth(NamedTuple):
     hung: bool
 
 
-class Vitals(Collector):
-    """Asks when it is asked: between two scrapes this costs nothing.
+class ServerCollector(Collector):
+    """Reads the state of the server at each scrape; between two scrapes it costs nothing.
 
     Args:
-        ready: whether health says SERVING.
-        graphs: all graphs that are loaded.
+        ready: returns whether health says SERVING.
+        graphs: returns all graphs that are loaded.
         max_queue_seconds: backlog at which requests are refused.
     """
 
@@ -38,7 +38,7 @@ class Vitals(Collector):
         self._version = importlib.metadata.version("stylewire")
 
     def collect(self) -> Iterable[Metric]:
-        """Say how the server is at this moment."""
+        """Yield the gauges with their present values."""
         # fmt: off
         yield GaugeMetricFamily(READY, READY_TEXT, float(self._ready()))
         hung = GaugeMetricFamily(
@@ -60,7 +60,7 @@ class Vitals(Collector):
 
 
 def watch_process(registry: CollectorRegistry) -> None:
-    """Show the process, the garbage collector and the interpreter, under the names that all Prometheus clients use."""
+    """Register metrics of the process, the garbage collector and the interpreter, by the names all clients use."""
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     PlatformCollector(registry=registry)

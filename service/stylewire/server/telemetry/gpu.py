@@ -1,4 +1,4 @@
-"""Memory and load of the GPU that the server uses, from NVIDIA's management library (NVML) where that is present."""
+"""Memory and load of the GPU in use, read from NVIDIA's management library (NVML) where that is installed."""
 
 import importlib
 import logging
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Nvml(Protocol):
-    """What is used of the module ``pynvml``, which the package nvidia-ml-py brings; it ships no types."""
+    """The used part of the module ``pynvml`` from the package nvidia-ml-py, which ships no types."""
 
     NVMLError: type[Exception]
 
@@ -39,8 +39,8 @@ class Nvml(Protocol):
         ...
 
 
-class DeviceCollector(Collector):
-    """Asks the driver at every scrape.
+class GpuCollector(Collector):
+    """Reads the driver at each scrape.
 
     Args:
         device: as in the settings, such as ``cuda:0``; the label.
@@ -71,18 +71,18 @@ class DeviceCollector(Collector):
         return cls(f"cuda:{number}", nvml, by_name)
 
     def collect(self) -> Iterable[Metric]:
-        """Say what the driver says; what it refuses, such as the load of a MIG slice, is left out."""
-        memory = self._ask(self._nvml.nvmlDeviceGetMemoryInfo)
+        """Yield what the driver reports; what it refuses, such as the load of a MIG slice, is left out."""
+        memory = self._read(self._nvml.nvmlDeviceGetMemoryInfo)
         if memory is not None:
             yield self._gauge("memory_used_bytes", "Memory of the GPU in use, by this process and others.", memory.used)
             yield self._gauge("memory_total_bytes", "Memory of the GPU.", memory.total)
-        rates = self._ask(self._nvml.nvmlDeviceGetUtilizationRates)
+        rates = self._read(self._nvml.nvmlDeviceGetUtilizationRates)
         if rates is not None:
             yield self._gauge("utilization_ratio", "Share of time in which the GPU ran something.", rates.gpu / 100)
 
-    def _ask(self, question: Callable[[Any], Any]) -> Any:
+    def _read(self, read: Callable[[Any], Any]) -> Any:
         try:
-            return question(self._handle)
+            return read(self._handle)
         except self._nvml.NVMLError:
             return None
 
@@ -92,13 +92,13 @@ class DeviceCollector(Collector):
         return family
 
 
-def watch_device(registry: CollectorRegistry, device: str, nvml: Nvml | None = None) -> None:
-    """Show the GPU of a setting such as ``cuda:0``; without a GPU, the module or the driver there is nothing to show.
+def watch_gpu(registry: CollectorRegistry, device: str, nvml: Nvml | None = None) -> None:
+    """Register metrics of a GPU; without the GPU, the module or the driver there are none.
 
     Args:
         registry: gets the metrics.
-        device: as in the settings.
-        nvml: the module; found by itself if it is installed.
+        device: as in the settings, such as ``cuda:0``.
+        nvml: the module; None imports it if it is installed.
     """
     if device == "cpu":
         return
@@ -108,6 +108,6 @@ def watch_device(registry: CollectorRegistry, device: str, nvml: Nvml | None = N
         log.info("no metrics of %s: nvidia-ml-py is not installed", device)
         return
     try:
-        registry.register(DeviceCollector.open(device, nvml))
+        registry.register(GpuCollector.open(device, nvml))
     except nvml.NVMLError as err:
         log.warning("no metrics of %s: %s", device, err)

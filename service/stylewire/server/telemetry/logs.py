@@ -25,7 +25,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
+        """Return a record as a JSON object."""
         line: dict[str, Any] = {
             "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{record.msecs:03.0f}Z",
             "level": record.levelname,
@@ -55,7 +55,7 @@ class BufferedHandler(logging.Handler):
         self._thread.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a line over."""
+        """Queue the line of a record; drop and count it where too many wait."""
         line = self.format(record)
         with self._wanted:
             if len(self._lines) >= _WAITING_LINES:
@@ -66,7 +66,7 @@ class BufferedHandler(logging.Handler):
                 self._wanted.notify()
 
     def close(self) -> None:
-        """Write what waits, within a second: a reader that does not read must not keep the process."""
+        """Write the queued lines, for a second at most: a reader that does not read must not keep the process."""
         with self._wanted:
             self._closing = True
             self._wanted.notify()
@@ -82,7 +82,7 @@ class BufferedHandler(logging.Handler):
                 continue
 
     def _next_lines(self) -> list[str]:
-        """Wait for lines; none when the handler was closed."""
+        """Wait for lines; return none when the handler was closed."""
         with self._wanted:
             self._wanted.wait_for(lambda: self._lines or self._closing)
             if not self._closing:

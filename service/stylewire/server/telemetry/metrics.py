@@ -1,4 +1,4 @@
-"""Every metric in one table, and the endpoint that shows them.
+"""Every metric in one table, and the endpoint that serves them.
 
 Labels come from closed sets only: registered methods, status codes, loaded models and their graphs.
 """
@@ -20,7 +20,7 @@ from prometheus_client import (
 
 from stylewire.server.context import Timings
 from stylewire.server.engine_api.graphs import BatchResult, Dispatch
-from stylewire.server.telemetry.model_series import Series, StateCollector, Uses
+from stylewire.server.telemetry.model_series import ModelSeries, StateCollector, Uses
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 """From a mapping network of 0.1 ms to --hang-seconds; each about twice the one before, so quantiles are as exact."""
@@ -28,7 +28,7 @@ _CALL_SECONDS = (*_SECONDS[2:], 120, 300)
 """Nothing answers in less than a millisecond; a stream of --max-frames takes minutes."""
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 REJECTIONS = ("UNAUTHENTICATED", "RATE_LIMITED", "OVERLOADED")
-"""Reasons for which a call is turned away before anybody looks at what it asks for."""
+"""Reasons for which a call is refused before its request is parsed."""
 REFUSALS = ("overloaded", "deadline", "expired", "cancelled", "failed")
 ALIGNMENTS, FACE_RESULTS = ("face", "anime"), ("none", "one", "several", "failed")
 PHASES = ("queue", "inference", "encoding")
@@ -102,7 +102,7 @@ class Metrics:
         self.handling = histogram("grpc_server_handling_seconds", "Time from the start of an RPC to its end.", _METHOD,
                                   _CALL_SECONDS)
         self.rejected = counter(
-            "stylewire_rejected_calls_total", "Calls turned away at the door, by reason.", ("reason",))
+            "stylewire_rejected_calls_total", "Calls refused before parsing, by reason.", ("reason",))
         self.phase = histogram("stylewire_phase_seconds", "Time of a reply spent in one phase.", ("phase",))
         self.queue = histogram("stylewire_queue_seconds", "Wait of a request for a graph.", _GRAPH)
         self.run = histogram("stylewire_batch_run_seconds", "Run time of a batch.", _GRAPH)
@@ -134,19 +134,19 @@ class Metrics:
             self.rejected.labels(reason)
 
     def watch_tasks(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Count the tasks of a loop when they are asked for: more and more of them are a leak."""
+        """Count the tasks of a loop at each scrape: more and more of them are a leak."""
         self._tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
 
     def method(self, method: Method) -> "MethodMetrics":
-        """Show a method, at 0 before its first call so that rates are right from the first scrape."""
+        """Bind the metrics of a method, at 0 before its first call so that rates are right from the first scrape."""
         return MethodMetrics(self, method)
 
-    def series(self) -> Series:
-        """Make the label sets of one model, which go with it."""
-        return Series(self._uses)
+    def model_series(self) -> ModelSeries:
+        """Make the label sets of one model, which are removed with it."""
+        return ModelSeries(self._uses)
 
-    def watch_model(self, model: "WatchedModel", series: Series) -> None:
-        """Compute the queue and the predicted backlog of every graph when they are asked for."""
+    def watch_model(self, model: "WatchedModel", series: ModelSeries) -> None:
+        """Compute the queue and the predicted backlog of every graph at each scrape."""
         self._watched.setdefault(model.name, []).append(model)
         for graph in model.graphs:
             labels = model.name, graph
@@ -154,25 +154,25 @@ class Metrics:
             series.labels(self.backlog, *labels).set_function(partial(self._backlog_seconds, *labels))
 
     def forget_model(self, model: "WatchedModel") -> None:
-        """Ask a model no more."""
+        """Remove a model from what ``watch_model`` computes."""
         left = [each for each in self._watched.get(model.name, []) if each is not model]
         self._watched[model.name] = left
         if not left:
             del self._watched[model.name]
 
     def watch_states(self, states: Callable[[], Iterable[tuple[str, str, str]]], known: Iterable[str]) -> None:
-        """Show the states of models, told as name, version and state, when they are asked for."""
+        """Count the states of models, given as name, version and state, at each scrape."""
         self.registry.register(StateCollector(states, known))
 
     def _waiting_rows(self, name: str, graph: str) -> int:
         return sum(model.waiting_rows(graph) for model in self._watched.get(name, ()))
 
     def _backlog_seconds(self, name: str, graph: str) -> float:
-        """The longest: versions of a model have queues of their own and run side by side."""
+        """Return the longest: versions of a model have queues of their own and run side by side."""
         return max((model.backlog_seconds(graph) for model in self._watched.get(name, ())), default=0.0)
 
     def serve(self, host: str, port: int) -> tuple[int, Callable[[], None]]:
-        """Show the metrics over HTTP.
+        """Serve the metrics over HTTP.
 
         Returns:
             The port that was taken, and a function that stops.
@@ -206,22 +206,22 @@ class MethodMetrics:
         self._encoding.observe(timings.encoding_seconds)
 
     def handled(self, code: str) -> Counter:
-        """The counter of calls that ended with this status."""
+        """Return the counter of calls that ended with this status."""
         return self._handled[code]
 
 
 class ProjectionMetrics:
-    """What is known of codes that are optimized.
+    """Metrics of projections.
 
     Attributes:
-        running: under way.
-        waiting: for their turn.
+        running: those in flight.
+        waiting: those in the queue.
     """
 
     RESULTS = ("done", "cancelled", "overloaded", "deadline", "failed")
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.running = Gauge("stylewire_projections_running", "Projections under way.", registry=registry)
+        self.running = Gauge("stylewire_projections_running", "Projections in flight.", registry=registry)
         self.waiting = Gauge("stylewire_projections_waiting", "Projections that wait.", registry=registry)
         self._steps = Counter("stylewire_projection_steps_total", "Steps that projections made.", registry=registry)
         self._seconds = Histogram(
@@ -244,9 +244,9 @@ class ProjectionMetrics:
 
 
 class GraphMetrics:
-    """What a batcher tells, with the labels bound once: a lookup a batch would cost more than the count."""
+    """Observes a graph, with the labels bound once: a lookup a batch would cost more than the count."""
 
-    def __init__(self, metrics: Metrics, series: Series, model: str, graph: str) -> None:
+    def __init__(self, metrics: Metrics, series: ModelSeries, model: str, graph: str) -> None:
         labels = model, graph
         self._queue = series.labels(metrics.queue, *labels)
         self._run = series.labels(metrics.run, *labels)

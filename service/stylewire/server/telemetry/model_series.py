@@ -14,7 +14,7 @@ Uses: TypeAlias = Counter[tuple[MetricWrapperBase, tuple[str, ...]]]
 """How many models show each label set."""
 
 
-class Series:
+class ModelSeries:
     """The label sets that one model shows; touch it on the event loop only.
 
     Args:
@@ -26,7 +26,7 @@ class Series:
         self._taken: set[tuple[MetricWrapperBase, tuple[str, ...]]] = set()
 
     def labels(self, metric: M, *values: str) -> M:
-        """Show a label set from now on; what it counted for other models stays."""
+        """Return the child of a metric with these labels, shown until ``close``; its counts of other models stay."""
         key = metric, values
         if key not in self._taken:
             self._taken.add(key)
@@ -34,7 +34,7 @@ class Series:
         return metric.labels(*values)
 
     def close(self) -> None:
-        """Show none of them any more."""
+        """Stop to show the label sets that no other model shows."""
         for key in self._taken:
             self._uses[key] -= 1
             if not self._uses[key]:
@@ -45,10 +45,10 @@ class Series:
 
 
 class StateCollector(Collector):
-    """Counts the models in each state when it is asked: a version that is reloaded is in two at once.
+    """Counts the models in each state at each scrape: a version that is reloaded is in two at once.
 
     Args:
-        states: gives name, version and state of every model, in any order.
+        states: returns name, version and state of every model, in any order.
         known: all states that there are.
     """
 
@@ -56,7 +56,7 @@ class StateCollector(Collector):
         self._states, self._known = states, tuple(known)
 
     def collect(self) -> Iterable[Metric]:
-        """Count, and show 0 for the states that a model is not in."""
+        """Yield the counts, 0 for the states that a model is not in."""
         counts = Counter(self._states())
         family = GaugeMetricFamily("stylewire_model_state", "Models in a state.", labels=("model", "version", "state"))
         for name, version in sorted({(name, version) for name, version, _ in counts}):

@@ -54,7 +54,7 @@ class OtlpTracer:
     """
 
     def __init__(self, endpoint: str, headers: Sequence[tuple[str, str]], ratio: float) -> None:
-        logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # tells of each malformed header of a caller
+        logging.getLogger("opentelemetry.trace").setLevel(logging.ERROR)  # warns of each malformed header of a caller
         version = importlib.metadata.version("stylewire")
         self._resource, self._scope = _resource(version), InstrumentationScope("stylewire", version)
         self._exporter = _Exporter(endpoint, headers)
@@ -66,7 +66,7 @@ class OtlpTracer:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, service: str, method: str, metadata: Metadata, request_id: str) -> "Call | None":
-        """Begin to follow a call, unless it is a probe."""
+        """Start the span of a call; return None for a probe."""
         if not service.startswith(_OURS):
             return None
         attributes = {
@@ -91,7 +91,7 @@ class OtlpTracer:
         return self._propagator.extract(carrier, Context()) if carrier else Context()
 
     def record(self, parent: SpanContext | None, phase: Phase, offset: int) -> SpanContext:
-        """Make a span of what has ended; without a parent, in a trace of its own.
+        """Export a span of a phase that has ended; without a parent, in a trace of its own.
 
         Not by the SDK's tracer, which takes 20 us for what is 4 us here: there are several of these a call.
         """
@@ -145,13 +145,13 @@ class Call:
         self.span_id = format_span_id(self._context.span_id)
 
     def phase(self, phase: Phase) -> None:
-        """Note what was done for the call; past the limit it is only counted."""
+        """Export a phase of the call; past the limit it is only counted."""
         self._phases += 1
         if self._phases <= _MOST_PHASES:
             self._tracer.record(self._context, phase, self._offset)
 
     def batch(self, phase: Phase) -> Link:
-        """Note a batch that this call is in."""
+        """Export a batch that this call is in, as a trace of its own; return the link to it."""
         return Link(self._tracer.record(None, phase, self._offset))
 
     def end(self, code: int, code_name: str, model: str) -> None:
@@ -183,7 +183,7 @@ class _Exporter(OTLPSpanExporter):
         _QUEUE_LOG.addFilter(self._not_down)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send some spans."""
+        """Send spans; log once that the collector takes them again."""
         result = super().export(spans)
         if self.down and result is SpanExportResult.SUCCESS:
             self.down = False
@@ -191,18 +191,18 @@ class _Exporter(OTLPSpanExporter):
         return result
 
     def shutdown(self, timeout_millis: float = 0, **_: object) -> None:
-        """Stop, and give up what is being sent; once."""
+        """Stop, and drop what is being sent; once."""
         if not self._stopped:
             self._stopped = self.down = True
             super().shutdown(timeout_millis)
 
     def forget(self) -> None:
-        """Let others use the loggers."""
+        """Remove the filters from the loggers of the SDK."""
         _EXPORT_LOG.removeFilter(self._first_failure)
         _QUEUE_LOG.removeFilter(self._not_down)
 
     def _first_failure(self, record: logging.LogRecord) -> bool:
-        """Let the first complaint of an outage through, which has address and code; spans are not worth an error."""
+        """Pass the first message of an outage, which has address and code, as a warning: spans are worth no error."""
         if record.levelno < logging.WARNING:
             return True
         first, self.down = not self.down, True
@@ -210,15 +210,15 @@ class _Exporter(OTLPSpanExporter):
         return first
 
     def _not_down(self, record: logging.LogRecord) -> bool:
-        """Leave out what follows from an outage: a full queue."""
+        """Drop what follows from an outage: a full queue."""
         return record.levelno < logging.WARNING or not self.down
 
 
 def parse_headers(text: str) -> list[tuple[str, str]]:
-    """Read ``name=value,name=value``, percent-encoded as in ``OTEL_EXPORTER_OTLP_HEADERS``.
+    """Parse ``name=value,name=value``, percent-encoded as in ``OTEL_EXPORTER_OTLP_HEADERS``.
 
     Raises:
-        SettingError: an entry is malformed; it is told by its place, since it may be a secret.
+        SettingError: an entry is malformed; the message has its number only, since it may be a secret.
     """
     headers = []
     for place, entry in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
@@ -231,7 +231,7 @@ def parse_headers(text: str) -> list[tuple[str, str]]:
 
 
 def _resource(version: str) -> Resource:
-    """Say who we are; what the environment says goes first."""
+    """Return the resource of this process; the environment overrides it."""
     found = Resource.create()
     if str(found.attributes[SERVICE_NAME]).startswith("unknown_service"):
         found = Resource.create({SERVICE_NAME: "stylewire"})

@@ -23,7 +23,7 @@ from stylewire.server.engine.models.repository import Entry, Folder
 from stylewire.server.engine_api.catalog import reference_order, version_order
 from stylewire.server.engine_api.models import State
 from stylewire.server.telemetry.metrics import Metrics
-from stylewire.server.telemetry.model_series import Series
+from stylewire.server.telemetry.model_series import ModelSeries
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Lifecycle:
         self.plan = Plan(settings.model_versions, clock)
         self._loading: Entry | None = None
         self._waiting: dict[Entry, Unloaded] = {}
-        self._counts: dict[str, Series] = {}
+        self._counts: dict[str, ModelSeries] = {}
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.found = self._first_look()
@@ -242,7 +242,7 @@ class Lifecycle:
         log.info("model %s is closed", model.info.reference)
 
     def _count(self, name: str, result: str) -> None:
-        series = self._counts.setdefault(name, self._metrics.series())
+        series = self._counts.setdefault(name, self._metrics.model_series())
         for each in ("ok", "failed"):
             series.labels(self._metrics.loads, name, each)
         series.labels(self._metrics.loads, name, result).inc()

@@ -37,7 +37,7 @@ from stylewire.server.engine_api.graphs import graph_kind
 from stylewire.server.engine_api.models import ModelInfo, ModelStatus, State
 from stylewire.server.host import free_bytes, resident_bytes, trim_memory
 from stylewire.server.telemetry.metrics import GraphMetrics, Metrics
-from stylewire.server.telemetry.model_series import Series
+from stylewire.server.telemetry.model_series import ModelSeries
 from stylewire.server.telemetry.statistics import Statistics
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ class Loader:
         except asyncio.CancelledError:
             opening.abandoned.set()
             raise
-        series = self._metrics.series()
+        series = self._metrics.model_series()
         graphs = {name: self._graph(info, name, series, *found) for name, found in learned.items()}
         backend = graphs[info.image_graph].opened.backend
         status = replace(
@@ -135,7 +135,7 @@ class Loader:
         log.info("model %s ready in %.2f s, %.0f MB: %s", info.reference, seconds, megabytes, ", ".join(graphs))
         return model
 
-    def _graph(self, info: ModelInfo, graph: str, series: Series, opened: Opened, warm: WarmUp) -> LoadedGraph:
+    def _graph(self, info: ModelInfo, graph: str, series: ModelSeries, opened: Opened, warm: WarmUp) -> LoadedGraph:
         statistics = Statistics()
         observer = Observers(GraphMetrics(self._metrics, series, info.name, graph), statistics)
         runner = self._runner(info.name, graph, opened, warm, observer)

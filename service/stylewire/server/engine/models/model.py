@@ -12,7 +12,7 @@ from stylewire.server.engine.models.usage import Usage
 from stylewire.server.engine_api.models import ModelInfo, ModelStatus, Runtime, State
 from stylewire.server.host import trim_memory
 from stylewire.server.telemetry.metrics import Metrics
-from stylewire.server.telemetry.model_series import Series
+from stylewire.server.telemetry.model_series import ModelSeries
 from stylewire.server.telemetry.statistics import Statistics
 
 
@@ -49,7 +49,12 @@ class Model:
     """
 
     def __init__(
-        self, status: ModelStatus, directory: Path, graphs: Mapping[str, LoadedGraph], metrics: Metrics, series: Series
+        self,
+        status: ModelStatus,
+        directory: Path,
+        graphs: Mapping[str, LoadedGraph],
+        metrics: Metrics,
+        series: ModelSeries,
     ) -> None:
         self.info: ModelInfo = status.info
         self.directory = directory
