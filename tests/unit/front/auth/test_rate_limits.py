@@ -3,12 +3,11 @@
 import pytest
 
 from stylewire.errors import OverloadedError, RateLimitedError
-from stylewire.server.front.auth import rate_limits
-from stylewire.server.front.auth.rate_limits import Admission
+from stylewire.server.front.auth.rate_limits import RateLimits
 
 
 class Clock:
-    """A clock that stands still until it is told."""
+    """A clock that stands still until a test moves it."""
 
     now = 0.0
 
@@ -16,18 +15,18 @@ class Clock:
         return self.now
 
 
-def make(calls_per_second=0.0, calls_per_client=0, open_calls=1000):
+def make(**changed):
     clock = Clock()
-    limits = {"calls_per_second": calls_per_second, "calls_per_client": calls_per_client, "open_calls": open_calls}
-    return Admission(**limits, clock=clock), clock
+    unlimited = {"calls_per_second": 0.0, "calls_per_client": 0, "open_calls": 1000}
+    return RateLimits(**{**unlimited, **changed}, clock=clock), clock
 
 
-def admitted(gate, name, attempts):
+def admitted(limits, name, attempts):
     """How many of some calls at once are let in."""
     count = 0
     for _ in range(attempts):
         try:
-            gate.enter(name)
+            limits.enter(name)
         except RateLimitedError:
             continue
         count += 1
@@ -36,87 +35,85 @@ def admitted(gate, name, attempts):
 
 def test_rate_allows_a_burst_of_a_second():
     """5 calls/s let 5 in at once, then one each fifth of a second."""
-    gate, clock = make(calls_per_second=5)
+    limits, clock = make(calls_per_second=5)
 
-    assert 5 == admitted(gate, "a", 20)
+    assert 5 == admitted(limits, "a", 20)
     clock.now = 0.2
-    assert 1 == admitted(gate, "a", 20)
+    assert 1 == admitted(limits, "a", 20)
     clock.now = 100.0
-    assert 5 == admitted(gate, "a", 20)
+    assert 5 == admitted(limits, "a", 20)
 
 
 def test_rate_below_one_lets_a_call_in():
     """One call each ten seconds is possible, and the error says when the next one may come."""
-    gate, clock = make(calls_per_second=0.1)
-    gate.enter("a")
+    limits, clock = make(calls_per_second=0.1)
+    limits.enter("a")
     clock.now = 4.0
     with pytest.raises(RateLimitedError) as caught:
-        gate.enter("a")
+        limits.enter("a")
 
     assert pytest.approx(6.0) == caught.value.retry_after_seconds
 
 
 def test_clients_have_limits_of_their_own():
     """What one client uses up is nothing to another."""
-    gate, _ = make(calls_per_second=2, calls_per_client=2)
-    admitted(gate, "a", 9)
+    limits, _ = make(calls_per_second=2, calls_per_client=2)
+    admitted(limits, "a", 9)
 
-    assert 2 == admitted(gate, "b", 9)
+    assert 2 == admitted(limits, "b", 9)
 
 
 def test_open_calls_of_a_client_end():
     """A client with as many calls in flight as it may have can call again when one ends."""
-    gate, _ = make(calls_per_client=3)
+    limits, _ = make(calls_per_client=3)
 
-    assert 3 == admitted(gate, "a", 9)
-    gate.leave("a")
-    assert 1 == admitted(gate, "a", 9)
+    assert 3 == admitted(limits, "a", 9)
+    limits.leave("a")
+    assert 1 == admitted(limits, "a", 9)
 
 
 def test_refused_call_costs_nothing():
     """A call refused for those in flight does not use up the rate."""
-    gate, _ = make(calls_per_second=3, calls_per_client=1)
-    admitted(gate, "a", 50)
-    gate.leave("a")
+    limits, _ = make(calls_per_second=3, calls_per_client=1)
+    admitted(limits, "a", 50)
+    limits.leave("a")
 
-    assert 1 == admitted(gate, "a", 1)
+    assert 1 == admitted(limits, "a", 1)
 
 
 def test_open_calls_of_all_are_bounded():
     """More calls than the server may have are refused whoever makes them."""
-    gate, _ = make(open_calls=2)
-    gate.enter("a")
-    gate.enter("b")
-    with pytest.raises(OverloadedError, match="2 calls are under way"):
-        gate.enter("c")
+    limits, _ = make(open_calls=2)
+    limits.enter("a")
+    limits.enter("b")
+    with pytest.raises(OverloadedError, match="2 calls are in flight"):
+        limits.enter("c")
     with pytest.raises(OverloadedError):
-        gate.check()
-    gate.leave("a")
+        limits.check()
+    limits.leave("a")
 
-    gate.check()
+    limits.check()
 
 
-def test_memory_is_bounded(monkeypatch):
+def test_memory_is_bounded():
     """Clients that are idle are forgotten when too many are known, those with calls in flight are not."""
-    monkeypatch.setattr(rate_limits, "_CLIENTS", 10)
-    gate, _ = make(calls_per_client=1)
-    gate.enter("busy")
+    limits, _ = make(max_clients=10, calls_per_client=1)
+    limits.enter("busy")
     for number in range(100):
-        gate.enter(f"n{number}")
-        gate.leave(f"n{number}")
+        limits.enter(f"n{number}")
+        limits.leave(f"n{number}")
 
-    assert 10 == len(gate._clients)
-    assert 0 == admitted(gate, "busy", 3)
+    assert 10 == limits.client_count
+    assert 0 == admitted(limits, "busy", 3)
 
 
-def test_flood_of_busy_clients_stays_bounded(monkeypatch):
+def test_flood_of_busy_clients_stays_bounded():
     """Even clients that all have calls in flight do not grow the table, and their ends are counted right."""
-    monkeypatch.setattr(rate_limits, "_CLIENTS", 10)
-    gate, _ = make(calls_per_client=1, open_calls=100)
+    limits, _ = make(max_clients=10, calls_per_client=1, open_calls=100)
     for number in range(100):
-        gate.enter(f"n{number}")
+        limits.enter(f"n{number}")
     for number in range(100):
-        gate.leave(f"n{number}")
+        limits.leave(f"n{number}")
 
-    assert 10 == len(gate._clients)
-    assert 0 == gate._open_calls
+    assert 10 == limits.client_count
+    assert 0 == limits.open_calls

@@ -7,7 +7,7 @@ import grpc
 from grpc_health.v1 import health
 
 from stylewire.server.config.settings import Settings
-from stylewire.server.front.auth.rate_limits import Admission
+from stylewire.server.front.auth.rate_limits import RateLimits
 from stylewire.server.front.auth.tokens import Metadata, Tokens
 
 _Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -17,36 +17,36 @@ OPEN_SERVICES = frozenset({health.SERVICE_NAME})
 
 
 class Access:
-    """Decides about calls before anything of them is looked at.
+    """Accepts or refuses calls before their requests are parsed.
 
     Args:
         tokens: the known ones; None if nobody needs one.
-        admission: counts calls.
+        rate_limits: of all calls.
         certified: whether clients show certificates.
     """
 
-    def __init__(self, tokens: Tokens | None, admission: Admission, *, certified: bool) -> None:
-        self._tokens, self._admission, self._certified = tokens, admission, certified
+    def __init__(self, tokens: Tokens | None, rate_limits: RateLimits, *, certified: bool) -> None:
+        self._tokens, self._rate_limits, self._certified = tokens, rate_limits, certified
 
     @classmethod
     def of(cls, settings: Settings) -> "Access":
-        """Set up what the settings say.
+        """Make it from settings.
 
         Raises:
             SettingError: the file of tokens is wrong.
         """
-        admission = Admission(
+        rate_limits = RateLimits(
             calls_per_second=settings.max_calls_per_second,
             calls_per_client=settings.max_calls_per_client,
             open_calls=settings.max_open_calls,
         )
         tokens = Tokens(settings.tokens_file) if settings.tokens_file else None
-        return cls(tokens, admission, certified=settings.tls_client_ca is not None)
+        return cls(tokens, rate_limits, certified=settings.tls_client_ca is not None)
 
     @classmethod
     def of_administrators(cls) -> "Access":
-        """Let in whoever reaches the port: it is a socket of the own user, or of this machine alone."""
-        return cls(None, Admission(calls_per_second=0, calls_per_client=0, open_calls=100), certified=False)
+        """Make one that accepts whoever reaches the port: it is a socket of the own user, or of this machine alone."""
+        return cls(None, RateLimits(calls_per_second=0, calls_per_client=0, open_calls=100), certified=False)
 
     def refresh(self) -> None:
         """Read the tokens again if their file has changed."""
@@ -54,39 +54,39 @@ class Access:
             self._tokens.refresh()
 
     def check(self, metadata: Metadata) -> None:
-        """Refuse a call by what is known before its request is read.
+        """Raise where a call is refused by what is known before its request is read.
 
         Raises:
             UnauthenticatedError: it carries no token that is known.
-            OverloadedError: too many calls are under way.
+            OverloadedError: too many calls are in flight.
         """
-        self._admission.check()
+        self._rate_limits.check()
         if self._tokens:
             self._tokens.client(metadata)
 
     def enter(self, context: _Context) -> str:
-        """Count a call that begins, and name its client; ``leave`` ends it.
+        """Count a call that begins, and return the name of its client; ``leave`` ends it.
 
         Raises:
             UnauthenticatedError: as ``check``.
             OverloadedError: as ``check``, or, as RateLimitedError, this client calls too much.
         """
         client = self._client(context)
-        self._admission.enter(client)
+        self._rate_limits.enter(client)
         return client
 
     def leave(self, client: str) -> None:
         """Count a call that ended."""
-        self._admission.leave(client)
+        self._rate_limits.leave(client)
 
     def _client(self, context: _Context) -> str:
-        """Name the client: by its token, else by its certificate, else by its address."""
+        """Return the name of the client: by its token, else by its certificate, else by its address."""
         if self._tokens:
             return self._tokens.client(context.invocation_metadata() or ())
         if self._certified:
             name = next(iter(context.auth_context().get("x509_common_name", ())), b"")
             return name.decode(errors="replace") or "certificate without a name"
-        return address(context.peer()) if self._admission.counts_clients else ""
+        return address(context.peer()) if self._rate_limits.counts_clients else ""
 
 
 def address(peer: str) -> str:

@@ -1,4 +1,4 @@
-"""How much a client may call: rate and calls under way, for each client and in all."""
+"""Limits of calls: their rate and those in flight, for each client and in all."""
 
 import time
 from collections import OrderedDict
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stylewire.errors import OverloadedError, RateLimitedError
 
-_CLIENTS = 10_000
+MAX_CLIENTS = 10_000
 """Clients that are remembered; the one that called longest ago is forgotten first."""
 
 
@@ -17,8 +17,8 @@ class _Client:
 
     Attributes:
         credit: calls that it may make now.
-        counted: when that was found out.
-        open_calls: under way.
+        counted: when that was computed.
+        open_calls: in flight.
     """
 
     credit: float
@@ -26,14 +26,18 @@ class _Client:
     open_calls: int = 0
 
 
-class Admission:
+class RateLimits:
     """Counts the calls of each client. All methods belong to the event loop.
 
     Args:
         calls_per_second: of one client, 0 for no limit; a second's worth may come at once.
-        calls_per_client: of one client under way at once, 0 for no limit.
-        open_calls: of all clients under way at once.
-        clock: monotonic seconds.
+        calls_per_client: of one client in flight at once, 0 for no limit.
+        open_calls: of all clients in flight at once.
+        clock: returns monotonic seconds.
+        max_clients: that are remembered.
+
+    Attributes:
+        open_calls: in flight now.
     """
 
     def __init__(
@@ -43,11 +47,17 @@ class Admission:
         calls_per_client: int,
         open_calls: int,
         clock: Callable[[], float] = time.monotonic,
+        max_clients: int = MAX_CLIENTS,
     ) -> None:
         self._rate, self._most_of_one, self._most = calls_per_second, calls_per_client, open_calls
-        self._clock = clock
+        self._clock, self._max_clients = clock, max_clients
         self._clients: OrderedDict[str, _Client] = OrderedDict()
-        self._open_calls = 0
+        self.open_calls = 0
+
+    @property
+    def client_count(self) -> int:
+        """Number of clients that are remembered."""
+        return len(self._clients)
 
     @property
     def counts_clients(self) -> bool:
@@ -55,29 +65,29 @@ class Admission:
         return bool(self._rate or self._most_of_one)
 
     def check(self) -> None:
-        """Refuse what no client may begin now.
+        """Raise where no client may begin a call now.
 
         Raises:
-            OverloadedError: all clients together have too many calls under way.
+            OverloadedError: all clients together have too many calls in flight.
         """
-        if self._open_calls >= self._most:
-            raise OverloadedError(f"{self._open_calls} calls are under way; come back later", retry_after_seconds=1.0)
+        if self.open_calls >= self._most:
+            raise OverloadedError(f"{self.open_calls} calls are in flight; retry later", retry_after_seconds=1.0)
 
     def enter(self, name: str) -> None:
         """Count a call that begins; each needs a ``leave``.
 
         Raises:
             OverloadedError: as ``check``.
-            RateLimitedError: this client has too many calls under way, or calls too often.
+            RateLimitedError: this client has too many calls in flight, or calls too often.
         """
         self.check()
         if self.counts_clients:
             self._charge(self._client(name))
-        self._open_calls += 1
+        self.open_calls += 1
 
     def leave(self, name: str) -> None:
         """Count a call that ended."""
-        self._open_calls -= 1
+        self.open_calls -= 1
         client = self._clients.get(name)
         if client and client.open_calls:
             client.open_calls -= 1
@@ -85,7 +95,7 @@ class Admission:
     def _charge(self, client: _Client) -> None:
         if self._most_of_one and client.open_calls >= self._most_of_one:
             raise RateLimitedError(
-                f"you have {client.open_calls} calls under way, the limit of a client; wait for one to end",
+                f"you have {client.open_calls} calls in flight, the limit of a client; wait for one to end",
                 retry_after_seconds=1.0,
             )
         if self._rate:
@@ -108,8 +118,8 @@ class Admission:
         return client
 
     def _forget(self) -> None:
-        """Make room, by a client that has no calls under way if one of the oldest has none."""
-        if len(self._clients) < _CLIENTS:
+        """Make room, by a client that has no calls in flight if one of the oldest has none."""
+        if len(self._clients) < self._max_clients:
             return
         idle = (name for name, client in self._clients.items() if not client.open_calls)
         self._clients.pop(next(idle, next(iter(self._clients))))

@@ -39,7 +39,7 @@ class Certificates:
         self._files = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Make the credentials of a port; they ask for the files at every handshake."""
+        """Return the credentials of a port; they read changed files at the next handshake."""
         return grpc.dynamic_ssl_server_credentials(
             self._configuration(),
             self._fetch,  # type: ignore[arg-type]  # None is allowed, the stubs do not say so
@@ -47,7 +47,7 @@ class Certificates:
         )
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Give what is new since the last handshake; None if nothing is. Called in threads of gRPC."""
+        """Return what is new since the last handshake, None if nothing is. Called in threads of gRPC."""
         state = self._find_state()
         if state == self._state:
             return None

@@ -53,7 +53,7 @@ class Tokens:
         log.info("read %d tokens from %s", len(self._clients), self._path)
 
     def client(self, metadata: Metadata) -> str:
-        """Name the client whose token a call carries.
+        """Return the name of the client whose token a call carries.
 
         Raises:
             UnauthenticatedError: it carries none, or one that nobody has.
@@ -68,7 +68,7 @@ class Tokens:
 
     def _find(self, digest: bytes) -> str:
         found = ""
-        for known, name in self._clients.items():  # all of them, so that time tells nothing
+        for known, name in self._clients.items():  # all of them, so that the time reveals nothing
             if hmac.compare_digest(known, digest):
                 found = name
         if not found:
