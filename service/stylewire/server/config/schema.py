@@ -1,7 +1,7 @@
-"""What a server can be told, declared once: name, type, range, default, and how to choose.
+"""The schema of the settings, declared once: name, type, range, default, and how to choose.
 
-Flags, variables, keys of the configuration file, the help and docs/settings.md are all made from here, and read by
-``settings.py``. A class is a section of the help.
+Flags, variables, keys of the configuration file, the help and docs/settings.md are all made from it by ``settings.py``.
+A class is a group of the help.
 """
 
 from pathlib import Path
@@ -48,7 +48,7 @@ class Models(BaseModel):
     default_model: str = Field("", description="Model of requests that name none. Unset: the only or the first one.")
     model_versions: Positive = Field(1, description="Newest versions of a model that are served at once.")
     watch_seconds: Seconds = Field(
-        0, description="Looks at the models folder so often and follows its changes; 0 does not look."
+        0, description="Scans the models folder so often and follows its changes; 0 does not scan."
     )
 
 
@@ -183,14 +183,14 @@ class Clients(BaseModel):
         ge=0,
         description="Rate of a client's calls, with bursts of a second; 0: no limit. Each of --workers counts its own.",
     )
-    max_calls_per_client: int = Field(0, ge=0, description="Calls of one client under way at once; 0: no limit.")
+    max_calls_per_client: int = Field(0, ge=0, description="Calls of one client in flight at once; 0: no limit.")
     max_open_calls: Positive = Field(
-        10_000, description="Calls of all clients under way at once; more are refused. An open call takes about 20 kB."
+        10_000, description="Calls of all clients in flight at once; more are refused. An open call takes about 20 kB."
     )
     max_concurrent_streams: int = Field(
         0,
         ge=0,
-        description="Calls under way at once on a connection; 0: no limit. gRPC's clients wait or get UNAVAILABLE; "
+        description="Calls in flight at once on a connection; 0: no limit. gRPC's clients wait or get UNAVAILABLE; "
         "--max-open-calls says more.",
     )
     max_connection_idle_seconds: Seconds = Field(0, description="Closes connections without calls; 0: never.")
@@ -245,7 +245,7 @@ class Traces(BaseModel):
     )
 
 
-SECTIONS: tuple[type[BaseModel], ...] = (
+SCHEMA: tuple[type[BaseModel], ...] = (
     Listening,
     Models,
     Running,

@@ -1,6 +1,6 @@
 """The server's settings: flag > environment ``STYLEWIRE_*`` > configuration file > default.
 
-``sections.py`` declares them. argparse, tomllib and pydantic do the reading: pydantic-settings cannot say where a value
+``schema.py`` declares them. argparse, tomllib and pydantic do the reading: pydantic-settings cannot say where a value
 came from, and its flags cannot be grouped.
 """
 
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError, model_va
 from pydantic.fields import FieldInfo
 
 from stylewire.server.config.schema import (
-    SECTIONS,
+    SCHEMA,
     Clients,
     FaceSearch,
     Listening,
@@ -49,19 +49,19 @@ class SettingError(ValueError):
 
 
 def port_taken(address: str) -> SettingError:
-    """Make the error of a gRPC port that somebody else has."""
+    """Return the error of a gRPC port that is taken."""
     return SettingError(f"cannot listen on {address}; is another server there? choose another --port")
 
 
 def metrics_port_taken(port: int, err: OSError) -> SettingError:
-    """Make the error of a metrics port that cannot be had."""
+    """Return the error of a metrics port that cannot be opened."""
     return SettingError(f"cannot listen on --metrics-port {port}: {err.strerror}")
 
 
 class Settings(
     Traces, Logs, Stopping, Clients, FaceSearch, Pictures, Projections, RequestLimits, Running, Models, Listening
 ):
-    """What a server is told when it starts."""
+    """The settings of a server."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -86,11 +86,11 @@ class Settings(
 
     @classmethod
     def load(cls, arguments: list[str]) -> "Settings":
-        """Read flags, environment and configuration file.
+        """Load settings from flags, environment and configuration file.
 
         Raises:
             SettingError: a setting is unknown or has a wrong value.
-            SystemExit: the help or the effective settings were asked for, and are printed.
+            SystemExit: --help or --print-config was given; the text is printed.
         """
         flags = _read_flags(arguments)
         show = flags.pop("print_config", False)
@@ -105,19 +105,19 @@ class Settings(
         except ValidationError as err:
             raise SettingError(_explain(err, given)) from err
         if show:
-            print("\n".join(settings.toml(given)))  # noqa: T201 - it was asked for
+            print("\n".join(settings.toml(given)))  # noqa: T201 - what --print-config is for
             raise SystemExit(0)
         return settings
 
     def toml(self, given: "Mapping[str, Given]") -> Iterator[str]:
-        """Write the settings as a configuration file that says where each came from; secrets are masked.
+        """Yield the lines of a configuration file that names where each setting comes from; secrets are masked.
 
         Args:
             given: those that are not defaults.
         """
-        for section in SECTIONS:
-            yield f"# {_title(section)}"
-            for name in section.model_fields:
+        for group in SCHEMA:
+            yield f"# {_title(group)}"
+            for name in group.model_fields:
                 value = getattr(self, name)
                 origin = given[name].origin.removesuffix(" =") if name in given else "default"
                 unset = value is None or isinstance(value, SecretStr)
@@ -126,32 +126,32 @@ class Settings(
 
 
 class Given(NamedTuple):
-    """A value, and where it was given."""
+    """A value, and where it comes from."""
 
     origin: str
     value: Any
 
 
 def declarations() -> Iterator[tuple[type[BaseModel], str, FieldInfo]]:
-    """List section, name and declaration of every setting."""
-    for section in SECTIONS:
-        for name, field in section.model_fields.items():
-            yield section, name, field
+    """Yield group, name and declaration of every setting."""
+    for group in SCHEMA:
+        for name, field in group.model_fields.items():
+            yield group, name, field
 
 
 def table() -> Iterator[str]:
-    """Write all settings as the tables of docs/settings.md."""
+    """Yield the lines of the tables of docs/settings.md."""
     known = None
-    for section, name, field in declarations():
-        if section is not known:
-            known = section
-            yield from ("", f"| {_title(section)} | default | |", "| --- | --- | --- |")
+    for group, name, field in declarations():
+        if group is not known:
+            known = group
+            yield from ("", f"| {_title(group)} | default | |", "| --- | --- | --- |")
         yield f"| `{_flag(name)}` | {default_text(name, field)} | {_description(field)} |"
 
 
 def default_text(name: str, field: FieldInfo) -> str:
-    """Say what holds if a setting is not given."""
-    if name == "threads":  # its default is found out here, and differs elsewhere
+    """Return what holds if a setting is not given, as a text."""
+    if name == "threads":  # its default is computed here, and differs elsewhere
         return "0"
     if field.default in (None, "", SecretStr("")):
         return "unset"
@@ -159,13 +159,13 @@ def default_text(name: str, field: FieldInfo) -> str:
 
 
 def _description(field: FieldInfo) -> str:
-    """Say what a setting is for, and its values where they are words."""
+    """Return what a setting is for, and its values where they are words."""
     words = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     return (field.description or "") + (f" One of {', '.join(words)}." if words else "")
 
 
-def _title(section: type[BaseModel]) -> str:
-    return (section.__doc__ or "").rstrip(".")
+def _title(group: type[BaseModel]) -> str:
+    return (group.__doc__ or "").rstrip(".")
 
 
 def _flag(name: str) -> str:
@@ -204,13 +204,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(_CONFIG_FLAG, metavar="FILE", help=f"TOML file of settings. [{_CONFIG_VARIABLE}]")
     parser.add_argument(_PRINT_FLAG, action="store_true", help="Print the effective settings as such a file, and end.")
-    groups = {section: parser.add_argument_group(_title(section)) for section in SECTIONS}
-    for section, name, field in declarations():
+    groups = {group: parser.add_argument_group(_title(group)) for group in SCHEMA}
+    for group, name, field in declarations():
         text = f"{_description(field)} [{default_text(name, field)}]".replace("%", "%%")
         if field.annotation is bool:
-            groups[section].add_argument(_flag(name), action=argparse.BooleanOptionalAction, help=text)
+            groups[group].add_argument(_flag(name), action=argparse.BooleanOptionalAction, help=text)
         else:
-            groups[section].add_argument(_flag(name), metavar=name.rpartition("_")[2].upper(), help=text)
+            groups[group].add_argument(_flag(name), metavar=name.rpartition("_")[2].upper(), help=text)
     return parser
 
 
@@ -260,7 +260,7 @@ def _is_secret(name: str) -> bool:
 
 
 def _toml_value(value: object) -> str:
-    """Write a value as TOML, which agrees with JSON about numbers, booleans and strings."""
+    """Format a value as TOML, which agrees with JSON about numbers, booleans and strings."""
     match value:
         case bool() | int() | float():
             return json.dumps(value)

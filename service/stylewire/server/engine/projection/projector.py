@@ -26,7 +26,7 @@ _LEAST_WAIT_SECONDS = 1.0
 
 
 class ProjectionSettings(Protocol):
-    """The settings of projections; ``sections.py`` says what they mean."""
+    """The settings of projections; ``schema.py`` says what they mean."""
 
     @property
     def max_projections(self) -> int:
