@@ -5,16 +5,16 @@ A class is a group of the help.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from stylewire.server.engine.backends import Precision
 from stylewire.server.host import usable_cores
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(ge=0)]
+Precision: TypeAlias = Literal["parity", "fast"]
 _ADDRESS = r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):[0-9]{1,5}"
 
 

@@ -31,7 +31,6 @@ from stylewire.server.config.schema import (
     Stopping,
     Traces,
 )
-from stylewire.server.engine.backends import TRITON
 
 ENV_PREFIX = "STYLEWIRE_"
 CLIENT_VARIABLES = frozenset(
@@ -75,7 +74,7 @@ class Settings(
 
     @model_validator(mode="after")
     def _check_triton(self) -> Self:
-        if self.backend == TRITON:
+        if self.backend == "triton":
             if not self.triton_url:
                 raise ValueError("--backend triton needs --triton-url HOST:PORT")
             if self.device != "cpu":

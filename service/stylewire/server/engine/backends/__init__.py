@@ -5,16 +5,15 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, TypeAlias, cast
+from typing import NamedTuple, Protocol, cast
 
 from stylewire.errors import BackendUnavailableError
+from stylewire.server.config.schema import Precision
 from stylewire.server.engine_api.graphs import Arrays, graph_kind
 
 # onnxruntime reports its use to its maker, and keeps an id of the machine in the home folder, unless this is set before
 # it is imported. A server must not.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-
-Precision: TypeAlias = Literal["parity", "fast"]
 
 INPUTS = {
     "mapping": ("z", "label"),

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 
 from stylewire.errors import BackendUnavailableError
 from stylewire.manifest import Manifest
+from stylewire.server.config.schema import Precision
 from stylewire.server.engine.backends import (
     AUTO,
     OUTPUTS,
     TRITON,
     Backend,
     BackendOptions,
-    Precision,
     graph_file,
     open_backend,
 )
