@@ -86,15 +86,13 @@ demo: $(VENV)/.serve ## start the server on the demo models, call every RPC, wri
 
 bench: bench-serving ## print all tables of speed; never part of the tests
 
-bench-serving: $(VENV)/.develop ## efficiency, latency, overload, fairness; needs h2load (BENCH="efficiency64": one table)
-	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
+bench-serving: $(VENV)/.develop ## efficiency, latency, overload, fairness, the path of a call; needs h2load (BENCH="efficiency64": one table)
 	$(RUN_BENCH) serving $(BENCH)
 
 bench-models: $(VENV)/.develop ## each backend on each network, over the published form in PyTorch (BENCH="--networks 1024")
 	$(RUN_BENCH) models $(BENCH)
 
-bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each installed first (BENCH="--peers mosec")
-	@command -v h2load >/dev/null || { echo "h2load is missing; it is in Debian's nghttp2-client"; exit 1; }
+bench-peers: $(VENV)/.develop ## the same model behind seven other servers, each installed first (BENCH="--peers mosec"); needs h2load
 	bench/serving/peers/setup.sh
 	$(RUN_BENCH) serving.peers $(BENCH)
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from serving import measurements
+from serving import h2load, measurements, path
 from serving.measurements import Row
 from tables import Table, write_json
 
@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement at 64 px")
     parser.add_argument("--base", type=Path, help="service/ of a checkout without tracing, for the table tracing")
     parser.add_argument("--json", type=Path, help="also write the tables here")
+    parser.add_argument("--sequence", action="store_true", help="path: also print all calls in their order")
     options = parser.parse_args()
     rounds, seconds = options.rounds, options.seconds
     makers: dict[str, Callable[[], list[Row]]] = {
@@ -44,9 +45,12 @@ def main() -> None:
         "tiny": lambda: measurements.tiny(rounds, seconds, (1, len(os.sched_getaffinity(0)))),
         "metrics": lambda: measurements.metrics_cost(rounds, seconds),
         "tracing": lambda: measurements.tracing_cost(rounds, seconds, options.base),
+        "path": lambda: _path(sequence=options.sequence),
     }
     if unknown := set(options.tables) - set(makers):
         parser.error(f"unknown tables {', '.join(sorted(unknown))}; there are {' '.join(makers)}")
+    if set(options.tables or makers) != {"path"}:
+        h2load.require()
     print(f"{processor()}; {rounds} interleaved rounds, medians (range)")
     made = {}
     for name in options.tables or makers:
@@ -55,6 +59,13 @@ def main() -> None:
         print(f"\n{name} ({time.monotonic() - started:.0f} s)\n{TABLE.text(made[name])}", flush=True)
     if options.json:
         write_json(options.json, {"machine": processor(), "tables": made})
+
+
+def _path(*, sequence: bool) -> list[Row]:
+    found = path.measure()
+    if sequence:
+        print(*(f"{file} {function}" for file, function in found.calls), sep="\n")
+    return path.rows(found)
 
 
 if __name__ == "__main__":

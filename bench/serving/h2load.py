@@ -1,6 +1,7 @@
 """Load from h2load (Debian: nghttp2-client): one small C program, the same for HTTP/1.1 and for gRPC."""
 
 import re
+import shutil
 import statistics
 import subprocess
 import tempfile
@@ -38,6 +39,12 @@ class Result:
     def percentile(self, percent: int) -> float:
         """Find the latency in seconds that this share of the requests stays under."""
         return percentile(self.latencies_seconds, percent)
+
+
+def require() -> None:
+    """End the program, with what to install, where there is no h2load."""
+    if not shutil.which("h2load"):
+        raise SystemExit("h2load is missing; it is in Debian's nghttp2-client")
 
 
 def percentile(values: Sequence[float], percent: int) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from interleave import Spread
 from serving import models
-from serving.h2load import percentile
+from serving.h2load import percentile, require
 from serving.peers.roster import PEERS
 from serving.peers.rounds import CLIENTS, Rounds, Turns, compare
 from tables import Table, write_json
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--markdown", type=Path, help="also write the tables here")
     arguments = parser.parse_args()
+    require()
     names = ["stylewire", *(name for name in arguments.peers.split(",") if name != "stylewire")]
     results = {}
     for resolution in map(int, arguments.models.split(",")):
