@@ -52,9 +52,9 @@ async def _play(worker: _Worker, seed: int, numbers: range) -> Report:
 
 
 def reports(seed: int, count: int, jobs: int, folder: Path) -> Iterator[tuple[int, Report]]:
-    """Run inputs 0 to ``count``; gives (process, report) for every part that is done.
+    """Run inputs 0 to ``count``; yield (process, report) for every part that is done.
 
-    A process that dies is a finding: the inputs that were under way then.
+    A process that dies is a finding: the inputs that were in flight then.
     """
     for old in folder.glob("running-*"):
         old.unlink()

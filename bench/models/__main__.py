@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from interleave import Spread
-from models.contestant import Contestant
+from models.candidate import Candidate
 from models.machine import machine
 from models.memory import Footprint, choose_fitting, footprint
 from models.networks import DEFAULT_NETWORKS, NETWORKS, Network
 from models.official import count_macs
-from models.roster import AGAIN_NAME, OFFICIAL_NAME, contestants
-from models.rounds import contest
+from models.registry import AGAIN_NAME, OFFICIAL_NAME, candidates
+from models.rounds import compare_candidates
 from models.table import LEGEND, Row, make_rows, noise, print_rows
 from serving.models import BUILT
 from stylewire.errors import BackendUnavailableError
@@ -21,15 +21,15 @@ from stylewire.server.host import free_bytes, usable_cores
 from tables import write_json
 
 START_SECONDS, UNTIMED_START_SECONDS = 600, 60
-"""A contestant that takes longer to load and run its batches once is left out."""
+"""A candidate that takes longer to load and run its batches once is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one network gave.
+    """What was measured of one network.
 
     Attributes:
-        absent: contestants that cannot run here, each with the reason.
+        absent: candidates that cannot run here, each with the reason.
         noise: a backend over its second copy, by batch size.
     """
 
@@ -58,8 +58,8 @@ def main() -> None:
 
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="models", description=__doc__)
-    told = f"of {', '.join(NETWORKS)}; by default {','.join(DEFAULT_NETWORKS)}"
-    parser.add_argument("--networks", type=_networks, default=DEFAULT_NETWORKS, help=told)
+    names = f"of {', '.join(NETWORKS)}; by default {','.join(DEFAULT_NETWORKS)}"
+    parser.add_argument("--networks", type=_networks, default=DEFAULT_NETWORKS, help=names)
     parser.add_argument("--batches", type=_batches, help="by default 1,4,8, and 1 for 1024 px and the encoder")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=usable_cores(), help="of every backend")
@@ -82,9 +82,9 @@ def _measure(network: Network, batches: Sequence[int], options: argparse.Namespa
     footprints, absent = _footprints(network, batches, options.threads)
     by_importance = sorted(footprints.items(), key=lambda item: item[0].name == AGAIN_NAME)
     absent |= choose_fitting(dict(by_importance), free_bytes())
-    entrants = [each for each in footprints if each not in absent]
+    fitting = [each for each in footprints if each not in absent]
     macs = count_macs(network.checkpoint, network.graph, network.inputs(1))
-    results = contest(entrants, network, batches, rounds=options.rounds, threads=options.threads)
+    results = compare_candidates(fitting, network, batches, rounds=options.rounds, threads=options.threads)
     return Report(
         network=network.title,
         gmacs=macs / 1e9,
@@ -96,10 +96,10 @@ def _measure(network: Network, batches: Sequence[int], options: argparse.Namespa
 
 def _footprints(
     network: Network, batches: Sequence[int], threads: int
-) -> tuple[dict[Contestant, Footprint], dict[Contestant, str]]:
-    """Measure each contestant in a process of its own; give those that cannot run apart, with the reasons."""
-    found, absent = dict[Contestant, Footprint](), dict[Contestant, str]()
-    for each in contestants(network, batches):
+) -> tuple[dict[Candidate, Footprint], dict[Candidate, str]]:
+    """Measure each candidate in a process of its own; return those that cannot run apart, with the reasons."""
+    found, absent = dict[Candidate, Footprint](), dict[Candidate, str]()
+    for each in candidates(network, batches):
         sizes = [batch for batch in batches if each.takes(batch)]
         inputs = {batch: network.inputs(batch) for batch in (sizes if each.timed else sizes[:1])}
         limit = START_SECONDS if each.timed else UNTIMED_START_SECONDS

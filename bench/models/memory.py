@@ -1,4 +1,4 @@
-"""What a contestant takes when it has a process to itself: memory, and seconds until its first output."""
+"""What a candidate takes when it has a process to itself: memory, and seconds until its first output."""
 
 import importlib
 import multiprocessing
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from models.contestant import PACKAGES, Contestant
+from models.candidate import PACKAGES, Candidate
 from stylewire.errors import BackendUnavailableError
 from stylewire.server.engine_api.graphs import Arrays
 from stylewire.server.host import resident_bytes
 
 _FILLED = 0.9
-"""Share of the free memory that all contestants together may take."""
+"""Share of the free memory that all candidates together may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,41 +32,41 @@ class Footprint:
 
 
 def footprint(
-    contestant: Contestant, inputs: Mapping[int, Arrays], output: str, *, threads: int, seconds: float
+    candidate: Candidate, inputs: Mapping[int, Arrays], output: str, *, threads: int, seconds: float
 ) -> Footprint:
     """Measure in a fresh process, which is ended after some seconds.
 
     Args:
-        contestant: whose footprint it is.
+        candidate: whose footprint it is.
         inputs: batch size -> what it runs, the smallest first.
         output: that is asked for.
         threads: of the backend.
         seconds: that loading and running may take together.
 
     Raises:
-        BackendUnavailableError: the contestant cannot run here; the message says why.
+        BackendUnavailableError: the candidate cannot run here; the message says why.
     """
     context = multiprocessing.get_context("spawn")  # forked processes would have what this one has loaded
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, contestant, inputs, output, threads), daemon=True)
+    process = context.Process(target=_send, args=(sender, candidate, inputs, output, threads), daemon=True)
     process.start()
     sender.close()
     try:
         if not receiver.poll(seconds):
             raise BackendUnavailableError(f"takes more than {seconds:g} s to load and run its batches")
-        answer = receiver.recv()
+        result = receiver.recv()
     except EOFError:
         process.join()
         raise BackendUnavailableError(f"its process ended with exit code {process.exitcode}") from None
     finally:
         process.kill()
         process.join()
-    if isinstance(answer, Footprint):
-        return answer
-    raise BackendUnavailableError(answer)
+    if isinstance(result, Footprint):
+        return result
+    raise BackendUnavailableError(result)
 
 
-def choose_fitting(footprints: Mapping[Contestant, Footprint], free: int) -> dict[Contestant, str]:
+def choose_fitting(footprints: Mapping[Candidate, Footprint], free: int) -> dict[Candidate, str]:
     """Leave out those for which the memory does not suffice if all are loaded at once; the first ones stay.
 
     Args:
@@ -76,36 +76,34 @@ def choose_fitting(footprints: Mapping[Contestant, Footprint], free: int) -> dic
     Returns:
         Those left out, each with the reason.
     """
-    left, shared, refused = free * _FILLED, 0, dict[Contestant, str]()
-    for contestant, taken in footprints.items():
-        if not contestant.timed:  # it runs before the others, alone
+    left, shared, refused = free * _FILLED, 0, dict[Candidate, str]()
+    for candidate, taken in footprints.items():
+        if not candidate.timed:  # it runs before the others, alone
             continue
         most = max(taken.bytes_by_batch.values())
-        needed = max(0, most - shared) if contestant.batch else most  # of files for one batch size, one is open
+        needed = max(0, most - shared) if candidate.batch else most  # of files for one batch size, one is open
         if needed > left:
-            refused[contestant] = f"needs {needed / 1e9:.1f} GB beside the others, {left / 1e9:.1f} GB are left"
+            refused[candidate] = f"needs {needed / 1e9:.1f} GB beside the others, {left / 1e9:.1f} GB are left"
             continue
         left -= needed
-        shared += needed if contestant.batch else 0
+        shared += needed if candidate.batch else 0
     return refused
 
 
-def _answer(
-    sender: Connection, contestant: Contestant, inputs: Mapping[int, Arrays], output: str, threads: int
-) -> None:
+def _send(sender: Connection, candidate: Candidate, inputs: Mapping[int, Arrays], output: str, threads: int) -> None:
     try:
-        sender.send(_measure(contestant, inputs, output, threads))
+        sender.send(_measure(candidate, inputs, output, threads))
     except BackendUnavailableError as err:
         sender.send(str(err))
     except Exception as err:  # noqa: BLE001 - the exceptions of the runtimes have no class in common
         sender.send(f"{type(err).__name__}: {err}".splitlines()[0])
 
 
-def _measure(contestant: Contestant, inputs: Mapping[int, Arrays], output: str, threads: int) -> Footprint:
+def _measure(candidate: Candidate, inputs: Mapping[int, Arrays], output: str, threads: int) -> Footprint:
     bare = resident_bytes()
-    importlib.import_module(PACKAGES[contestant.backend])
+    importlib.import_module(PACKAGES[candidate.backend])
     before, started, taken = resident_bytes(), time.perf_counter(), dict[int, int]()
-    backend = contestant.open(threads)
+    backend = candidate.open(threads)
     start_seconds = 0.0
     for batch, values in inputs.items():
         backend.run(values, (output,))

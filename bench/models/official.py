@@ -127,5 +127,5 @@ def _filter(x: Tensor, taps: Tensor, padding: tuple[int, int, int, int]) -> Tens
 
 
 def _sizes(x: Tensor) -> list[int]:
-    """Give the shape as plain numbers: a trace would keep it open, and the exporter needs to know it."""
+    """Return the shape as plain numbers: a trace would keep it open, and the exporter needs to know it."""
     return [int(size) for size in x.shape]

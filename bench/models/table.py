@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from interleave import Spread, ratios
-from models.contestant import Contestant
+from models.candidate import Candidate
 from models.memory import Footprint
-from models.roster import AGAIN_NAME, NAIVE_NAME, OFFICIAL_NAME, ORT_NAME
+from models.registry import AGAIN_NAME, NAIVE_NAME, OFFICIAL_NAME, ORT_NAME
 from models.rounds import Result
 from tables import Table, figure
 
@@ -40,7 +40,7 @@ start s: until the first output of the smallest batch, the import of the runtime
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One contestant at one batch size; what was not measured is None.
+    """One candidate at one batch size; what was not measured is None.
 
     Attributes:
         error_db: PSNR of pixels, higher is closer; relative rms error of codes, lower is closer. None: no difference.
@@ -81,21 +81,21 @@ class Row:
 
 
 def make_rows(
-    title: str, results: Sequence[Result], footprints: Mapping[Contestant, Footprint], macs: float, peak_gflops: float
+    title: str, results: Sequence[Result], footprints: Mapping[Candidate, Footprint], macs: float, peak_gflops: float
 ) -> list[Row]:
     """Compare all results of a network with those of the same batch size in the published form and in the naive one."""
     rows = []
     for result in results:
         reference = _named(results, OFFICIAL_NAME, result.batch)
         assert reference is not None  # without it nothing is measured
-        naive, taken = _named(results, NAIVE_NAME, result.batch), footprints[result.contestant]
+        naive, taken = _named(results, NAIVE_NAME, result.batch), footprints[result.candidate]
         seconds = statistics.median(result.seconds) / result.batch if result.seconds else None
         error_db, worst = _difference(result.output, reference.output)
         rows.append(
             Row(
                 network=title,
-                backend=result.contestant.name,
-                precision=result.contestant.precision,
+                backend=result.candidate.name,
+                precision=result.candidate.precision,
                 batch=result.batch,
                 ms_per_image=seconds and seconds * 1e3,
                 over_official=_over(reference, result),
@@ -127,7 +127,7 @@ def print_rows(rows: Sequence[Row]) -> None:
 
 
 def _named(results: Sequence[Result], name: str, batch: int) -> Result | None:
-    return next((each for each in results if (each.contestant.name, each.batch) == (name, batch)), None)
+    return next((each for each in results if (each.candidate.name, each.batch) == (name, batch)), None)
 
 
 def _over(base: Result | None, other: Result) -> Spread | None:
@@ -137,7 +137,7 @@ def _over(base: Result | None, other: Result) -> Spread | None:
 
 
 def _difference(output: np.ndarray, reference: np.ndarray) -> tuple[float | None, float]:
-    """Give the error in dB and the worst difference of pixels uint8[N, H, W, C] or codes float32[N, ...]."""
+    """Return the error in dB and the worst difference of pixels uint8[N, H, W, C] or codes float32[N, ...]."""
     expected = reference.astype(np.float64)
     difference = output.astype(np.float64) - expected
     rms, worst = float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).max())

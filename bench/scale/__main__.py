@@ -1,7 +1,7 @@
 """A service of 10 to 10,000 replicas, from what one costs: ``make bench-scale``.
 
 What it leaves out: calls have one row each and no deadlines; balancers know at once who is up; nodes are there when a
-replica wants one; a Prometheus and an API server that answer at once. What was measured and what is assumed is printed.
+replica wants one; Prometheus and an API server respond at once. What was measured and what is assumed is printed.
 """
 
 import argparse
@@ -23,7 +23,8 @@ from serving import models
 from tables import write_json
 
 _LEAST_CALLS, _QUICK_CALLS = 100_000, 5_000
-_TABLES = ("reality", "steady", "troubles", "days", "limits")
+_TABLES = ("reality", "steady", "failures", "days", "limits")
+_FORMER_NAMES = {"troubles": "failures"}
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
     makers: dict[str, tuple[Callable[[], Sequence[Any]], Callable[[Any], None]]] = {
         "reality": (lambda: _reality(options.seconds), printing.print_reality),
         "steady": (lambda: study.steady(cost, sizes, options.calls), printing.print_steady),
-        "troubles": (lambda: study.troubles(cost, options.trouble_size, start), printing.print_troubles),
+        "failures": (lambda: study.failures(cost, options.failure_size, start), printing.print_failures),
         "days": (lambda: study.days(cost, Profile.of(cost), sizes, start), printing.print_days),
         "limits": (lambda: limits(MEASURED, assumed, start), lambda found: printing.print_limits(found, sizes)),
     }
@@ -67,18 +68,20 @@ def _reality(seconds: float) -> list[reality.Compared]:
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scale", description=__doc__)
     parser.add_argument("tables", nargs="*", help=f"of {' '.join(_TABLES)}; by default all but reality")
-    told = f"of {', '.join(COSTS)}, or a file: a report of stylewire bench --json, or the fields of a cost"
-    parser.add_argument("--cost", type=_read_cost, default=COSTS["cpu256"], help=told)
+    costs = f"of {', '.join(COSTS)}, or a file: a report of stylewire bench --json, or the fields of a cost"
+    parser.add_argument("--cost", type=_read_cost, default=COSTS["cpu256"], help=costs)
     parser.add_argument("--assume", type=Assumptions.read, default=Assumptions(), help="JSON file of what differs")
     parser.add_argument("--start", type=_read_start, default=Start(), help="the same of what a new replica waits for")
     parser.add_argument("--sizes", type=_read_sizes, default=(10, 100, 1_000, 10_000), help="replicas, such as 10,100")
-    parser.add_argument("--trouble-size", type=int, default=100, help="replicas of the table of troubles")
+    parser.add_argument(
+        "--failure-size", "--trouble-size", type=int, default=100, help="replicas of the table of failures"
+    )
     parser.add_argument("--quick", action="store_const", dest="calls", const=_QUICK_CALLS, default=_LEAST_CALLS)
     parser.add_argument("--seconds", type=float, default=20.0, help="of a measurement of reality")
     parser.add_argument("--plot", type=Path, help="draw steady, days and limits here")
     parser.add_argument("--json", type=Path, help="also write the tables here")
     options = parser.parse_args()
-    options.tables = options.tables or _TABLES[1:]
+    options.tables = [_FORMER_NAMES.get(name, name) for name in options.tables] or _TABLES[1:]
     if unknown := set(options.tables) - set(_TABLES):
         parser.error(f"unknown tables {', '.join(sorted(unknown))}; there are {' '.join(_TABLES)}")
     if options.plot and not {"steady", "days", "limits"} <= set(options.tables):

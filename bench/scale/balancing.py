@@ -11,7 +11,7 @@ class Balancer(Protocol):
     """Chooses a replica for every call and hears when it is over."""
 
     def choose(self, client: int) -> int | None:
-        """Give the number of a replica that is up; None if there is none."""
+        """Return the number of a replica that is up; None if there is none."""
         ...
 
     def changed(self) -> None:
@@ -19,7 +19,7 @@ class Balancer(Protocol):
         ...
 
     def sent(self, client: int, replica: int) -> None:
-        """Note that a call is under way."""
+        """Note that a call is in flight."""
         ...
 
     def done(self, client: int, replica: int) -> None:

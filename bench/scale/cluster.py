@@ -23,7 +23,7 @@ class Patience:
 
     Attributes:
         tries: calls of one request after UNAVAILABLE, as the SDK's retry policy has it.
-        refusal_tries: the same after RESOURCE_EXHAUSTED, which the SDK leaves to its caller; each waits as it is told.
+        refusal_tries: the same after RESOURCE_EXHAUSTED, which the SDK leaves to its caller; each waits as it says.
     """
 
     tries: int = 4

@@ -2,7 +2,7 @@
 
 Not call by call: a day of 10,000 replicas has 3 billion calls. In each second the service is as a steady one of that
 utilization (``steady.Profile``, simulated call by call); what exceeds its capacity waits, shared evenly, and what would
-wait for too long is refused. A test compares a flash crowd with the same one simulated call by call.
+wait for too long is refused. A test compares a spike with the same one simulated call by call.
 """
 
 import math
@@ -110,22 +110,22 @@ class Fleet:
         self._cohorts = [cohort for cohort in self._cohorts if cohort[1] > 0]
 
 
-def diurnal(peak: float, *, crowd: float = 2.0, crowd_at: float = 14 * 3600.0) -> Callable[[float], float]:
-    """Images/s over a day: a quarter of the peak at night, and a crowd that comes within a minute and stays 15.
+def diurnal(peak: float, *, spike: float = 2.0, spike_at: float = 14 * 3600.0) -> Callable[[float], float]:
+    """Images/s over a day: a quarter of the peak at night, and a spike that comes within a minute and stays 15.
 
     Args:
-        peak: without the crowd.
-        crowd: what it multiplies.
-        crowd_at: when it comes.
+        peak: without the spike.
+        spike: what it multiplies.
+        spike_at: when it comes.
     """
 
     def rate(now: float) -> float:
         usual = peak * (0.625 - 0.375 * math.cos(2 * math.pi * (now - 4 * 3600) / _DAY_SECONDS))
-        since = now - crowd_at
+        since = now - spike_at
         if since < 0:
             return usual
         rising, falling = min(1.0, since / 60), max(0.0, 1 - max(0.0, since - 900) / 900)
-        return usual * (1 + (crowd - 1) * min(rising, falling))
+        return usual * (1 + (spike - 1) * min(rising, falling))
 
     return rate
 
@@ -202,6 +202,6 @@ def live(  # noqa: PLR0913 - a day has this many parts
 
 
 def _wait(queue: float, surplus: float, most: float) -> tuple[float, float]:
-    """Let a second's surplus wait; give what waits, and what is refused."""
+    """Let a second's surplus wait; return what waits, and what is refused."""
     queue = max(0.0, queue + surplus)
     return min(queue, most), max(0.0, queue - most)

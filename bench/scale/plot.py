@@ -17,17 +17,17 @@ from scale.study import Day
 
 _STYLES = {"pick_first": "tab:red", "round_robin": "tab:blue", "least_request": "tab:green"}
 _RULES = {"shipped": "tab:orange", "percent": "tab:purple"}
-_CROWD_REPLICAS = 1_000
-"""The largest service of no more than these is drawn in its crowd."""
+_SPIKE_REPLICAS = 1_000
+"""The largest service of no more than these is drawn in its spike."""
 _LINES = ("-", "--", "-.", ":")
 
 
 def draw(path: Path, cost: Cost, points: Sequence[Point], days: Sequence[Day], found: Sequence[Limit]) -> None:
-    """Write four panels: latency, cost, a crowd, and what breaks."""
-    figure, ((latency, price), (crowd, breaks)) = plt.subplots(2, 2, figsize=(13, 9), constrained_layout=True)
+    """Write four panels: latency, cost, a spike, and what breaks."""
+    figure, ((latency, price), (spike, breaks)) = plt.subplots(2, 2, figsize=(13, 9), constrained_layout=True)
     _draw_latency(latency, cost, points)
     _draw_price(price, days)
-    _draw_crowd(crowd, cost, days)
+    _draw_spike(spike, cost, days)
     _draw_limits(breaks, found)
     figure.suptitle(f"{cost.name}; {cost.origin}", fontsize=10)
     figure.savefig(path, dpi=110)
@@ -68,14 +68,14 @@ def _draw_price(axes: Axes, days: Sequence[Day]) -> None:
         xlabel="replica-hours over those of a static service",
         ylabel="calls late or refused, %",
         yscale="log",
-        title="A day with a crowd, by the autoscaler's target",
+        title="A day with a spike, by the autoscaler's target",
     )
     axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
 
 
-def _draw_crowd(axes: Axes, cost: Cost, days: Sequence[Day]) -> None:
-    *_, size = (each.static for each in days if each.static <= _CROWD_REPLICAS)
+def _draw_spike(axes: Axes, cost: Cost, days: Sequence[Day]) -> None:
+    *_, size = (each.static for each in days if each.static <= _SPIKE_REPLICAS)
     start, stop = 13 * 3600 + 1800, 16 * 3600
     hours = [second / 3600 for second in range(start, stop)]
     some = [each for each in days if each.static == size and each.target_seconds in {0.2, 2.0}]
@@ -85,7 +85,7 @@ def _draw_crowd(axes: Axes, cost: Cost, days: Sequence[Day]) -> None:
         axes.plot(hours, each.account.ready[start:stop], line, color=_RULES[each.rules], label=label)
     needed = [rate / cost.images_per_second for rate in some[0].account.offered[start:stop]]
     axes.plot(hours, needed, color="black", linewidth=1, label="load, in replicas")
-    axes.set(xlabel="hour of the day", ylabel="replicas ready", title=f"The crowd, {size:,} replicas when static")
+    axes.set(xlabel="hour of the day", ylabel="replicas ready", title=f"The spike, {size:,} replicas when static")
     axes.legend(fontsize=7)
     axes.grid(alpha=0.3)
 

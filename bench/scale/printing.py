@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 from interleave import Spread
+from scale.failures import Failure
 from scale.limits import Limit
 from scale.reality import Compared
 from scale.steady import UTILIZATIONS, Point
 from scale.study import Day
-from scale.trouble import Trouble
 from tables import Table
 
 _INDENT = "  "
@@ -47,7 +47,7 @@ def print_steady(points: Sequence[Point]) -> None:
         table.print_row(f"{policy}, {replicas:,} replicas", *cells)
 
 
-def print_troubles(found: Sequence[Trouble]) -> None:
+def print_failures(found: Sequence[Failure]) -> None:
     """Print what an event did to calls."""
     counts = ("calls:>7", "retried:>", "refused:>", "failed:>")
     table = Table("event:<20", "policy:<14", "s:>6", "p99 ms before:>", "during:>9", *counts, indent=_INDENT)

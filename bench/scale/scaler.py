@@ -58,7 +58,7 @@ class Scaler:
         self._changes: deque[tuple[float, int]] = deque()
 
     def decide(self, now: float, replicas: int, backlog_seconds: float) -> int:
-        """Give the number of replicas from now on.
+        """Return the number of replicas from now on.
 
         Args:
             now: seconds.

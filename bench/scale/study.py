@@ -1,13 +1,13 @@
-"""The tables: each function simulates what one of them shows, and gives its rows."""
+"""The tables: each function simulates what one of them shows, and returns its rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scale.costs import Cost
 from scale.day import Account, Start, diurnal, live
+from scale.failures import Failure, killed, restarted
 from scale.scaler import Limits, Policy
 from scale.steady import UTILIZATIONS, Point, Profile, Scene, balancers, point
-from scale.trouble import Trouble, killed, restarted
 
 PEAK_UTILIZATION = 0.7
 """Of the replicas that a static service has, at the peak of a usual day."""
@@ -21,12 +21,12 @@ _PERCENT = {
 }
 _FAILURES = 1 / (30 * 86_400)
 """A replica fails once in a month."""
-_TROUBLE_UTILIZATION = 0.6
+_FAILURE_UTILIZATION = 0.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """A day with one autoscaler; ``static`` replicas would have done for its peak without a crowd."""
+    """A day with one autoscaler; ``static`` replicas would have done for its peak without a spike."""
 
     static: int
     rules: str
@@ -61,7 +61,7 @@ def days(cost: Cost, profile: Profile, sizes: Sequence[int], start: Start) -> li
 
 
 def day(cost: Cost, profile: Profile, static: int, policy: Policy, start: Start) -> Account:
-    """One day of a service whose peak would fill ``static`` replicas to 70 %, with a crowd that doubles it."""
+    """One day of a service whose peak would fill ``static`` replicas to 70 %, with a spike that doubles it."""
     return live(
         cost,
         profile,
@@ -79,11 +79,11 @@ def promise(cost: Cost) -> float:
     return PROMISED_RUNS * cost.batch_seconds(cost.max_batch_size)
 
 
-def troubles(cost: Cost, size: int, start: Start) -> list[Trouble]:
+def failures(cost: Cost, size: int, start: Start) -> list[Failure]:
     """Replicas that die and rolling restarts."""
     found = []
     for policy in balancers(1):
-        scene = Scene(cost=cost, replicas=size, policy=policy, utilization=_TROUBLE_UTILIZATION)
+        scene = Scene(cost=cost, replicas=size, policy=policy, utilization=_FAILURE_UTILIZATION)
         found += [killed(scene, share, start) for share in (0.1, 0.33)]
         found.append(restarted(scene, 0.25, start))
     return found

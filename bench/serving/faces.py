@@ -32,9 +32,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="turns of each kind")
     parser.add_argument("--calls", type=int, default=100, help="calls a turn")
     parser.add_argument("--out", type=Path, default=Path("build/bench/faces.json"))
-    given = parser.parse_args()
-    report = {"search_ms": _searches(given.rounds), "p50_ms": _calls(given.rounds, given.calls)}
-    write_json(given.out, report)
+    options = parser.parse_args()
+    report = {"search_ms": _searches(options.rounds), "p50_ms": _calls(options.rounds, options.calls)}
+    write_json(options.out, report)
 
 
 def _searches(rounds: int) -> dict[str, dict[int, list[float]]]:

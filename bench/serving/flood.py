@@ -101,7 +101,7 @@ class _Connection:
             self._out.clear()
 
     def receive(self) -> Iterator[tuple[int, Call]]:
-        """Read what came; gives the calls that ended."""
+        """Read what came; return the calls that ended."""
         came = self.socket.recv(1 << 20)
         if not came:
             raise ConnectionError("the server closed a connection")

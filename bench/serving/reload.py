@@ -61,14 +61,14 @@ class Callers(AbstractContextManager["Callers"]):
 
 
 def settled(server: Server) -> float:
-    """Wait until everything that was replaced is closed; gives the memory of the process in MB."""
+    """Wait until everything that was replaced is closed; return the memory of the process in MB."""
     while server.metric("stylewire_model_state", state="retiring"):
         time.sleep(0.05)
     return server.resident_bytes() / 1e6
 
 
 def slope(values: Sequence[float]) -> float:
-    """Give the growth from one value to the next, by least squares."""
+    """Return the growth from one value to the next, by least squares."""
     return statistics.linear_regression(range(len(values)), values).slope
 
 

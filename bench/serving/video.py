@@ -117,7 +117,7 @@ def encode(frames: Frames, container: jobs.Container, before: int) -> tuple[byte
 
 
 def likeness(frames: Frames, content: bytes) -> Iterator[float]:
-    """Give the peak signal to noise ratio of each frame, in dB."""
+    """Return the peak signal to noise ratio of each frame, in dB."""
     with av.open(io.BytesIO(content)) as container:
         for frame, shown in zip(frames, container.decode(video=0), strict=True):
             found = shown.reformat(format="yuv444p").reformat(format="rgb24").to_ndarray()

@@ -37,7 +37,7 @@ def connect(address: str) -> socket.socket:
 
 def break_off(address: str, beginning: bytes, *, rudely: bool) -> None:
     """Open a connection, begin, and leave; rudely: with a reset."""
-    with connect(address) as connection, contextlib.suppress(ConnectionError):  # it may have been told off
+    with connect(address) as connection, contextlib.suppress(ConnectionError):  # it may have been closed
         connection.sendall(beginning)
         if rudely:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -11,7 +11,7 @@ import tempfile
 import time
 from statistics import fmean
 
-from fuzz.soak.crowd import EXPECTED, OVERLOADED, Crowd
+from fuzz.soak.clients import EXPECTED, OVERLOADED, Clients
 from fuzz.soak.samples import Sample, slope, take
 from serving.models import demo
 from serving.process import Server, serving
@@ -19,7 +19,7 @@ from tables import Table
 
 TABLE = Table("when:<8", "memory MiB:>", "at most:>", "descriptors:>", "threads:>", "tasks:>6", "in flight:>")
 _MOST_GROWTH = {"memory_bytes": 64 << 20, "descriptors": 30, "threads": 10, "tasks": 30, "in_flight": 30}
-"""In an hour, by the line fitted over the second half; told from noise only if that half grew by ``_NOISE``.
+"""In an hour, by the line fitted over the second half; distinct from noise only if that half grew by ``_NOISE``.
 
 The arenas of malloc grow, ever more slowly, to what their threads ever needed at once, and keep it: over 200 s the
 server's memory went from 344 to 356 MiB while what malloc had given out stayed at 286 to 290.
@@ -28,13 +28,13 @@ _NOISE = {"memory_bytes": 16 << 20, "descriptors": 8, "threads": 2, "tasks": 15,
 _KEPT = {"threads": 2}
 """What may be left: gRPC's pool keeps a thread that it adds when all of it are busy."""
 _CLIENT_LEFT = "ExecuteBatchError raised in core"
-"""What grpc logs as an error of its own when a client leaves in the moment in which its answer is sent."""
+"""What grpc logs as an error of its own when a client leaves in the moment in which its response is sent."""
 _IDLE_SECONDS = 30.0
 """How long the server has to come down to what it held before; the greeting of a connection may take 5 s."""
 
 
 def main() -> int:
-    """Run the soak, print what was held and what was answered."""
+    """Run the soak; print what the server held and which statuses the clients got."""
     parser = argparse.ArgumentParser(prog="fuzz.soak", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
@@ -53,25 +53,25 @@ def main() -> int:
 
 
 async def _soak(server: Server, seconds: float, seed: int) -> list[str]:
-    warm_up = Crowd(server.address, seed)
+    warm_up = Clients(server.address, seed)
     await _watch(server, warm_up, min(10.0, seconds / 4), [])
     before = await _settled(server, None)
-    crowd, samples = Crowd(server.address, seed + 1), list[Sample]()
+    clients, samples = Clients(server.address, seed + 1), list[Sample]()
     TABLE.print_headings()
-    await _watch(server, crowd, seconds, samples)
+    await _watch(server, clients, seconds, samples)
     after = await _settled(server, before)
     _print_row("before", [before])
     _print_row("after", [after])
     for character in EXPECTED:
-        counts = {code: count for (name, code), count in sorted(crowd.calls.items()) if name == character}
+        counts = {code: count for (name, code), count in sorted(clients.calls.items()) if name == character}
         print(f"  {character:13s}" + ", ".join(f"{count} {code.lower()}" for code, count in counts.items()))
     half = [each for each in samples if each.seconds > (samples[0].seconds + samples[-1].seconds) / 2]
-    return [*_growth(half), *_rest(before, after), *_wrong_answers(crowd)]
+    return [*_growth(half), *_rest(before, after), *_wrong_statuses(clients)]
 
 
-async def _watch(server: Server, crowd: Crowd, seconds: float, samples: list[Sample]) -> None:
-    """Let the crowd in for so long; print a line a minute."""
-    playing, until = asyncio.create_task(crowd.play()), time.monotonic() + seconds
+async def _watch(server: Server, clients: Clients, seconds: float, samples: list[Sample]) -> None:
+    """Let the clients call for so long; print a row a minute."""
+    playing, until = asyncio.create_task(clients.play()), time.monotonic() + seconds
     minute: list[Sample] = []
     while (now := time.monotonic()) < until:
         samples.append(await asyncio.to_thread(take, server))
@@ -80,12 +80,12 @@ async def _watch(server: Server, crowd: Crowd, seconds: float, samples: list[Sam
             _print_row(f"{len(samples) / 60:.0f} min", minute)
             minute = []
         await asyncio.sleep(max(0.0, now + 1 - time.monotonic()))
-    crowd.stop()
+    clients.stop()
     await playing
 
 
 async def _settled(server: Server, before: Sample | None) -> Sample:
-    """Wait until everybody has gone; gives what is held then."""
+    """Wait until everybody has gone; return what is held then."""
     until = time.monotonic() + _IDLE_SECONDS
     while True:
         await asyncio.sleep(1)
@@ -111,10 +111,10 @@ def _rest(before: Sample, after: Sample) -> list[str]:
     return [f"{n} {name} are left when everybody has gone" for name, n in left.items() if n > _KEPT.get(name, 0)]
 
 
-def _wrong_answers(crowd: Crowd) -> list[str]:
+def _wrong_statuses(clients: Clients) -> list[str]:
     return [
         f"{count} of {character} got {code}"
-        for (character, code), count in crowd.calls.items()
+        for (character, code), count in clients.calls.items()
         if code not in EXPECTED[character] | OVERLOADED
     ]
 

@@ -52,7 +52,7 @@ def take(server: Server) -> Sample:
 
 
 def slope(samples: Sequence[Sample], name: str) -> float:
-    """Fit a line through a quantity; gives how much it grows in a second."""
+    """Fit a line through a quantity; return how much it grows in a second."""
     seconds = np.array([each.seconds for each in samples])
     values = np.array([getattr(each, name) for each in samples], np.float64)
     return float(np.polyfit(seconds - seconds[0], values, 1)[0])

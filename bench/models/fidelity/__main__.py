@@ -46,18 +46,20 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N")
     parser.add_argument("--full", action="store_true", help="also the 1024 px generator and the full-width pSp")
     parser.add_argument("--markdown", type=Path, help="also write the table of docs/fidelity.md to this file")
-    given = parser.parse_args()
-    if not given.golden.is_dir():
-        sys.exit(f"fidelity: no golden data at {given.golden}; give --golden")
-    options = BackendOptions(device=given.device, threads=usable_cores(), instances=1)
-    plan = Plan(golden=given.golden, backends=tuple(given.backends.split(",")), options=options, full=given.full)
+    arguments = parser.parse_args()
+    if not arguments.golden.is_dir():
+        sys.exit(f"fidelity: no golden data at {arguments.golden}; set --golden")
+    options = BackendOptions(device=arguments.device, threads=usable_cores(), instances=1)
+    plan = Plan(
+        golden=arguments.golden, backends=tuple(arguments.backends.split(",")), options=options, full=arguments.full
+    )
     rows = []
     TABLE.print_headings()
     for row in all_rows(plan):
         rows.append(row)
         TABLE.print_row(*cells(row))
-    if given.markdown:
-        given.markdown.write_text(markdown_table(rows) + "\n")
+    if arguments.markdown:
+        arguments.markdown.write_text(markdown_table(rows) + "\n")
     broken = sum(not row.kept for row in rows)
     print(f"{len(rows)} comparisons, {broken} broken; errors relative to the range of the original's values")
     sys.exit(1 if broken else 0)

@@ -229,7 +229,7 @@ class Bench:
 
 
 def compare(expected: np.ndarray, found: np.ndarray) -> tuple[float, float]:
-    """Give the PSNR in dB and the largest difference, in levels for pixels and relative to the range for codes."""
+    """Return the PSNR in dB and the largest difference, in levels for pixels and relative to the range for codes."""
     difference = found.astype(np.float64) - expected
     error = float(np.mean(difference**2))
     if expected.dtype == np.uint8:

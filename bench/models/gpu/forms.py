@@ -34,11 +34,11 @@ class Runner(Protocol):
     """A form of a network, for one batch."""
 
     def launch(self, count: int) -> float:
-        """Run some times, and give the seconds until all have ended."""
+        """Run some times; return the seconds until all have ended."""
         ...
 
     def result(self) -> np.ndarray:
-        """Give the first output."""
+        """Return the first output."""
         ...
 
 
@@ -139,7 +139,7 @@ class Workshop:
 
 
 def _place(module: nn.Module, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Move a module, with the tensors that the published form gives to its functions."""
+    """Move a module, with the tensors that the published form binds to its functions."""
     for part in module.to(device, dtype).modules():
         forward = part.forward
         if isinstance(forward, partial):

@@ -20,7 +20,7 @@ RUNS, ROUNDS = 20, 7
 
 
 def measure_layers() -> list[dict[str, Any]]:
-    """Give the milliseconds of each form of each layer, captured in a CUDA graph."""
+    """Return the milliseconds of each form of each layer, captured in a CUDA graph."""
     made = []
     for in_channels, out_channels, side_px in LAYERS:
         torch.manual_seed(side_px)

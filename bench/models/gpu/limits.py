@@ -24,7 +24,7 @@ class Clock:
 
 @contextmanager
 def within(seconds: int) -> Iterator[None]:
-    """Give up what takes longer; for the main thread.
+    """Return up what takes longer; for the main thread.
 
     Raises:
         TimeoutError: it took longer.

@@ -20,7 +20,7 @@ _SAMPLES = resources.files("stylewire") / "demo" / "samples"
 
 
 class Way(NamedTuple):
-    """One way to a code: its name in the table, steps, and what else Project is told; None for Invert alone."""
+    """One way to a code: its name in the table, steps, and further options of Project."""
 
     name: str
     steps: int

@@ -1,4 +1,4 @@
-"""What Generate takes with a projection under way and without, in turns on the same server."""
+"""What Generate takes during a projection and without, in turns on the same server."""
 
 import threading
 import time
@@ -78,7 +78,7 @@ def print_latency(address: str, picture: bytes, rounds: int, label: str) -> dict
 
 
 def _turn(client: Client) -> list[float]:
-    """Call one picture after the other; gives seconds a call."""
+    """Call one picture after the other; return seconds a call."""
     taken, until, number = [], time.monotonic() + _SECONDS, 0
     while time.monotonic() < until:
         started = time.monotonic()

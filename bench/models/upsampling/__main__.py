@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(layer: Layer, rounds: int) -> dict[str, dict[str, float]]:
-    """Give the milliseconds of each form in each runtime."""
+    """Return the milliseconds of each form in each runtime."""
     runs = _open(layer)
     _compare(runs)
     seconds = time_in_turns(runs, rounds)

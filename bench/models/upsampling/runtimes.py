@@ -16,7 +16,7 @@ from openvino import properties
 from torch import nn
 
 Run: TypeAlias = Callable[[], np.ndarray]
-"""Runs the layer on its input; gives float32[1, O, 2H, 2W]."""
+"""Runs the layer on its input; return float32[1, O, 2H, 2W]."""
 TORCH, BF16 = "torch", "openvino bf16"
 
 

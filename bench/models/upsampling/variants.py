@@ -64,7 +64,7 @@ class Shuffle(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Double the size."""
         x = functional.pixel_shuffle(functional.conv2d(x, self.kernel, padding=1), 2)
-        made: Tensor = self.blur(x[:, :, :-1, :-1])  # [N, O, 2H+1, 2W+1], as the transposed convolution gives
+        made: Tensor = self.blur(x[:, :, :-1, :-1])  # [N, O, 2H+1, 2W+1], as the transposed convolution has it
         return made
 
 
@@ -137,6 +137,6 @@ class _TwoBlurs(nn.Module):
 
 
 def _phase(weight: Tensor, p: int, q: int) -> Tensor:
-    """Give float32[O, I, 2, 2] that makes pixel (p, q) of every block: y[2i + p] = sum_k x[i + k - 1] W[p + 2 - 2k]."""
+    """Return float32[O, I, 2, 2] of pixel (p, q) of every block: y[2i + p] = sum_k x[i + k - 1] W[p + 2 - 2k]."""
     padded = functional.pad(weight, (0, 1, 0, 1))  # [O, I, 4, 4]
     return padded[:, :, p::2, q::2].flip((2, 3))

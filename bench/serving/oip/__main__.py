@@ -43,13 +43,13 @@ parameters [
 TABLE = Table("model:>8", "calls:>", "here:>10", *(f"{name}:>22" for name in (AGAIN, *TRITONS)))
 
 
-class Contestant(NamedTuple):
+class Candidate(NamedTuple):
     """A server that runs.
 
     Attributes:
         address: host and port.
         model: what the graph is called there.
-        processes: gives the ids of its processes.
+        processes: returns the ids of its processes.
     """
 
     address: str
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="serving.oip", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7, help="turns of each; the table has the medians")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256], metavar="PX", help="64 is the demo model")
-    parser.add_argument("--calls", type=int, nargs="+", default=[1, 4, 16], help="calls under way at once")
+    parser.add_argument("--calls", type=int, nargs="+", default=[1, 4, 16], help="calls in flight at once")
     parser.add_argument("--backend", default="onnxruntime", help="of this server; auto is what users get")
     parser.add_argument("--requests", type=int, default=50, help="of a window; perf_analyzer takes three a turn")
     parser.add_argument("--out", type=Path, default=Path("build/bench/oip.json"))
@@ -88,30 +88,30 @@ def main() -> None:
     rows = []
     for size_px in options.sizes:
         directory = demo() if size_px == 64 else seeded(size_px)
-        with servers(directory, options.backend) as contestants:
+        with servers(directory, options.backend) as candidates:
             for calls in options.calls:
-                rows.append(compare(contestants, calls, options.rounds, options.requests) | {"model_px": size_px})
+                rows.append(compare(candidates, calls, options.rounds, options.requests) | {"model_px": size_px})
                 for cells in to_rows(rows[-1]):
                     TABLE.print_row(*cells)
     write_json(options.out, rows)
 
 
 @contextlib.contextmanager
-def servers(directory: Path, backend: str) -> Iterator[dict[str, Contestant]]:
+def servers(directory: Path, backend: str) -> Iterator[dict[str, Candidate]]:
     """Serve a model everywhere."""
     manifest = Manifest.read(directory)
     with contextlib.ExitStack() as stack:
         own = stack.enter_context(
             serving(directory, "--threads", "2", "--max-queue-seconds", "60", "--backend", backend)
         )
-        here = Contestant(own.address, f"{manifest.name}.synthesis", lambda: [own.pid])
+        here = Candidate(own.address, f"{manifest.name}.synthesis", lambda: [own.pid])
         found = {OURS: here, AGAIN: here}
         for name, (instances, threads) in TRITONS.items():
             repository = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             write_repository(repository, directory, manifest, instances, threads)
             triton = RunningTriton(repository)
             stack.callback(triton.close)
-            found[name] = Contestant(triton.grpc_address, "synthesis", partial(session, triton.pid))
+            found[name] = Candidate(triton.grpc_address, "synthesis", partial(session, triton.pid))
         yield found
 
 
@@ -148,11 +148,9 @@ def processor_seconds(processes: list[int]) -> float:
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
-def compare(contestants: dict[str, Contestant], calls: int, rounds: int, requests: int) -> dict[str, Any]:
+def compare(candidates: dict[str, Candidate], calls: int, rounds: int, requests: int) -> dict[str, Any]:
     """Measure all in turns."""
-    found = take_turns(
-        {name: partial(turn, each, calls, requests) for name, each in contestants.items()}, range(rounds)
-    )
+    found = take_turns({name: partial(turn, each, calls, requests) for name, each in candidates.items()}, range(rounds))
     row: dict[str, Any] = {"calls": calls}
     for field in Turn._fields:
         values = {name: [getattr(each, field) for each in turns] for name, turns in found.items()}
@@ -161,16 +159,16 @@ def compare(contestants: dict[str, Contestant], calls: int, rounds: int, request
     return row
 
 
-def turn(contestant: Contestant, calls: int, requests: int) -> Turn:
+def turn(candidate: Candidate, calls: int, requests: int) -> Turn:
     """Let perf_analyzer measure one of them."""
     windows = ["--measurement-mode", "count_windows", "--measurement-request-count", str(requests)]
     windows += ["--max-trials", "3", "--stability-percentage", "999"]
     load = ["--concurrency-range", str(calls), "--input-data", "zero"]
-    with triton_client.InferenceServerClient(contestant.address) as client:
-        answered, used = _answered(client, contestant.model), processor_seconds(contestant.processes())
-        (step,) = measure(contestant.address, contestant.model, *windows, *load, timeout_seconds=600)
-        answered = _answered(client, contestant.model) - answered
-        used = processor_seconds(contestant.processes()) - used
+    with triton_client.InferenceServerClient(candidate.address) as client:
+        answered, used = _answered(client, candidate.model), processor_seconds(candidate.processes())
+        (step,) = measure(candidate.address, candidate.model, *windows, *load, timeout_seconds=600)
+        answered = _answered(client, candidate.model) - answered
+        used = processor_seconds(candidate.processes()) - used
     return Turn(step.throughput, used / answered * 1e3, step.rows / step.batches)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from interleave import Spread
 from serving import models
 from serving.h2load import percentile, require
-from serving.peers.roster import PEERS
+from serving.peers.registry import PEERS
 from serving.peers.rounds import CLIENTS, Rounds, Turns, compare
 from tables import Table, write_json
 

@@ -15,12 +15,12 @@ from stylewire.client.requests import generate_request
 
 _CALLERS = 8
 _LATENTS = 4
-"""Of the calls of the load that it is compared with: 32 latents under way, which fill every slot of the server."""
+"""Of the calls of the load that it is compared with: 32 latents in flight, which fill every slot of the server."""
 _PATIENT = ("--max-queue-seconds", "60")
 
 
 def report(models: Path, backend: str, rounds: int, seconds: float) -> bool:
-    """Print pictures a second of both, round by round; gives whether it keeps the networks as busy."""
+    """Print pictures a second of both, round by round; return whether it keeps the networks as busy."""
     numbers = itertools.count()
     with serving(models, "--backend", backend, *_PATIENT) as server:
         name = Client(server.address).model().name

@@ -16,7 +16,7 @@ _REPEATS = 9
 
 
 def report() -> bool:
-    """Print seconds and megabytes; gives whether they are 0.3 s, and 60 MB to download, at most."""
+    """Print seconds and megabytes; return whether they are 0.3 s, and 60 MB to download, at most."""
     print(f"\nimport, the fastest of {_REPEATS} processes and their median")
     medians = []
     for name, more in _IMPORTS.items():

@@ -28,7 +28,7 @@ _OPTIONS = {"psi": 0.7, "format": "pixels", "return_codes": True}
 
 @contextlib.contextmanager
 def fake_server() -> Iterator[str]:
-    """Run a fake server in a process of its own; gives its address."""
+    """Run a fake server in a process of its own; return its address."""
     with subprocess.Popen(
         with_default_signals([sys.executable, "-c", _SERVE]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
@@ -39,7 +39,7 @@ def fake_server() -> Iterator[str]:
 
 
 def report(calls: int) -> bool:
-    """Print a line for each way to call; gives whether none takes more than 0.5 ms over the stub."""
+    """Print a line for each way to call; return whether none takes more than 0.5 ms over the stub."""
     request = generate_request(7, psi=0.7, format="pixels", return_codes=True)
     print(f"\nSDK over the bare stub, {calls} interleaved pairs of Generate with one picture and its code")
     with fake_server() as address:
@@ -97,7 +97,7 @@ async def _async_pair(
 
 
 def _print(name: str, pairs: list[tuple[float, float]]) -> float:
-    """Print medians in milliseconds; gives the median of the differences."""
+    """Print medians in milliseconds; return the median of the differences."""
     bare, ours = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))
     over = statistics.median(other - one for one, other in pairs) * 1e3
     print(f"  {name:20} stub {bare:6.3f} ms   SDK {ours:6.3f} ms   over {over:+.3f} ms", flush=True)

@@ -24,7 +24,7 @@ from support.triton_models import write_graphs
 from tables import Table, write_json
 
 TABLE = Table(
-    "graphs:>14",
+    "graphs:>19",
     "load:>5",
     "what:>7",
     "base: p50, images:>22",
@@ -35,21 +35,21 @@ TABLE = Table(
 STALLS = Table("dynamic_batching:>", "callers:>", "calls:>", "late:>", "images/s:>")
 CALLERS = 16
 STALL_CALLERS, STALL_SECONDS = (1, 2, 4, 8), 0.4
-HOLLOW = Path(__file__).with_name("hollow.py")
+NULL_MODEL = Path(__file__).with_name("null_model.py")
 MODELS = {64: models.demo, 256: models.seeded, 1024: lambda: models.seeded(1024)}
 
 
 @contextmanager
 def triton_with(
-    directory: Path, *, threads: int, hollow: bool = False, batched: bool = False
+    directory: Path, *, threads: int, null_model: bool = False, batched: bool = False
 ) -> Iterator[RunningTriton]:
     """Start a Triton that has the graphs of a model, or graphs of that shape that compute nothing."""
     with tempfile.TemporaryDirectory(prefix="bench-triton-") as folder:
         repository = Path(folder) / "repository"
         for name in write_graphs(directory, repository, threads=threads, batched=batched):
             version = repository / name / "1"
-            if hollow:
-                shutil.copy(HOLLOW, version / "model.py")
+            if null_model:
+                shutil.copy(NULL_MODEL, version / "model.py")
                 shutil.copy(directory / CHECK_FILE, version)
         with running_triton(repository) as triton:
             yield triton
@@ -62,13 +62,13 @@ def front_of(directory: Path, triton: RunningTriton, *arguments: str) -> Iterato
         yield server
 
 
-async def compare_front(size_px: int, options: argparse.Namespace, *, hollow: bool) -> dict[str, Any]:
+async def compare_front(size_px: int, options: argparse.Namespace, *, null_model: bool) -> dict[str, Any]:
     """Measure stylewire over calling Triton directly, with the same batches."""
     directory = MODELS[size_px]()
     manifest = Manifest.read(directory)
-    row: dict[str, Any] = {"size_px": size_px, "hollow": hollow}
+    row: dict[str, Any] = {"size_px": size_px, "null_model": null_model}
     with (
-        triton_with(directory, hollow=hollow, threads=options.threads) as triton,
+        triton_with(directory, null_model=null_model, threads=options.threads) as triton,
         front_of(directory, triton) as server,
     ):
         front = Front(server.address)
@@ -109,7 +109,7 @@ async def compare_memory(size_px: int, options: argparse.Namespace) -> dict[str,
     directory = MODELS[size_px]()
     row: dict[str, Any] = {"size_px": size_px}
     with (
-        triton_with(directory, hollow=True, threads=options.threads) as triton,
+        triton_with(directory, null_model=True, threads=options.threads) as triton,
         front_of(directory, triton, "--triton-shared-memory", "off") as without,
         front_of(directory, triton) as sharing,
     ):
@@ -159,10 +159,10 @@ async def run(options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {"front": [], "memory": []}
     TABLE.print_headings()
     for size_px in options.sizes:
-        for hollow in (False, True):
-            if hollow or size_px <= options.real_up_to:
-                found["front"].append(await compare_front(size_px, options, hollow=hollow))
-                _print(f"{size_px} px{' hollow' if hollow else ''}", found["front"][-1])
+        for null_model in (False, True):
+            if null_model or size_px <= options.real_up_to:
+                found["front"].append(await compare_front(size_px, options, null_model=null_model))
+                _print(f"{size_px} px{', null model' if null_model else ''}", found["front"][-1])
     print("shared memory (front) over messages (base), graphs that compute nothing")
     for size_px in options.sizes:
         found["memory"].append(await compare_memory(size_px, options))

@@ -51,7 +51,7 @@ class Front:
         self._seed = 0
 
     async def run(self) -> tuple[int, int]:
-        """Make one picture; gives the count of pictures, and the size of the batch."""
+        """Make one picture; return the count of pictures, and the size of the batch."""
         self._seed += 1
         output = pb.OutputConfig(format=pb.IMAGE_FORMAT_PIXELS)
         asked = pb.GenerateRequest(latents=[pb.Latent(seed=self._seed)], output_config=output)
@@ -78,7 +78,7 @@ class Direct:
         self._random = np.random.default_rng(1)
 
     async def run(self) -> tuple[int, int]:
-        """Make a batch of pictures; gives their count twice."""
+        """Make a batch of pictures; return their count twice."""
         size, model = self.batch_size, self._manifest
         z = self._random.standard_normal((size, model.z_dim), np.float32)
         w = await self._infer("mapping", {"z": z}, "w")

@@ -48,7 +48,7 @@ class Chunk(NamedTuple):
 
 @cache
 def samples() -> dict[str, list[bytes]]:
-    """Good pictures of every kind that decoders tell apart, by format."""
+    """Good pictures of every kind that decoders distinguish, by format."""
     noise = np.random.default_rng(5).integers(0, 256, (24, 20, 4), np.uint8)
     made = {mode: Image.fromarray(noise, "RGBA").convert(mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK")}
     deep = Image.fromarray(np.arange(480, dtype=np.uint16).reshape(24, 20))

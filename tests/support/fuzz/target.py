@@ -181,7 +181,7 @@ class _Context:
 
 
 class _InPlace(Executor):
-    """Runs what it is given at once, in the thread that gives it."""
+    """Runs what it is given at once, in the thread that submits it."""
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         future: Future[T] = Future()

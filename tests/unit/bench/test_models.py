@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models import table
-from models.contestant import Contestant
+from models.candidate import Candidate
 from models.memory import Footprint, choose_fitting
 from models.official import official_graph
 from models.rounds import Result
@@ -41,12 +41,12 @@ def test_variants_of_an_up_sampling_layer_are_the_same_function(name):
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def contestant(name, batch=0):
-    return Contestant(name=name, backend="onnxruntime", path=Path(), graph="synthesis", batch=batch)
+def candidate(name, batch=0):
+    return Candidate(name=name, backend="onnxruntime", path=Path(), graph="synthesis", batch=batch)
 
 
 def result(name, seconds, value=0.0):
-    return Result(contestant=contestant(name), batch=1, output=np.full((2, 2), value, np.uint8), seconds=seconds)
+    return Result(candidate=candidate(name), batch=1, output=np.full((2, 2), value, np.uint8), seconds=seconds)
 
 
 def test_ratios_are_of_rounds():
@@ -74,7 +74,7 @@ def test_what_does_not_fit_into_memory_is_left_out_with_its_reason():
     def taken(gigabytes):
         return Footprint(start_seconds=1, runtime_bytes=0, bytes_by_batch={1: int(gigabytes * 1e9)})
 
-    first, second, one, four = (contestant("a"), contestant("b"), contestant("n", batch=1), contestant("n", batch=4))
+    first, second, one, four = (candidate("a"), candidate("b"), candidate("n", batch=1), candidate("n", batch=4))
     footprints = {first: taken(5), one: taken(2), four: taken(3), second: taken(2)}
 
     assert {} == choose_fitting(footprints, int(12e9))

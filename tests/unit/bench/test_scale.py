@@ -319,7 +319,7 @@ def test_fleet_gives_up_what_starts_first():
 
 
 def test_day_agrees_with_the_simulation_of_every_call():
-    """A crowd of a minute at 1.1 times the capacity makes as many calls late, tick by tick as call by call."""
+    """A spike of a minute at 1.1 times the capacity makes as many calls late, tick by tick as call by call."""
     cost, replicas, promise = replace(COSTS["cpu256"], deviation=0.0), 20, 1.5
     capacity = replicas * cost.images_per_second
     rate = lambda now: (1.1 if 120 <= now < 180 else 0.6) * capacity  # noqa: E731

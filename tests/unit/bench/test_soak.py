@@ -3,7 +3,7 @@
 import pytest
 
 from fuzz.soak import __main__ as soak
-from fuzz.soak import crowd
+from fuzz.soak import clients
 from fuzz.soak.samples import Sample, slope
 
 
@@ -35,6 +35,6 @@ def test_what_is_left_is_found(name):
     assert [f"{count} {name} are left when everybody has gone"] == soak._rest(before, left)
 
 
-def test_every_character_has_its_answers():
-    """No client of the crowd is without a list of what it may get."""
-    assert {each.__name__ for each in crowd._CHARACTERS} == set(crowd.EXPECTED)
+def test_every_character_has_its_statuses():
+    """No kind of client is without a list of the statuses that it may get."""
+    assert {each.__name__ for each in clients._CHARACTERS} == set(clients.EXPECTED)

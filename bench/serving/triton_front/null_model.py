@@ -1,4 +1,4 @@
-"""A model of Triton's Python backend that computes nothing: it gives the stored outputs of the self-check, row by row.
+"""A model of Triton's Python backend that computes nothing: it returns the stored outputs of the self-check.
 
 So it passes the self-check, and what is left to measure is the way there and back.
 """
@@ -17,10 +17,10 @@ import triton_python_backend_utils as pb_utils  # noqa: E402
 
 
 class TritonPythonModel:
-    """Answers at once."""
+    """Returns at once."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Read what there is to give."""
+        """Read the stored outputs."""
         config = json.loads(args["model_config"])
         self._input = config["input"][0]["name"]
         graph, most = config["name"].rpartition(".")[2], config["max_batch_size"]
@@ -29,7 +29,7 @@ class TritonPythonModel:
         self._rows = {name: np.resize(array, (most, *array.shape[1:])) for name, array in stored.items()}
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Give each request as many rows as it has sent."""
+        """Return as many rows to each request as it has sent."""
         return [pb_utils.InferenceResponse(self._tensors(each)) for each in requests]
 
     def _tensors(self, request: Any) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from models.contestant import OFFICIAL, Contestant
+from models.candidate import OFFICIAL, Candidate
 from models.naive import naive_file
 from models.networks import Network
 
@@ -22,16 +22,16 @@ _OURS = (
 """Name, backend, suffix of the file, precision."""
 
 
-def contestants(network: Network, batches: Sequence[int]) -> list[Contestant]:
+def candidates(network: Network, batches: Sequence[int]) -> list[Candidate]:
     """List all, the published form first; files of the naive form are written here."""
     graph, directory = network.graph, network.directory
-    listed = [Contestant(name=OFFICIAL_NAME, backend=OFFICIAL, path=network.checkpoint, graph=graph)]
+    listed = [Candidate(name=OFFICIAL_NAME, backend=OFFICIAL, path=network.checkpoint, graph=graph)]
     for batch in batches:
         path = naive_file(network, batch)
-        listed.append(Contestant(name=NAIVE_NAME, backend="onnxruntime", path=path, graph=graph, batch=batch))
+        listed.append(Candidate(name=NAIVE_NAME, backend="onnxruntime", path=path, graph=graph, batch=batch))
     for name, backend, suffix, precision in _OURS:
         path = directory / f"{graph}{suffix}"
         # CPUs compute fp16 files in float32, with casts around every layer: nobody would run them there.
         timed = precision != "fp16"
-        listed.append(Contestant(name=name, backend=backend, path=path, graph=graph, precision=precision, timed=timed))
+        listed.append(Candidate(name=name, backend=backend, path=path, graph=graph, precision=precision, timed=timed))
     return listed

@@ -1,4 +1,4 @@
-"""Clients of all characters, good and bad, that call until they are told to stop."""
+"""Clients of all characters, good and bad, that call until they are stopped."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ from support.fuzz.inputs import Input, numbered
 _TIMEOUT_SECONDS = 30.0
 _OWN = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_receive_message_length", -1), ("grpc.enable_retries", 0)]
 _NARROW = [*_OWN, ("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16)]
-_Character: TypeAlias = Callable[["Crowd"], Awaitable[None]]
+_Character: TypeAlias = Callable[["Clients"], Awaitable[None]]
 
 
-class Crowd:
+class Clients:
     """The clients of one server.
 
     Attributes:
@@ -45,11 +45,11 @@ class Crowd:
         await self.channel.close()
 
     def stop(self) -> None:
-        """Let every client end what it is at."""
+        """Let every client end its call."""
         self._stopped.set()
 
     async def pause(self, seconds: float) -> None:
-        """Wait, but no longer than the crowd is there."""
+        """Wait, but no longer than the clients run."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopped.wait(), seconds)
 
@@ -71,13 +71,13 @@ def _path(given: Input) -> str:
     return f"/{service}/{given.method}"
 
 
-def _valid(crowd: Crowd) -> Input:
-    method, message = messages.valid(crowd.random)
+def _valid(clients: Clients) -> Input:
+    method, message = messages.valid(clients.random)
     return Input("valid", method, message.SerializeToString())
 
 
-async def _ask(channel: grpc.aio.Channel, given: Input, timeout: float = _TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - it travels
-    """Make a call and read all of its answer."""
+async def _call(channel: grpc.aio.Channel, given: Input, timeout: float = _TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - it travels
+    """Make a call and read the whole response."""
     if given.method != "Interpolate":
         await channel.unary_unary(_path(given))(given.content, timeout=timeout)
         return
@@ -85,69 +85,69 @@ async def _ask(channel: grpc.aio.Channel, given: Input, timeout: float = _TIMEOU
         pass
 
 
-async def calls(crowd: Crowd) -> None:
+async def calls(clients: Clients) -> None:
     """Ask for something and wait for it."""
-    await _ask(crowd.channel, _valid(crowd))
+    await _call(clients.channel, _valid(clients))
 
 
-async def cancels(crowd: Crowd) -> None:
+async def cancels(clients: Clients) -> None:
     """Leave soon after asking."""
-    call = asyncio.create_task(_ask(crowd.channel, _valid(crowd)))
-    await asyncio.wait([call], timeout=crowd.random.uniform(0, 0.06))
+    call = asyncio.create_task(_call(clients.channel, _valid(clients)))
+    await asyncio.wait([call], timeout=clients.random.uniform(0, 0.06))
     call.cancel()
     await call
 
 
-async def deadlines(crowd: Crowd) -> None:
-    """Give no time."""
-    await _ask(crowd.channel, _valid(crowd), crowd.random.uniform(0.001, 0.1))
+async def deadlines(clients: Clients) -> None:
+    """Return no time."""
+    await _call(clients.channel, _valid(clients), clients.random.uniform(0.001, 0.1))
 
 
-async def wrong(crowd: Crowd) -> None:
+async def wrong(clients: Clients) -> None:
     """Send what ``make bench-fuzz`` sends."""
-    await _ask(crowd.channel, numbered(3, next(crowd.numbers)))
+    await _call(clients.channel, numbered(3, next(clients.numbers)))
 
 
-async def slow_readers(crowd: Crowd) -> None:
+async def slow_readers(clients: Clients) -> None:
     """Take frames one after the other with long pauses, and leave in the middle."""
     tensor = pb.OutputConfig(format=pb.IMAGE_FORMAT_TENSOR)
     walk = pb.InterpolateRequest(keyframes=[pb.Latent(seed=1)] * 2, frame_count=900, output_config=tensor)
-    async with grpc.aio.insecure_channel(crowd.address, _NARROW) as channel:
+    async with grpc.aio.insecure_channel(clients.address, _NARROW) as channel:
         stream = pb.StyleGanServiceStub(channel).Interpolate(walk)
-        for _ in range(crowd.random.randint(5, 25)):
+        for _ in range(clients.random.randint(5, 25)):
             await stream.read()
-            await crowd.pause(0.2)
+            await clients.pause(0.2)
         stream.cancel()
 
 
-async def connections(crowd: Crowd) -> None:
+async def connections(clients: Clients) -> None:
     """Open a connection for a single call."""
-    async with grpc.aio.insecure_channel(crowd.address, _OWN) as channel:
-        await _ask(channel, _valid(crowd))
+    async with grpc.aio.insecure_channel(clients.address, _OWN) as channel:
+        await _call(channel, _valid(clients))
 
 
-async def breaks_off(crowd: Crowd) -> None:
+async def breaks_off(clients: Clients) -> None:
     """Leave at some point of the protocol."""
-    beginning = crowd.random.choice(list(bad_clients.BEGINNINGS.values()))
-    await asyncio.to_thread(bad_clients.break_off, crowd.address, beginning, rudely=crowd.random.random() < 0.5)
+    beginning = clients.random.choice(list(bad_clients.BEGINNINGS.values()))
+    await asyncio.to_thread(bad_clients.break_off, clients.address, beginning, rudely=clients.random.random() < 0.5)
 
 
-async def watches(crowd: Crowd) -> None:
+async def watches(clients: Clients) -> None:
     """Watch health for a while."""
-    async with grpc.aio.insecure_channel(crowd.address, _OWN) as channel:
+    async with grpc.aio.insecure_channel(clients.address, _OWN) as channel:
         stream = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(service=pb.STYLEGAN_SERVICE))
         await stream.read()
-        await crowd.pause(crowd.random.uniform(0.1, 2))
+        await clients.pause(clients.random.uniform(0.1, 2))
         stream.cancel()
 
 
-async def reflects(crowd: Crowd) -> None:
+async def reflects(clients: Clients) -> None:
     """Ask what there is."""
-    stream = reflection_pb2_grpc.ServerReflectionStub(crowd.channel).ServerReflectionInfo()
+    stream = reflection_pb2_grpc.ServerReflectionStub(clients.channel).ServerReflectionInfo()
     await stream.write(reflection_pb2.ServerReflectionRequest(list_services=""))
     await stream.read()
     await stream.done_writing()
-    await crowd.pause(0.2)
+    await clients.pause(0.2)
 
 
 _CHARACTERS: dict[_Character, int] = {

@@ -36,7 +36,7 @@ class Runnable(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contestant:
+class Candidate:
     """A backend on one graph file.
 
     Attributes:
@@ -77,9 +77,11 @@ class Contestant:
         if self.backend == OFFICIAL:
             official: Runnable = importlib.import_module("models.official").Official(self.path, self.graph, threads)
             return official
-        told = BackendOptions(threads=threads, instances=1, precision="fast" if self.precision == "bf16" else "parity")
-        backend = open_backend(self.backend, self.path, told)
+        options = BackendOptions(
+            threads=threads, instances=1, precision="fast" if self.precision == "bf16" else "parity"
+        )
+        backend = open_backend(self.backend, self.path, options)
         if self.precision == "bf16" != backend.precision:
             backend.close()
-            raise BackendUnavailableError(f"it runs {self.graph} in {backend.precision} here, also where told fast")
+            raise BackendUnavailableError(f"it runs {self.graph} in {backend.precision} here, also with precision fast")
         return backend

@@ -15,7 +15,7 @@ _BEFORE_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
+class Failure:
     """What an event did.
 
     Attributes:
@@ -39,7 +39,7 @@ class Trouble:
     refused: int
 
 
-def killed(scene: Scene, share: float, start: Start) -> Trouble:
+def killed(scene: Scene, share: float, start: Start) -> Failure:
     """Kill a share of all replicas at once, as a node or a zone does."""
     count = round(share * scene.replicas)
     seconds = start.seconds(count)
@@ -51,7 +51,7 @@ def killed(scene: Scene, share: float, start: Start) -> Trouble:
     return _run(f"kill {share:.0%} at once", scene, seconds, plan)
 
 
-def restarted(scene: Scene, away: float, start: Start) -> Trouble:
+def restarted(scene: Scene, away: float, start: Start) -> Failure:
     """Restart all replicas, a share of them at a time, none in advance (maxUnavailable, no maxSurge)."""
     size = max(1, round(away * scene.replicas))
     gone = DRAIN_SECONDS + start.seconds(size)
@@ -64,13 +64,13 @@ def restarted(scene: Scene, away: float, start: Start) -> Trouble:
     return _run(f"restart, {away:.0%} away", scene, waves * gone, plan)
 
 
-def _run(name: str, scene: Scene, seconds: float, plan: Callable[[Cluster], None]) -> Trouble:
+def _run(name: str, scene: Scene, seconds: float, plan: Callable[[Cluster], None]) -> Failure:
     cluster, stop = scene.cluster(), _BEFORE_SECONDS + seconds
     plan(cluster)
     found = cluster.run(poisson(scene.rate, stop, scene.clients), warm_up_seconds=_BEFORE_SECONDS / 2)
     before = found.between(_BEFORE_SECONDS / 2, _BEFORE_SECONDS)
     during = found.between(_BEFORE_SECONDS, stop)
-    return Trouble(
+    return Failure(
         name=name,
         policy=scene.policy,
         seconds=seconds,
