@@ -12,7 +12,9 @@ from serving.process import Server, serving
 from stylewire import Client, pb
 from stylewire.client.connection import channel_options
 from stylewire.client.requests import generate_request
+from tables import Table
 
+TABLE = Table("images/s:>", "callers':>", "ratio:>5", "networks busy:>", "callers':>", "ratio:>5", indent="  ")
 _CALLERS = 8
 _LATENTS = 4
 """Of the calls of the load that it is compared with: 32 latents in flight, which fill every slot of the server."""
@@ -25,6 +27,7 @@ def report(models: Path, backend: str, rounds: int, seconds: float) -> bool:
     with serving(models, "--backend", backend, *_PATIENT) as server:
         name = Client(server.address).model().name
         print(f"\ngenerate_many over {_CALLERS} bare callers of {_LATENTS} latents: {name}, {backend}, JPEG")
+        TABLE.print_headings()
         for load in (_many, _flood):
             load(server, numbers, 1.0)
         rounds_of = [_round(server, numbers, seconds, number) for number in range(rounds)]
@@ -37,11 +40,8 @@ def _round(server: Server, numbers: "itertools.count[int]", seconds: float, numb
     order = (_many, _flood) if number % 2 else (_flood, _many)
     rates = {load: load(server, numbers, seconds) for load in order}
     (ours, running), (flood, flooded) = rates[_many], rates[_flood]
-    print(
-        f"  {ours:8.1f} of {flood:8.1f} pictures/s   {ours / flood:.3f}   "
-        f"networks busy {running:.2f} s of a second, of {flooded:.2f}   {running / flooded:.3f}",
-        flush=True,
-    )
+    speeds = (f"{ours:.1f}", f"{flood:.1f}", f"{ours / flood:.3f}")
+    TABLE.print_row(*speeds, f"{running:.2f}", f"{flooded:.2f}", f"{running / flooded:.3f}")
     return ours / flood, running / flooded
 
 

@@ -6,6 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tables import Table
+
+IMPORTS = Table("what:<24", "fastest:>", "median:>", indent="  ")
+INSTALL = Table("package:<26", "downloaded:>12", "installed:>11", indent="  ")
 _IMPORT = "import time; t = time.perf_counter(); import stylewire{}; print(time.perf_counter() - t)"
 _IMPORTS = {
     "import stylewire": "",
@@ -17,12 +21,13 @@ _REPEATS = 9
 
 def report() -> bool:
     """Print seconds and megabytes; return whether they are 0.3 s, and 60 MB to download, at most."""
-    print(f"\nimport, the fastest of {_REPEATS} processes and their median")
+    print(f"\nimport, seconds of {_REPEATS} processes")
     medians = []
+    IMPORTS.print_headings()
     for name, more in _IMPORTS.items():
         seconds = sorted(_import_seconds(sys.executable, more) for _ in range(_REPEATS))
         medians.append(seconds[_REPEATS // 2])
-        print(f"  {name:24} {seconds[0]:.3f} s   {medians[-1]:.3f} s", flush=True)
+        IMPORTS.print_row(name, f"{seconds[0]:.3f}", f"{medians[-1]:.3f}")
     return _install() & (medians[0] <= 0.3)
 
 
@@ -41,10 +46,11 @@ def _install() -> bool:
         subprocess.run([*pip, "install", *offline, *map(str, files)], check=True)
         loaded = {file.name.partition("-")[0]: file.stat().st_size for file in files}
         unpacked = {name: _installed_bytes(target, name) for name in loaded}
-    print("\nbase install, MB                downloaded   installed (without compiled Python)")
-    for name, size in sorted(unpacked.items(), key=lambda pair: -pair[1])[:8]:
-        print(f"  {name:26} {loaded[name] / 1e6:12.1f} {size / 1e6:11.1f}")
-    print(f"  {'all':26} {sum(loaded.values()) / 1e6:12.1f} {sum(unpacked.values()) / 1e6:11.1f}", flush=True)
+    largest = sorted(unpacked, key=lambda name: -unpacked[name])[:8]
+    sizes = [(name, loaded[name], unpacked[name]) for name in largest]
+    sizes.append(("all", sum(loaded.values()), sum(unpacked.values())))
+    print("\nbase install, MB, without compiled Python")
+    print(INSTALL.text((name, *(f"{size / 1e6:.1f}" for size in pair)) for name, *pair in sizes), flush=True)
     return sum(loaded.values()) <= 60e6
 
 

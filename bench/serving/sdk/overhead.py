@@ -14,6 +14,7 @@ import grpc.aio
 from stylewire import AsyncClient, Client, Security, pb
 from stylewire.client.requests import generate_request
 from stylewire.testing.launcher import with_default_signals
+from tables import Table
 
 _SERVE = """
 import sys
@@ -22,6 +23,7 @@ with FakeServer() as server:
     print(server.address, flush=True)
     sys.stdin.read()
 """
+TABLE = Table("way to call:<20", "stub ms:>", "SDK ms:>", "over ms:>", indent="  ")
 _WARM_UP = 100
 _OPTIONS = {"psi": 0.7, "format": "pixels", "return_codes": True}
 
@@ -42,6 +44,7 @@ def report(calls: int) -> bool:
     """Print a line for each way to call; return whether none takes more than 0.5 ms over the stub."""
     request = generate_request(7, psi=0.7, format="pixels", return_codes=True)
     print(f"\nSDK over the bare stub, {calls} interleaved pairs of Generate with one picture and its code")
+    TABLE.print_headings()
     with fake_server() as address:
         over = [_sync(address, request, calls, None), _sync(address, request, calls, Security(token="0" * 40))]
         over.append(asyncio.run(_async(address, request, calls)))
@@ -100,5 +103,5 @@ def _print(name: str, pairs: list[tuple[float, float]]) -> float:
     """Print medians in milliseconds; return the median of the differences."""
     bare, ours = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))
     over = statistics.median(other - one for one, other in pairs) * 1e3
-    print(f"  {name:20} stub {bare:6.3f} ms   SDK {ours:6.3f} ms   over {over:+.3f} ms", flush=True)
+    TABLE.print_row(name, f"{bare:.3f}", f"{ours:.3f}", f"{over:+.3f}")
     return over
