@@ -19,17 +19,26 @@ def rows(*values):
 
 
 class BatcherHarness:
-    """A batcher with its fakes, for one ``async with``."""
+    """A batcher with its fakes, for one ``async with``.
+
+    Attributes:
+        graph: what runs batches, and records them.
+        instead: runs them in its place, if it is set.
+    """
 
     def __init__(self, **limits) -> None:
         self.graph, self.observer, self.clock = FakeGraph(), FakeObserver(), FakeClock()
         usual = {"max_batch_size": 4, "max_batch_seconds": NEVER, "max_queue_seconds": 10.0}
         self._limits = BatchLimits(**(usual | limits))
+        self.instead = None
+
+    def _run(self, inputs, outputs, *, wide):
+        return (self.instead or self.graph)(inputs, outputs, wide=wide)
 
     async def __aenter__(self) -> Self:
         before = set(threading.enumerate())
         self.batcher = Batcher(
-            name="fake", run=self.graph, observer=self.observer, limits=self._limits, clock=self.clock
+            name="fake", run=self._run, observer=self.observer, limits=self._limits, clock=self.clock
         )
         self.threads = set(threading.enumerate()) - before
         self.scheduler = self.batcher.scheduler
@@ -66,7 +75,7 @@ class BatcherHarness:
     async def stage(self, *values, **options) -> list[asyncio.Task]:
         """Have a batch of one row of each request taken early, which waits for the slot."""
         tasks = [self.submit(value, **options) for value in values]
-        await self.until(lambda: self.scheduler._staged)
+        await self.until(lambda: self.scheduler.prepared)
         return tasks
 
 

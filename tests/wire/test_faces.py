@@ -35,7 +35,7 @@ def client(server):
 
 def process_of(server):
     """The process that looks for faces."""
-    return server.app._faces._processes[0].child
+    return server.app.aligner.processes[0].child
 
 
 def difference(picture, expected: Image.Image) -> int:
@@ -172,7 +172,7 @@ def test_server_that_ends_takes_its_process_along():
             os.kill(process.pid, signal.SIGSTOP)
             call = threads.submit(client.invert, astronaut(), align=True)
             until = time.monotonic() + 60
-            while not server.app._faces._under_way:
+            while not server.app.aligner.in_flight:
                 assert time.monotonic() < until
                 time.sleep(0.01)
 

@@ -164,8 +164,8 @@ def test_call_in_flight_is_answered_at_the_end():
                 oip_pb.ModelInferResponse.FromString,
             ).future(request)
             gate.wait_for(batches=1)
-            closing = asyncio.run_coroutine_threadsafe(server.app._boundary.stop(30), server.loop)
-            while not server.app._boundary._gate._closed:
+            closing = asyncio.run_coroutine_threadsafe(server.app.interceptor.drain.drain(30), server.loop)
+            while not server.app.interceptor.drain.draining:
                 pass
             late = refusal(lambda request: call(channel, "ModelInfer", request), request)
             gate.open()

@@ -198,7 +198,7 @@ def test_what_cannot_be_in_time_is_refused_at_once(server, stub):
 def test_killed_process_fails_one_projection_only(server, stub):
     """When the process is killed, its caller is told to try again, and the next projection gets a new process."""
     with endless(stub) as call:
-        (worker,) = server.app._projector.workers
+        (worker,) = server.app.engine.projector.workers
         os.kill(worker.pid, signal.SIGKILL)
         with pytest.raises(grpc.RpcError) as caught:
             list(call)
@@ -266,7 +266,7 @@ def test_process_that_nobody_needs_is_ended(server, stub, monkeypatch):
     monkeypatch.setattr("stylewire.server.engine.projection.projector.IDLE_SECONDS", 0)
     call = stub.Project(request(), timeout=PATIENT)
     next(iter(call))
-    (worker,) = server.app._projector.workers
+    (worker,) = server.app.engine.projector.workers
     list(call)
     until = time.monotonic() + PATIENT
     while worker.alive:
@@ -274,7 +274,7 @@ def test_process_that_nobody_needs_is_ended(server, stub, monkeypatch):
         time.sleep(0.02)
 
     assert 0 == worker.exit_code
-    assert set() == server.app._projector.workers
+    assert set() == server.app.engine.projector.workers
 
 
 def test_torchscript_gives_the_gradients(small_projector):
@@ -301,7 +301,7 @@ def test_server_that_stops_ends_its_projections(small_projector):
     with small_projector.channel() as channel:
         call = pb.StyleGanServiceStub(channel).Project(request(model="plain", step_count=1000))
         next(iter(call))
-        (worker,) = small_projector.app._projector.workers
+        (worker,) = small_projector.app.engine.projector.workers
         small_projector.call(small_projector.app.stop(0))
         code = failure(lambda _: call, None).code()
 

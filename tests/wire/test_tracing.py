@@ -36,7 +36,7 @@ def server(traced):
 def collector(traced):
     """The collector of ``server``, with nothing from before."""
     server, collector = traced
-    server.app._tracer._queue.force_flush()
+    server.app.tracer.flush()
     collector.forget()
     return collector
 

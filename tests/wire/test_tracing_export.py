@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from stylewire import pb
 from stylewire.server.config.settings import SettingError, Settings
-from stylewire.server.tracing import open_tracer
+from stylewire.server.app import open_tracer
 from support.collector import collecting, traceparent
-from support.gates import replaced
+from support.gates import submitted
 from support.servers import ServerProcess, running_server
 
 pytestmark = pytest.mark.usefixtures("prompt_export")
@@ -153,7 +153,7 @@ def test_missing_extra_is_named():
         """
         import sys
         sys.modules["opentelemetry"] = None
-        from stylewire.server.app import main
+        from stylewire.server.main import main
         sys.exit(main(["--port", "0", "--metrics-port", "0", "--otlp-endpoint", "http://collector:4317"]))
         """
     )
@@ -187,21 +187,10 @@ def test_without_a_collector_nothing_is_loaded():
 
 def test_without_a_collector_no_call_is_followed(demo_server, demo):
     """What waits for a graph knows of no trace, even if its caller has one."""
-    traces = []
-
-    def looking(run):
-        batcher = demo_server.app.registry.get("").runner("synthesis")
-
-        def look(inputs, outputs, *, wide):
-            traces.extend(share.entry.trace for batch in batcher.scheduler._running for share in batch.shares)
-            return run(inputs, outputs, wide=wide)
-
-        return look
-
-    with replaced(demo_server, "synthesis", looking):
+    with submitted(demo_server, "synthesis") as requests:
         demo.Generate(ONE, metadata=traceparent())
 
-    assert [None] == traces
+    assert [None] == [request.trace for request in requests]
 
 
 def test_headers_are_shown_nowhere():

@@ -207,7 +207,7 @@ def test_what_nobody_waits_for_is_not_executed(server, triton, gate, way):
 
 
 def tritons(server: RunningServer):
-    return server.app._remote._servers.values()
+    return server.app.engine.remote.servers.values()
 
 
 async def asyncio_value(read):

@@ -1,4 +1,4 @@
-"""Runs of a graph: what goes in, what comes back, and what is observed on the way. No pydantic: the scheduler is pure."""
+"""Runs of a graph: what goes in, what comes back, what is observed. No pydantic: the scheduler is pure."""
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum

@@ -196,7 +196,7 @@ async def test_rows_left_of_a_failed_request_do_not_run(harness):
 @harness_test()
 async def test_wrong_row_count_from_a_graph_is_an_error(harness):
     """A graph that answers with too few rows fails its batch; nobody gets another's rows."""
-    harness.batcher._run = lambda inputs, outputs, *, wide: {"y": inputs["x"][:1]}
+    harness.instead = lambda inputs, outputs, *, wide: {"y": inputs["x"][:1]}
 
     with pytest.raises(BatchError):
         await harness.submit(1, 2)
@@ -241,7 +241,7 @@ async def test_each_caller_has_an_error_of_its_own(harness):
         harness.graph(inputs, outputs, wide=wide)
         raise BackendUnavailableError("gone", retry_after_seconds=1.5)
 
-    harness.batcher._run = run
+    harness.instead = run
     first = await harness.occupy()
     others = [harness.submit(1), harness.submit(2)]
     await harness.settle()

@@ -150,7 +150,7 @@ class Machine(RuleBasedStateMachine):
 
         assert [entry.row_count for entry in alive] == [self.got[entry] for entry in alive]
         assert 0 == self.scheduler.backlog_seconds
-        assert self.scheduler._idle
+        assert self.scheduler.idle
 
     # --- what always holds -------------------------------------------------------------------------------------------
 
@@ -171,7 +171,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def predictions_are_times(self):
         scheduler = self.scheduler
-        predicted = [*scheduler._predict(1), *scheduler._predict(9), scheduler.backlog_seconds]
+        predicted = [*scheduler.predict(1), *scheduler.predict(9), scheduler.backlog_seconds]
         predicted += [scheduler.costs.predict(3), scheduler.wide_costs.predict(3), scheduler.longest_run_seconds]
         assert all(0 <= seconds < math.inf for seconds in predicted), predicted
         assert 1 <= scheduler.max_batch_size <= self.limits.max_batch_size

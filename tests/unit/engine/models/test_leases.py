@@ -15,10 +15,10 @@ def test_leased_model_answers_until_its_call_ends(folder):
 
     async def test(harness):
         with harness.registry.lease() as models:
-            old = models.get("faces")
+            old = harness.registry.model(models.get("faces"))
             await run_mapping(old)
-            new = await harness.operations.reload("faces", "")
-            assert old is models.get("faces@1")
+            await harness.operations.reload("faces", "")
+            assert old is harness.registry.model(models.get("faces@1"))
             assert 1 == harness.sample("stylewire_model_state", state="retiring")
             await run_mapping(old)
             assert State.RETIRING is old.state
@@ -26,7 +26,7 @@ def test_leased_model_answers_until_its_call_ends(folder):
 
         assert State.CLOSED is old.state
         assert (1, 0) == tuple(harness.sample("stylewire_model_state", state=each) for each in ("ready", "retiring"))
-        await run_mapping(new)
+        await run_mapping(harness.model("faces"))
 
     in_harness(test, folder)
 
@@ -35,10 +35,10 @@ def test_model_is_closed_when_the_last_of_its_calls_ends(folder):
     """Several leases, and several gets of one, count as they should."""
 
     async def test(harness):
-        old = harness.registry.get("faces")
+        old = harness.model("faces")
         with harness.registry.lease() as one:
             with harness.registry.lease() as other:
-                assert old is one.get("") is one.get("faces") is other.get("faces@1")
+                assert old.info is one.get("") is one.get("faces") is other.get("faces@1")
                 await harness.operations.reload("faces", "")
             await asyncio.sleep(0)
             assert [old] == harness.registry.retiring
@@ -56,11 +56,11 @@ def test_lease_of_another_model_holds_nothing_up(folder, small_models):
     async def test(harness):
         with harness.registry.lease() as models:
             models.get("plain")
-            old = harness.registry.get("faces")
+            old = harness.model("faces")
             await harness.operations.reload("faces", "")
             await harness.closed()
             assert State.CLOSED is old.state
-            late = models.get("faces")
+            late = harness.registry.model(models.get("faces"))
 
             assert State.READY is late.state
             assert 1 == late.usage.count
@@ -75,7 +75,7 @@ def test_reader_of_a_call_that_left_holds_nothing(folder):
         with harness.registry.lease() as models:
             pass
 
-        assert 0 == models.get("faces").usage.count
+        assert 0 == harness.registry.model(models.get("faces")).usage.count
 
     in_harness(test, folder)
 
@@ -85,7 +85,7 @@ def test_long_use_is_logged_and_not_cut(folder, caplog):
 
     async def test(harness):
         with harness.registry.lease() as models:
-            old = models.get("faces")
+            old = harness.registry.model(models.get("faces"))
             await harness.operations.reload("faces", "")
             async with asyncio.timeout(30):
                 while "1 calls still use it" not in caplog.text:  # noqa: ASYNC110 - nor for this
@@ -103,7 +103,7 @@ def test_closed_model_is_freed(folder):
     async def test(harness):
         gc.collect()
         gc.disable()
-        old = weakref.ref(harness.registry.get("faces"))
+        old = weakref.ref(harness.model("faces"))
         await run_mapping(old())
         await harness.operations.reload("faces", "")
         await harness.closed()
@@ -128,7 +128,7 @@ def test_metrics_of_a_model_go_with_its_last_version(folder, faces, small_models
     put(small_models / "plain", folder / "plain")
 
     async def test(harness):
-        await run_mapping(harness.registry.get("faces"))
+        await run_mapping(harness.model("faces"))
         await harness.operations.unload("faces", "2")
         await harness.closed()
         assert 1 == harness.sample("stylewire_batch_size_count", model="faces", graph="mapping")
@@ -148,7 +148,7 @@ def test_reload_keeps_what_was_counted(folder):
 
     async def test(harness):
         for _ in range(3):
-            await run_mapping(harness.registry.get("faces"))
+            await run_mapping(harness.model("faces"))
             await harness.operations.reload("faces", "")
             await harness.closed()
 

@@ -37,7 +37,7 @@ def test_names_lead_to_versions(folder, faces):
     async def test(harness):
         names = ("", "faces", "faces@2", "faces@1")
 
-        assert ["2", "2", "2", "1"] == [harness.registry.get(name).version for name in names]
+        assert ["2", "2", "2", "1"] == [harness.registry.catalog.find(name).info.version for name in names]
 
     in_harness(test, folder, model_versions=2)
 
@@ -51,7 +51,7 @@ def test_unknown_name_is_not_found(folder, name):
 
     async def test(harness):
         with pytest.raises(ModelNotFoundError) as caught:
-            harness.registry.get(name)
+            harness.registry.catalog.find(name)
 
         assert ("stylewire.Model", name) == caught.value.resource
 
@@ -118,7 +118,7 @@ def test_new_model_is_no_default(folder, small_models):
         await harness.look()
 
         assert ["classes", "faces@1"] == list(harness.served)
-        assert "faces" == harness.registry.get("").name
+        assert "faces" == harness.registry.catalog.find("").info.name
 
     in_harness(test, folder)
 
@@ -131,11 +131,11 @@ def test_broken_content_leaves_the_old_one_serving(folder, faces, how, version, 
     """
 
     async def test(harness):
-        old, served = harness.registry.get("faces"), harness.served
+        old, served = harness.model("faces"), harness.served
         BREAKS[how](put(faces[1], folder / "faces" / version))
         await harness.look(5)
         assert served == harness.served
-        assert old is harness.registry.get("faces")
+        assert old is harness.model("faces")
         assert State.READY is old.state
         assert 1 == len([record for record in caplog.records if record.levelno == logging.ERROR])
         assert 1 == harness.sample("stylewire_model_loads_total", model="faces", result="failed")

@@ -9,6 +9,7 @@ from stylewire.errors import ModelLoadError, ModelNotFoundError, ModelNotReadyEr
 from stylewire.server.engine.models.model import Model
 from stylewire.server.engine_api.models import State
 from support.folders import BREAKS, digest, in_harness, put, remove
+from support.gates import HeldLoads
 
 
 def test_loaded_version_stays_beside_newer_ones(folder, faces):
@@ -20,7 +21,7 @@ def test_loaded_version_stays_beside_newer_ones(folder, faces):
         put(faces[2], folder / "faces" / "3")
         await harness.look()
         assert ["faces@1", "faces@3"] == list(harness.served)
-        assert "3" == harness.registry.get("faces").version
+        assert "3" == harness.registry.catalog.find("faces").info.version
         await harness.operations.unload("faces", "1")
         await harness.look()
 
@@ -47,13 +48,14 @@ def test_reload_replaces_what_is_unchanged(folder):
     """Another object with the same content answers; the old one is closed."""
 
     async def test(harness):
-        old = harness.registry.get("faces")
-        new = await harness.operations.reload("faces", "")
+        old = harness.model("faces")
+        status = await harness.operations.reload("faces", "")
         await harness.closed()
+        new = harness.model("faces")
 
         assert old is not new
-        assert new is harness.registry.get("faces")
-        assert (old.digest, State.CLOSED, State.READY) == (new.digest, old.state, new.state)
+        assert new.status is status
+        assert (old.info.digest, State.CLOSED, State.READY) == (new.info.digest, old.state, new.state)
 
     in_harness(test, folder)
 
@@ -66,9 +68,9 @@ def test_unloaded_model_does_not_come_back_by_itself(folder, faces):
         await harness.look(3)
         assert {} == harness.served
         with pytest.raises(ModelNotReadyError, match="the default model 'faces' is not loaded"):
-            harness.registry.get("")
+            harness.registry.catalog.find("")
         with pytest.raises(ModelNotFoundError, match="this server has none"):
-            harness.registry.get("faces")
+            harness.registry.catalog.find("faces")
         put(faces[1], folder / "faces" / "1")
         await harness.look()
         assert {"faces@1": digest(faces[1])} == harness.served
@@ -127,25 +129,14 @@ def test_reload_without_directory_fails(folder, small_models):
     in_harness(test, folder)
 
 
-class SlowLoads:
-    """Holds every load at its beginning until ``go`` is set."""
-
-    def __init__(self, monkeypatch):
-        self.begun, self.go, opening = threading.Event(), threading.Event(), Model._open
-
-        def wait_and_open(model):
-            self.begun.set()
-            assert self.go.wait(30)
-            return opening(model)
-
-        monkeypatch.setattr(Model, "_open", wait_and_open)
-
-
-def test_one_operation_at_a_time(folder, monkeypatch):
+def test_one_operation_at_a_time(folder):
     """While a model is loaded another operation is refused with a time to come back, and the state is shown."""
 
+    slow = HeldLoads()
+    slow.go.set()
+
     async def test(harness):
-        slow = SlowLoads(monkeypatch)
+        slow.hold()
         task = asyncio.ensure_future(harness.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
         states = [harness.sample("stylewire_model_state", model="faces", state=each) for each in ("ready", "loading")]
@@ -158,35 +149,38 @@ def test_one_operation_at_a_time(folder, monkeypatch):
         assert 1.0 == caught.value.retry_after_seconds
         assert [1, 1] == states
 
-    in_harness(test, folder)
+    in_harness(test, folder, make_loader=slow)
 
 
-def test_operation_goes_on_when_its_caller_leaves(folder, monkeypatch):
+def test_operation_goes_on_when_its_caller_leaves(folder):
     """An administrator who hangs up does not leave a model half loaded."""
 
+    slow = HeldLoads()
+    slow.go.set()
+
     async def test(harness):
-        slow, old = SlowLoads(monkeypatch), harness.registry.get("faces")
+        slow.hold()
+        old = harness.registry.catalog.find("faces").info
         task = asyncio.ensure_future(harness.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
         task.cancel()
         slow.go.set()
         async with asyncio.timeout(30):
-            while harness.registry.get("faces") is old:  # noqa: ASYNC110 - it has no event for this
+            while harness.registry.catalog.find("faces").info is old:  # noqa: ASYNC110 - it has no event for this
                 await asyncio.sleep(0.001)
 
         assert task.cancelled()
 
-    in_harness(test, folder)
+    in_harness(test, folder, make_loader=slow)
 
 
-def test_end_does_not_wait_for_a_load(folder, monkeypatch):
+def test_end_does_not_wait_for_a_load(folder):
     """A server that stops while a model is loaded opens no further graph of it."""
-    slow = SlowLoads(monkeypatch)
+    slow = HeldLoads()
     slow.go.set()
 
     async def test(harness):
-        slow.go.clear()
-        slow.begun.clear()
+        slow.hold()
         task = asyncio.ensure_future(harness.operations.reload("faces", ""))
         await asyncio.to_thread(slow.begun.wait, 30)
         await asyncio.wait_for(harness.lifecycle.close(), 30)
@@ -194,4 +188,4 @@ def test_end_does_not_wait_for_a_load(folder, monkeypatch):
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    in_harness(test, folder)
+    in_harness(test, folder, make_loader=slow)

@@ -85,7 +85,7 @@ class Scheduler:
             OverloadedError: those before it take too long.
             DeadlineError: it cannot be through by its deadline.
         """
-        wait, own = self._predict(row_count)
+        wait, own = self.predict(row_count)
         most = self._limits.max_queue_seconds
         if wait > most:
             raise OverloadedError(
@@ -233,10 +233,10 @@ class Scheduler:
 
     # --- predictions -------------------------------------------------------------------------------------------------
 
-    def _predict(self, row_count: int) -> tuple[float, float]:
+    def predict(self, row_count: int) -> tuple[float, float]:
         """Predict how long a new request of so many rows waits, and how long it runs."""
         size, slots = self.max_batch_size, self._limits.slots
-        if self._idle:
+        if self.idle:
             own = self.costs.predict_rows(-(-row_count // slots), size)
             return 0.0, min(own, self.wide_costs.predict_rows(row_count, size)) if self._limits.wide else own
         # In turn with everybody else: of a request with more rows, only as many come before.
@@ -260,12 +260,13 @@ class Scheduler:
 
     def _stale(self) -> bool:
         """Whether a prediction is too old to turn a request away: nothing would ever correct it."""
-        return self._idle and self._clock() - self._last_run > _STALE_SECONDS
+        return self.idle and self._clock() - self._last_run > _STALE_SECONDS
 
     # --- composition -------------------------------------------------------------------------------------------------
 
     @property
-    def _idle(self) -> bool:
+    def idle(self) -> bool:
+        """Whether nothing waits and nothing runs."""
         return not (self.requests or self._staged or self._running)
 
     def _count(self, entry: Entry, sign: int) -> None:

@@ -49,6 +49,9 @@ class Aligner:
         metrics: counts what was found.
         start: makes a process that searches; it starts with its first search.
 
+    Attributes:
+        processes: that search.
+
     Raises:
         SettingError: there is no such landmark model.
     """
@@ -60,9 +63,9 @@ class Aligner:
         if model and not model.is_file():
             raise SettingError(f"--landmark-model {model}: there is no such file")
         limits = Limits(model, settings.face_search_px, settings.max_image_bytes, settings.max_image_pixels)
-        self._processes = [start(limits) for _ in range(settings.face_searches)]
+        self.processes = [start(limits) for _ in range(settings.face_searches)]
         self._idle: queue.LifoQueue[SearchProcess] = queue.LifoQueue()
-        for process in self._processes:
+        for process in self.processes:
             self._idle.put(process)
         self._executor = ThreadPoolExecutor(settings.face_searches, thread_name_prefix="faces")
         self._metrics, self._settings = metrics, settings
@@ -88,10 +91,10 @@ class Aligner:
     def close(self) -> None:
         """End the processes; blocks for a moment."""
         self._executor.shutdown(wait=False, cancel_futures=True)
-        for process in self._processes:
+        for process in self.processes:
             process.kill()
         self._executor.shutdown()
-        for process in self._processes:
+        for process in self.processes:
             process.close()
 
     async def _align(self, photo: UnalignedPhoto, call: RequestContext) -> AlignedPhoto:
