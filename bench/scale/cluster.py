@@ -147,7 +147,7 @@ class Cluster:
                 return
         self._balancer.sent(call.client, number)
         replica.queue.append(call)
-        if replica.busy < self._cost.slots:
+        if replica.busy < self._cost.instances:
             self._fill(number, replica)
 
     def _fill(self, number: int, replica: Replica) -> None:

@@ -18,10 +18,10 @@ class Cost:
     Attributes:
         name: for tables.
         origin: where the numbers are from.
-        fixed_seconds: of a batch of any size in one slot, all slots busy.
+        fixed_seconds: of a batch of any size in one instance, all instances busy.
         row_seconds: what each row adds.
-        slots: batches that run at once.
-        alone_seconds: of one row that has the whole device; None where a slot is the whole device.
+        instances: batches that run at once.
+        alone_seconds: of one row that has the whole device; None where an instance is the whole device.
         max_batch_size: rows, given their time.
         max_queue_seconds: predicted wait at which calls are refused.
         overhead_seconds: of a call, beside wait and run: wire, Python, pictures.
@@ -32,7 +32,7 @@ class Cost:
     origin: str
     fixed_seconds: float
     row_seconds: float
-    slots: int = 1
+    instances: int = 1
     alone_seconds: float | None = None
     max_batch_size: int = 1
     max_queue_seconds: float = MAX_QUEUE_SECONDS
@@ -40,19 +40,19 @@ class Cost:
     deviation: float = 0.0
 
     def batch_seconds(self, size: int) -> float:
-        """Mean run time of a batch in one slot."""
+        """Mean run time of a batch in one instance."""
         return self.fixed_seconds + self.row_seconds * size
 
     @property
     def images_per_second(self) -> float:
         """The most that a replica can do."""
-        return self.slots * self.max_batch_size / self.batch_seconds(self.max_batch_size)
+        return self.instances * self.max_batch_size / self.batch_seconds(self.max_batch_size)
 
     @property
     def sure_rows(self) -> int:
         """With fewer rows in the queue no call is refused, so nobody has to compute the wait."""
         longest = max(self.batch_seconds(self.max_batch_size), self.alone_seconds or 0.0)
-        return max(0, int(self.slots * (self.max_queue_seconds - longest) / self.batch_seconds(1)))
+        return max(0, int(self.instances * (self.max_queue_seconds - longest) / self.batch_seconds(1)))
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any]) -> Self:
@@ -65,19 +65,19 @@ class Cost:
         if not steps:
             raise ValueError("the report has no step of a closed loop; run stylewire bench without --open")
         saturated = report["saturated_at_callers"] is not None
-        slots = max(1, round(_batches_at_once(steps[-1])))
-        busy = [step for step in steps if step["callers"] >= slots]
+        instances = max(1, round(_batches_at_once(steps[-1])))
+        busy = [step for step in steps if step["callers"] >= instances]
         batches = [batch for step in busy for batch in step["batches"]]
         fixed, row = _fit(batches)
         first = steps[0]
-        alone = first["inference_ms"] / 1e3 if first["callers"] == 1 and slots > 1 else None
+        alone = first["inference_ms"] / 1e3 if first["callers"] == 1 and instances > 1 else None
         model = report["model"]
         cost = cls(
             name=f"{model['name']} {model['resolution_px']} px, {model['backend']} {model['device']}",
             origin="measured by stylewire bench",
             fixed_seconds=fixed,
             row_seconds=row,
-            slots=slots,
+            instances=instances,
             alone_seconds=alone,
             max_batch_size=_rows_within(fixed, row),
             overhead_seconds=max(0.0, first["latency_mean_ms"] - first["queue_ms"] - first["inference_ms"]) / 1e3,

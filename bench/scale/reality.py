@@ -61,7 +61,7 @@ def sleeping(row_ms: float, fixed_ms: float, batch: int, seconds: float) -> list
     """A device of known speed behind the real server, one batch at a time."""
     settings = ("--instances", "1", "--max-batch-size", str(batch), "--max-batch-seconds", "10")
     with _environment(SCALE_FIXED_MS=str(fixed_ms), SCALE_ROW_MS=str(row_ms)):
-        known = {"slots": 1, "max_batch_size": batch, "alone_seconds": None}
+        known = {"instances": 1, "max_batch_size": batch, "alone_seconds": None}
         name = f"device of {fixed_ms:g} + {row_ms:g} ms a row, batches of {batch}"
         return _compare(name, models.tiny(), settings, seconds, (_SLEEPING, "serve"), known)
 

@@ -57,11 +57,11 @@ class Replica:
         """Predict the wait of a call that comes now."""
         if not self.busy:
             return 0.0
-        cost, free = self.cost, self.cost.slots - self.busy
+        cost, free = self.cost, self.cost.instances - self.busy
         remaining = sum(batch.width * max(0.0, batch.expected_end - now) for batch in self.running)
         full, rest = divmod(len(self.queue), cost.max_batch_size)
         queued = full * cost.batch_seconds(cost.max_batch_size) + (cost.batch_seconds(rest) if rest else 0.0)
-        return (queued + (0.0 if free and not self.queue else remaining)) / cost.slots
+        return (queued + (0.0 if free and not self.queue else remaining)) / cost.instances
 
     def backlog_seconds(self, now: float) -> float:
         """What ``stylewire_backlog_seconds`` shows."""
@@ -69,25 +69,25 @@ class Replica:
         remaining = sum(batch.width * max(0.0, batch.expected_end - now) for batch in self.running)
         full, rest = divmod(len(self.queue), cost.max_batch_size)
         queued = full * cost.batch_seconds(cost.max_batch_size) + (cost.batch_seconds(rest) if rest else 0.0)
-        return (queued + remaining) / cost.slots
+        return (queued + remaining) / cost.instances
 
     def take(self, now: float) -> Batch | None:
-        """Start the next batch; None if there is nothing to run, or no slot."""
-        cost, free, rows = self.cost, self.cost.slots - self.busy, len(self.queue)
+        """Start the next batch; None if there is nothing to run, or no instance."""
+        cost, free, rows = self.cost, self.cost.instances - self.busy, len(self.queue)
         if not free or not rows:
             return None
         size = min(cost.max_batch_size, -(-rows // free))
-        wide = cost.alone_seconds is not None and not self.busy and rows == 1
-        expected = cost.alone_seconds if wide and cost.alone_seconds is not None else cost.batch_seconds(size)
+        exclusive = cost.alone_seconds is not None and not self.busy and rows == 1
+        expected = cost.alone_seconds if exclusive and cost.alone_seconds is not None else cost.batch_seconds(size)
         calls = [self.queue.popleft() for _ in range(size)]
-        width = cost.slots if wide else 1
+        width = cost.instances if exclusive else 1
         batch = Batch(calls, now + expected * self._luck(), width, now + expected)
         self.running.append(batch)
         self.busy += width
         return batch
 
     def finish(self, batch: Batch) -> None:
-        """Free the slot of a batch."""
+        """Free the instance of a batch."""
         self.running.remove(batch)
         self.busy -= batch.width
 

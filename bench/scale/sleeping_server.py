@@ -17,9 +17,9 @@ ROW_SECONDS = float(os.environ.get("SCALE_ROW_MS", "10")) / 1e3
 _run = OrtBackend.run
 
 
-def _slow(self: OrtBackend, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:
+def _slow(self: OrtBackend, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:
     started = time.perf_counter()
-    found = _run(self, inputs, outputs, wide=wide)
+    found = _run(self, inputs, outputs, exclusive=exclusive)
     rows = len(next(iter(inputs.values())))
     time.sleep(max(0.0, FIXED_SECONDS + ROW_SECONDS * rows - (time.perf_counter() - started)))
     return found

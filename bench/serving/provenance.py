@@ -20,9 +20,10 @@ from interleave import ratios, seconds_per_run, take_turns
 from stylewire.demo import MODELS, SAMPLES
 from stylewire.media.codecs import ImageFormat
 from stylewire.server.config.settings import Settings
-from stylewire.server.engine.models.model import Model
+from stylewire.server.engine.models.loader import Loader
+from stylewire.server.engine_api.models import ModelInfo
 from stylewire.server.front.pipeline import jobs, rendering
-from stylewire.server.front.pipeline.provenance import Origins
+from stylewire.server.front.pipeline.provenance import Provenance
 from stylewire.server.telemetry.metrics import Metrics
 from tables import Table, write_json
 
@@ -47,7 +48,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/bench/provenance.json"))
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES_PX), choices=SIZES_PX, metavar="PX")
     options = parser.parse_args()
-    model = Model(MODELS / "avatars", Settings(), Metrics())
+    model = Loader(Settings(), Metrics()).read(MODELS / "avatars", "").status.info
     print(
         f"over the bare encoding: median of {options.rounds} interleaved ratios (10th to 90th percentile), difference"
     )
@@ -60,7 +61,7 @@ def main() -> None:
     write_json(options.out, rows)
 
 
-def measure(model: Model, size_px: int, image_format: ImageFormat, rounds: int) -> dict[str, Any]:
+def measure(model: ModelInfo, size_px: int, image_format: ImageFormat, rounds: int) -> dict[str, Any]:
     """Compare the four ways to encode one picture as a batch thread does it."""
     output = jobs.Output(form=image_format)
     rows = {"pixels": _picture(size_px)[np.newaxis]}  # [1, H, W, C]
@@ -83,18 +84,18 @@ def _compare(own: list[float], bare: list[float]) -> dict[str, float]:
     return {"median": over[9], "p10": over[1], "p90": over[17], "more_seconds": more}
 
 
-def _marks(model: Model, size_px: int) -> dict[str, rendering.Mark]:
+def _marks(model: ModelInfo, size_px: int) -> dict[str, rendering.Mark]:
     """Make the marks as the pipeline does: of a truncated seed, and of a code of a full-size model."""
     latent = jobs.Latent(model=model, seed=7, psi=0.7)
     code = np.random.default_rng(size_px).standard_normal((LAYERS[size_px], WIDTH), np.float32)
     origins = {
-        SEED: Origins(model=model, latents=[latent], codes=[code], noise=jobs.Noise()),
-        CODE: Origins(model=model, codes=[code], noise=jobs.Noise()),
+        SEED: Provenance(model=model, latents=[latent], codes=[code], noise=jobs.Noise()),
+        CODE: Provenance(model=model, codes=[code], noise=jobs.Noise()),
     }
     return {name: partial(_mark, model, origin) for name, origin in origins.items()}
 
 
-def _mark(model: Model, origins: Origins, row: int) -> bytes:
+def _mark(model: ModelInfo, origins: Provenance, row: int) -> bytes:
     return model.packets.packet(origins.describe(row))
 
 

@@ -6,6 +6,6 @@ from prometheus_client import Counter, Gauge, Histogram
 
 Counter.inc = Gauge.set = Histogram.observe = lambda *_, **__: None
 
-from stylewire.server.app import main  # noqa: E402 - after the change
+from stylewire.server.main import main  # noqa: E402 - after the change
 
 sys.exit(main())

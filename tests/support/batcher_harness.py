@@ -32,8 +32,8 @@ class BatcherHarness:
         self._limits = BatchLimits(**(usual | limits))
         self.instead = None
 
-    def _run(self, inputs, outputs, *, wide):
-        return (self.instead or self.graph)(inputs, outputs, wide=wide)
+    def _run(self, inputs, outputs, *, exclusive):
+        return (self.instead or self.graph)(inputs, outputs, exclusive=exclusive)
 
     async def __aenter__(self) -> Self:
         before = set(threading.enumerate())
@@ -52,7 +52,7 @@ class BatcherHarness:
         return asyncio.ensure_future(self.batcher.submit(rows(*values), ("y",), deadline, convert))
 
     async def occupy(self) -> asyncio.Task:
-        """Keep a slot busy with a batch of one row, 0, until its gate opens; so are the next ones."""
+        """Keep an instance busy with a batch of one row, 0, until its gate opens; so are the next ones."""
         self.graph.close_gate()
         task = self.submit(0)
         await self.begun(len(self.graph.batches) + 1)
@@ -73,7 +73,7 @@ class BatcherHarness:
             await asyncio.sleep(0)
 
     async def stage(self, *values, **options) -> list[asyncio.Task]:
-        """Have a batch of one row of each request taken early, which waits for the slot."""
+        """Have a batch of one row of each request taken early, which waits for the instance."""
         tasks = [self.submit(value, **options) for value in values]
         await self.until(lambda: self.scheduler.prepared)
         return tasks

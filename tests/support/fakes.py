@@ -12,7 +12,7 @@ class FakeGraph:
 
     Attributes:
         batches: first values of the rows of each batch that began to run.
-        wide: whether each of them had the whole device.
+        exclusive: whether each of them had the whole device.
         threads: names of the threads that ran them.
         poison: rows of this value make their batch fail.
         most_at_once: how many runs there ever were side by side.
@@ -20,7 +20,7 @@ class FakeGraph:
 
     def __init__(self) -> None:
         self.batches: list[list[float]] = []
-        self.wide: list[bool] = []
+        self.exclusive: list[bool] = []
         self.threads: list[str] = []
         self.poison: float | None = None
         self.most_at_once = 0
@@ -50,11 +50,11 @@ class FakeGraph:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.batches) >= count, TIMEOUT_SECONDS), self.batches
 
-    def __call__(self, inputs, outputs, *, wide):
+    def __call__(self, inputs, outputs, *, exclusive):
         values, gate = inputs["x"].reshape(len(inputs["x"]), -1)[:, 0].tolist(), threading.Event()
         with self._changed:
             self.batches.append(values)
-            self.wide.append(wide)
+            self.exclusive.append(exclusive)
             self.threads.append(threading.current_thread().name)
             self._gates.append(gate)
             self._at_once += 1
@@ -76,26 +76,26 @@ class FakeBackend:
     """Answers ``x`` times two as every output; records the batches that ran.
 
     Attributes:
-        sizes: rows of the batches that ran in one slot.
-        wide_sizes: rows of the batches that had the whole device.
+        sizes: rows of the batches that ran in one instance.
+        exclusive_sizes: rows of the batches that had the whole device.
         most: rows of the largest batch that it runs; larger ones raise.
-        most_wide: the same of a wide batch.
+        most_exclusive: the same of an exclusive batch.
         kept: what it allocated, ``row_bytes`` for each row of the largest batch so far, as runtimes do.
     """
 
     name, device, precision, input_names = "fake", "cpu", "fp32", ("x",)
 
-    def __init__(self, *, slots=1, wide=False, most=1000, most_wide=1000, row_bytes=0) -> None:
-        self.slots, self.wide, self.most, self.most_wide = slots, wide, most, most_wide
+    def __init__(self, *, instances=1, exclusive=False, most=1000, most_exclusive=1000, row_bytes=0) -> None:
+        self.instances, self.exclusive, self.most, self.most_exclusive = instances, exclusive, most, most_exclusive
         self.sizes: list[int] = []
-        self.wide_sizes: list[int] = []
+        self.exclusive_sizes: list[int] = []
         self.kept = bytearray()
         self._row_bytes = row_bytes
 
-    def run(self, inputs, outputs, *, wide=False):
+    def run(self, inputs, outputs, *, exclusive=False):
         size = len(inputs["x"])
-        (self.wide_sizes if wide else self.sizes).append(size)
-        if size > (self.most_wide if wide else self.most):
+        (self.exclusive_sizes if exclusive else self.sizes).append(size)
+        if size > (self.most_exclusive if exclusive else self.most):
             raise MemoryError(f"{size} rows are too many")
         more = size * self._row_bytes - len(self.kept)
         if more > 0:
@@ -139,7 +139,7 @@ class FakeObserver:
         self.batches.append(size)
         self.dispatches.append(dispatch)
 
-    def entry(self, result) -> None:
+    def request(self, result) -> None:
         self.entries.append(result)
 
     def refused(self, reason) -> None:

@@ -61,7 +61,7 @@ class ExchangeableRunner:
 
     async def put(self, **changes) -> None:
         """Run the graph by a runner that differs in these; it knows what the other knew at its start."""
-        costs = {name: copy.copy(getattr(self.spec, name)) for name in ("costs", "wide_costs")}
+        costs = {name: copy.copy(getattr(self.spec, name)) for name in ("costs", "exclusive_costs")}
         self.runner = make_runner(replace(self.spec, **costs, **changes))
 
     async def restore(self) -> None:
@@ -114,7 +114,7 @@ class Graphs(dict[str, ExchangeableRunner]):
 
 
 class Gate:
-    """Stands before a graph, which has one slot meanwhile: batches wait in their thread until ``open`` is called.
+    """Stands before a graph, which has one instance meanwhile: batches wait in their thread until ``open`` is called.
 
     Attributes:
         sizes: rows of the batches that arrived, in order.
@@ -141,17 +141,17 @@ class Gate:
         with batcher.lock:
             batcher.scheduler.costs = CostModel.of([(1, seconds)])
 
-    def run(self, inputs, outputs, *, wide):
+    def run(self, inputs, outputs, *, exclusive):
         self.sizes.append(len(next(iter(inputs.values()))))
         assert self._opened.wait(TIMEOUT_SECONDS), "nobody opened the gate"
-        return self._run(inputs, outputs, wide=wide)
+        return self._run(inputs, outputs, exclusive=exclusive)
 
 
 @contextlib.contextmanager
 def held(server, graph: str, model: str = "") -> Iterator[Gate]:
     """Hold a graph of a running server; it is open again afterwards."""
     gate = Gate(_graph(server, graph, model))
-    with _exchanged(server, graph, model, run=gate.run, limits=_one_slot(server, graph, model)):
+    with _exchanged(server, graph, model, run=gate.run, limits=_one_instance(server, graph, model)):
         try:
             yield gate
         finally:
@@ -159,9 +159,9 @@ def held(server, graph: str, model: str = "") -> Iterator[Gate]:
 
 
 @contextlib.contextmanager
-def one_slot(server, graph: str, model: str = "") -> Iterator[None]:
+def one_instance(server, graph: str, model: str = "") -> Iterator[None]:
     """Let batches of a graph run one after the other, however many cores there are."""
-    with _exchanged(server, graph, model, limits=_one_slot(server, graph, model)):
+    with _exchanged(server, graph, model, limits=_one_instance(server, graph, model)):
         yield
 
 
@@ -202,5 +202,6 @@ def _graph(server, graph, model) -> ExchangeableRunner:
     return server.graphs[f"{server.app.engine.catalog.find(model).info.name}.{graph}"]
 
 
-def _one_slot(server, graph, model):
-    return replace(_graph(server, graph, model).spec.limits, slots=1, wide=False)
+def _one_instance(server, graph, model):
+    size = server.settings.max_batch_size  # whatever the warm-up found while the machine was busy
+    return replace(_graph(server, graph, model).spec.limits, max_batch_size=size, instances=1, exclusive=False)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from stylewire.server.engine.batching.batch import Batch, Entry
+from stylewire.server.engine.batching.batch import Batch, QueuedRequest
 from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
 from support.fakes import FakeClock, FakeFuture
 
@@ -10,11 +10,11 @@ NEVER = 1e9
 """Seconds that do not pass in a test."""
 
 
-def make_entry(clock, row_count=1, has=None, width=1) -> Entry:
+def make_entry(clock, row_count=1, has=None, width=1) -> QueuedRequest:
     """Make a request of ``row_count`` rows of ``width`` values that must be through in ``has`` seconds."""
     rows = {"x": np.zeros((row_count, width), np.float32)}
     deadline = None if has is None else clock() + has
-    return Entry(rows, frozenset(["y"]), row_count, deadline, clock(), FakeFuture())
+    return QueuedRequest(rows, frozenset(["y"]), row_count, deadline, clock(), FakeFuture())
 
 
 class SchedulerHarness:
@@ -31,14 +31,14 @@ class SchedulerHarness:
         if row_seconds is not None:
             learn_line(self.scheduler.costs, row_seconds)
 
-    def push(self, row_count=1, has=None, width=1) -> Entry:
+    def push(self, row_count=1, has=None, width=1) -> QueuedRequest:
         entry = make_entry(self.clock, row_count, has, width)
         self.scheduler.push(entry)
         return entry
 
     def leave(self, entry) -> None:
         entry.future.finish()
-        self.scheduler.discard(entry)
+        self.scheduler.remove(entry)
 
     def start(self) -> Batch:
         """Take a batch and start it."""
@@ -47,7 +47,7 @@ class SchedulerHarness:
         return batch
 
     def occupy(self, row_count=1) -> Batch:
-        """Keep a slot busy with a batch of somebody else."""
+        """Keep an instance busy with a batch of somebody else."""
         self.push(row_count)
         return self.start()
 
@@ -67,9 +67,9 @@ def learn_line(costs, row_seconds) -> None:
         costs.learn(size, row_seconds * size)
 
 
-def members(batch) -> list[Entry]:
-    return [share.entry for share in batch.shares]
+def members(batch) -> list[QueuedRequest]:
+    return [part.request for part in batch.slices]
 
 
 def spans(batch) -> list[tuple[int, int]]:
-    return [(start, stop) for _, start, stop in batch.shares]
+    return [(start, stop) for _, start, stop in batch.slices]

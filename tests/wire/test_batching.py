@@ -139,10 +139,10 @@ def test_failed_batch_fails_its_own_callers_only(demo_server, demo):
     failing = [True]
 
     def failing_once(run):
-        def fail_once(inputs, outputs, *, wide):
+        def fail_once(inputs, outputs, *, exclusive):
             if failing.pop() if failing else False:
                 raise RuntimeError("out of memory")
-            return run(inputs, outputs, wide=wide)
+            return run(inputs, outputs, exclusive=exclusive)
 
         return fail_once
 

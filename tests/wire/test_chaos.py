@@ -68,7 +68,7 @@ def failing(run):
     numbers = itertools.count()
 
     def no_rows(inputs, outputs):
-        return {name: array[:0] for name, array in run(inputs, outputs, wide=False).items()}
+        return {name: array[:0] for name, array in run(inputs, outputs, exclusive=False).items()}
 
     def nothing(inputs, outputs):
         return {}
@@ -81,8 +81,8 @@ def failing(run):
 
     faults = itertools.cycle([no_rows, nothing, bug, memory])
 
-    def chaos(inputs, outputs, *, wide):
-        return next(faults)(inputs, outputs) if next(numbers) % 2 else run(inputs, outputs, wide=wide)
+    def chaos(inputs, outputs, *, exclusive):
+        return next(faults)(inputs, outputs) if next(numbers) % 2 else run(inputs, outputs, exclusive=exclusive)
 
     return chaos
 

@@ -161,7 +161,7 @@ def test_internal_error_hides_its_text(small_server, small, caplog):
     """A bug's text stays in the log, with its traceback under the request id that the caller is told."""
 
     def broken(_):
-        def run(inputs, outputs, *, wide):
+        def run(inputs, outputs, *, exclusive):
             raise RuntimeError("secret of /srv/models")
 
         return run

@@ -145,9 +145,9 @@ def test_slow_backend_does_not_hold_the_loop(demo_server, demo, photo, graph):
     """While a graph takes 100 ms a batch, the loop serves others."""
 
     def slow(run):
-        def sleep_and_run(inputs, outputs, *, wide):
+        def sleep_and_run(inputs, outputs, *, exclusive):
             time.sleep(SLEEP_SECONDS)
-            return run(inputs, outputs, wide=wide)
+            return run(inputs, outputs, exclusive=exclusive)
 
         return sleep_and_run
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from stylewire import latents, pb
 from stylewire.tensors import to_array, to_tensor
-from support.gates import one_slot
+from support.gates import one_instance
 from support.oip import given
 from support.pictures import shown
 from support.servers import running_server
@@ -189,7 +189,7 @@ def test_codes_do_not_cross_latent_spaces(small):
 
 def test_reply_tells_time_batch_and_digest(demo_server, demo):
     """The reply carries its timing, its batch size and the digest of the model."""
-    with one_slot(demo_server, "synthesis"):
+    with one_instance(demo_server, "synthesis"):
         reply = generate(demo, *(pb.Latent(seed=seed) for seed in range(3)))
 
     assert 3 == reply.batch.size

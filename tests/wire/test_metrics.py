@@ -9,7 +9,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from stylewire import pb
 from stylewire.server.telemetry.metrics import CODES
-from support.gates import held, one_slot
+from support.gates import held, one_instance
 from support.pictures import avatar
 from support.refusals import failure, refusal
 from support.scrape import Scrape, wait_for
@@ -185,7 +185,7 @@ def seconds(duration) -> float:
 def test_reply_tells_what_the_histograms_summed(server, stub):
     """Timing and BatchInfo of a reply whose rows ran together are the numbers that went into the histograms."""
     delta = Delta(server)
-    with one_slot(server, "synthesis"):
+    with one_instance(server, "synthesis"):
         reply = stub.Generate(pb.GenerateRequest(latents=[pb.Latent(seed=seed) for seed in range(5)]))
 
     for phase in ("queue", "inference", "encoding"):

@@ -8,7 +8,7 @@ from stylewire import pb
 from stylewire.server.front.pipeline import rendering
 from stylewire.server.telemetry import otlp
 from support.collector import PARENT, TRACE, collecting, traceparent
-from support.gates import held, one_slot, replaced
+from support.gates import held, one_instance, replaced
 from support.pictures import avatar
 from support.refusals import failure, refusal
 from support.servers import running_server
@@ -154,7 +154,7 @@ def test_failed_batch_is_an_error_without_its_text(server, stub, collector):
     """A batch that fails, and the call in it, are errors that name the class, and nothing that an exception says."""
 
     def failing(run):
-        def fail(inputs, outputs, *, wide):
+        def fail(inputs, outputs, *, exclusive):
             raise ArithmeticError("secret of a request")
 
         return fail
@@ -176,7 +176,7 @@ def test_failed_batch_is_an_error_without_its_text(server, stub, collector):
 
 def test_phases_are_the_timing_of_the_reply(server, stub, collector):
     """Waiting, running and encoding are spans within the call, and add up to what the reply tells."""
-    with one_slot(server, "synthesis"):
+    with one_instance(server, "synthesis"):
         timing = stub.Generate(pb.GenerateRequest(latents=[pb.Latent(seed=seed) for seed in range(5)])).timing
     (call,) = collector.call("Generate")
     phases = collector.phases(call)

@@ -15,8 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from stylewire import pb
-from stylewire.server.config.settings import SettingError, Settings
 from stylewire.server.app import open_tracer
+from stylewire.server.config.settings import SettingError, Settings
 from support.collector import collecting, traceparent
 from support.gates import submitted
 from support.servers import ServerProcess, running_server

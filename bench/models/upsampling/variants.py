@@ -100,9 +100,9 @@ class Polyphase(nn.Module):
         # A transposed convolution with the 6x6 kernel T = weight * filter. Of its result Z, the layer is rows and
         # columns 2 to 2H+1, and Z[2i + p + 2] = sum_k x[i + k - 1] T[p + 4 - 2k].
         square = torch.outer(TAPS, TAPS).flip((0, 1))[None, None]
-        wide = functional.conv2d(weight.reshape(-1, 1, 3, 3), square, padding=3).reshape(channels, rows, 6, 6)
-        wide = functional.pad(wide, (0, 2, 0, 2))
-        phases = [wide[:, :, p : p + 6 : 2, q : q + 6 : 2].flip((2, 3)) for p, q in _BLOCK]
+        exclusive = functional.conv2d(weight.reshape(-1, 1, 3, 3), square, padding=3).reshape(channels, rows, 6, 6)
+        exclusive = functional.pad(exclusive, (0, 2, 0, 2))
+        phases = [exclusive[:, :, p : p + 6 : 2, q : q + 6 : 2].flip((2, 3)) for p, q in _BLOCK]
         self.register_buffer("kernel", torch.stack(phases, 1).flatten(0, 1))  # [4 O, I, 3, 3]
 
     def forward(self, x: Tensor) -> Tensor:

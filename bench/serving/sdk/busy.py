@@ -17,7 +17,7 @@ from tables import Table
 TABLE = Table("images/s:>", "callers':>", "ratio:>5", "networks busy:>", "callers':>", "ratio:>5", indent="  ")
 _CALLERS = 8
 _LATENTS = 4
-"""Of the calls of the load that it is compared with: 32 latents in flight, which fill every slot of the server."""
+"""Of the calls of the load that it is compared with: 32 latents in flight, which fill every instance of the server."""
 _PATIENT = ("--max-queue-seconds", "60")
 
 

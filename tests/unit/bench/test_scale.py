@@ -14,7 +14,7 @@ from scale.limits import MEASURED, Limit, limits
 from scale.scaler import Limits, Policy, Scaler
 from scale.steady import Profile, Scene, simulate
 from stylewire.errors import OverloadedError
-from stylewire.server.engine.batching.batch import Entry
+from stylewire.server.engine.batching.batch import QueuedRequest
 from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
 
 RUN_SECONDS = 0.2
@@ -23,7 +23,7 @@ BATCHES = Cost(name="batches", origin="", fixed_seconds=0.02, row_seconds=0.01, 
 COSTS_OF_SCHEDULERS = {
     "one row at a time": replace(ONE, max_queue_seconds=1.03),
     "batches": replace(BATCHES, max_queue_seconds=0.317),
-    "slots": replace(BATCHES, slots=2, alone_seconds=0.02, max_queue_seconds=0.233),
+    "instances": replace(BATCHES, instances=2, alone_seconds=0.02, max_queue_seconds=0.233),
 }
 
 
@@ -45,23 +45,23 @@ class RealScheduler:
             max_batch_size=cost.max_batch_size,
             max_batch_seconds=1e9,
             max_queue_seconds=cost.max_queue_seconds,
-            slots=cost.slots,
-            wide=cost.alone_seconds is not None,
+            instances=cost.instances,
+            exclusive=cost.alone_seconds is not None,
         )
         self._scheduler = Scheduler("graph", bounds, lambda: self.now)
         for size in (1, 2, 8):
             self._scheduler.costs.learn(size, cost.batch_seconds(size))
             if cost.alone_seconds is not None:  # more rows than one are sooner through side by side
-                self._scheduler.wide_costs.learn(size, cost.alone_seconds * size)
-        for costs in (self._scheduler.costs, self._scheduler.wide_costs):
+                self._scheduler.exclusive_costs.learn(size, cost.alone_seconds * size)
+        for costs in (self._scheduler.costs, self._scheduler.exclusive_costs):
             costs.learn = lambda size, seconds: None  # of one size alone it would forget what the others cost
-        self._staged, self._ends = [], []
+        self._prepared, self._ends = [], []
 
     def play(self, moments):
         for moment in moments:
             self._until(moment)
             self.now = moment
-            entry = Entry({"z": np.zeros((1, 1), np.float32)}, frozenset(), 1, None, moment, Future())
+            entry = QueuedRequest({"z": np.zeros((1, 1), np.float32)}, frozenset(), 1, None, moment, Future())
             try:
                 self._scheduler.push(entry)
             except OverloadedError:
@@ -77,16 +77,16 @@ class RealScheduler:
 
     def _fill(self):
         while True:
-            if self._staged and self._scheduler.can_start(self._staged[0]):
-                self._start(self._staged.pop(0))
+            if self._prepared and self._scheduler.can_start(self._prepared[0]):
+                self._start(self._prepared.pop(0))
             elif batch := self._scheduler.take():
-                self._staged.append(batch)
+                self._prepared.append(batch)
             else:
                 return
 
     def _start(self, batch):
         self._scheduler.start(batch)
-        costs = self._scheduler.wide_costs if batch.wide else self._scheduler.costs
+        costs = self._scheduler.exclusive_costs if batch.exclusive else self._scheduler.costs
         heapq.heappush(self._ends, (self.now + costs.predict(batch.size), len(self.started), batch))
         self.started.append((self.now, batch.size))
 
@@ -229,15 +229,15 @@ def test_cost_is_fitted_to_a_report():
     cost = Cost.from_report(report([(1, [batch(1, 300, 30)]), (8, [batch(4, 10, 60), batch(8, 720, 100)])]))
 
     assert pytest.approx((0.02, 0.01)) == (cost.fixed_seconds, cost.row_seconds)
-    assert (1, None, 8) == (cost.slots, cost.alone_seconds, cost.max_batch_size)
+    assert (1, None, 8) == (cost.instances, cost.alone_seconds, cost.max_batch_size)
     assert pytest.approx(0.003) == cost.overhead_seconds
 
 
-def test_cost_counts_slots():
-    """Twice as many batches as fit one after the other ran side by side; a row alone had both slots."""
+def test_cost_counts_instances():
+    """Twice as many batches as fit one after the other ran side by side; a row alone had both instances."""
     cost = Cost.from_report(report([(1, [batch(1, 400, 25)]), (8, [batch(1, 10, 40), batch(4, 800, 100)])]))
 
-    assert (2, 0.025) == (cost.slots, cost.alone_seconds)
+    assert (2, 0.025) == (cost.instances, cost.alone_seconds)
 
 
 def test_cost_bounds_batches_as_the_server_does():

@@ -63,8 +63,8 @@ class BatchResult(NamedTuple):
 class RunBatch(Protocol):
     """Runs one batch; several threads call it at once, as many as the graph has instances."""
 
-    def __call__(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool) -> Arrays:
-        """Run; ``wide``: with the whole device."""
+    def __call__(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool) -> Arrays:
+        """Run; ``exclusive``: with the whole device."""
         ...
 
 
@@ -75,7 +75,7 @@ class Observer(Protocol):
         """Count a batch that ran."""
         ...
 
-    def entry(self, result: BatchResult) -> None:
+    def request(self, result: BatchResult) -> None:
         """Count a request that got its rows."""
         ...
 

@@ -261,7 +261,7 @@ class GraphMetrics:
         self._run.observe(seconds)
         self._dispatched[dispatch].inc()
 
-    def entry(self, result: BatchResult) -> None:
+    def request(self, result: BatchResult) -> None:
         """Count a request that got its rows."""
         self._queue.observe(result.queue_seconds)
         self._entry_batch_size.observe(result.batch_size)

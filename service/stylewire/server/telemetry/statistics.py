@@ -26,17 +26,15 @@ class Statistics:
         self.counts.batch_count += 1
         self.counts.batches.setdefault(size, Total()).add(seconds)
 
-    def entry(self, result: BatchResult) -> None:
+    def request(self, result: BatchResult) -> None:
         """Count a request that got its rows."""
-        self.request(
-            result.row_count, queue=result.queue_seconds, run=result.run_seconds, output=result.convert_seconds
-        )
+        self.count(result.row_count, queue=result.queue_seconds, run=result.run_seconds, output=result.convert_seconds)
 
     def refused(self, reason: str) -> None:  # noqa: ARG002 - all count as one
         """Count a request that got none."""
         self.counts.fail.add(0.0)
 
-    def request(self, row_count: int, *, queue: float, run: float, output: float, input_: float = 0.0) -> None:
+    def count(self, row_count: int, *, queue: float, run: float, output: float, input_: float = 0.0) -> None:
         """Count a request that got its rows, by the seconds that each part of it took."""
         counts = self.counts
         counts.row_count += row_count

@@ -132,7 +132,7 @@ def test_encoder(directory):
 
 
 def test_several_at_once(backend):
-    """Batches that run side by side do not mix, also when more threads come than there are slots."""
+    """Batches that run side by side do not mix, also when more threads come than there are instances."""
     inputs = [codes(n) for n in (1, 2, 3, 4)] * 4
     alone = [backend.run(each, ("pixels",))["pixels"] for each in inputs]
     with ThreadPoolExecutor(4) as pool:
@@ -185,17 +185,17 @@ def test_only_wanted_outputs_come(backend):
     assert {"pixels"} == backend.run(codes(1), ("pixels",)).keys()
 
 
-def test_small_graphs_have_a_slot_for_each_thread(directory, monkeypatch):
-    """Small graphs run on one thread each, others on all threads in two slots; instances limit both."""
+def test_small_graphs_have_a_instance_for_each_thread(directory, monkeypatch):
+    """Small graphs run on one thread each, others on all threads in two instances; instances limit both."""
     small = open_graph(directory, threads=6)
-    assert (6, 1) == (small.slots, small._net.opt.num_threads)
-    assert 3 == open_graph(directory, threads=6, instances=3).slots
+    assert (6, 1) == (small.instances, small._net.opt.num_threads)
+    assert 3 == open_graph(directory, threads=6, instances=3).instances
 
     monkeypatch.setattr(ncnn_backend, "_SMALL_BYTES", 0)
     large = open_graph(directory, threads=6)
-    assert (2, 6) == (large.slots, large._net.opt.num_threads)
-    assert 1 == open_graph(directory, threads=6, instances=1).slots
-    assert 1 == open_graph(directory, threads=1).slots
+    assert (2, 6) == (large.instances, large._net.opt.num_threads)
+    assert 1 == open_graph(directory, threads=6, instances=1).instances
+    assert 1 == open_graph(directory, threads=1).instances
 
 
 def test_no_other_device(directory):

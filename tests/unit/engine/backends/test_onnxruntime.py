@@ -61,8 +61,8 @@ def test_backend_says_what_it_is(backend):
         backend.name,
         backend.device,
         backend.precision,
-        backend.slots,
-        backend.wide,
+        backend.instances,
+        backend.exclusive,
     )
     assert ("w_plus", "noise_strength", "noise") == backend.input_names
 
@@ -122,7 +122,7 @@ def test_several_threads_at_once(runtime, graph_file):
         found = list(pool.map(lambda count: backend.run(codes(count), ("pixels",))["pixels"], counts))
     backend.close()
 
-    assert 2 == backend.slots == len({session.thread for session in runtime.sessions})
+    assert 2 == backend.instances == len({session.thread for session in runtime.sessions})
     for count, pixels in zip(counts, found, strict=True):
         np.testing.assert_array_equal(np.arange(count) * 3 + 1, pixels[:, 0, 0, 0])
 

@@ -40,11 +40,11 @@ def backend():
     return open_graph(instances=2)
 
 
-@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("exclusive", [False, True])
 @pytest.mark.parametrize("row_count", [1, 2, 3, 5, 7, 11])
-def test_batches_of_any_size(backend, reference, row_count, wide):
+def test_batches_of_any_size(backend, reference, row_count, exclusive):
     """A batch that is not compiled runs as several that are; its rows come in order."""
-    found = backend.run(codes(row_count), OUTPUTS["synthesis"], wide=wide)
+    found = backend.run(codes(row_count), OUTPUTS["synthesis"], exclusive=exclusive)
     expected = reference.run(codes(row_count), OUTPUTS["synthesis"])
 
     assert np.abs(found["pixels"].astype(int) - expected["pixels"]).max() <= 1
@@ -69,7 +69,7 @@ def test_drawn_noise_compiles_nothing(backend):
 
 
 def test_several_at_once(backend):
-    """Batches that run side by side do not mix, also when more threads come than there are slots."""
+    """Batches that run side by side do not mix, also when more threads come than there are instances."""
     inputs = [codes(n) for n in (1, 2, 3, 4)] * 4
     alone = [backend.run(each, ("pixels",))["pixels"] for each in inputs]
     with ThreadPoolExecutor(4) as pool:

@@ -345,10 +345,10 @@ def test_batch_says_when_nobody_waits_for_it(monkeypatch):
     async def test():
         left, started, seen = threading.Event(), threading.Event(), []
 
-        def run_batch(inputs, outputs, *, wide):
+        def run_batch(inputs, outputs, *, exclusive):
             waiting = cancellation.current()
             seen.append(waiting.deadline)
-            waiting.on_left(left.set)
+            waiting.on_cancelled(left.set)
             started.set()
             assert left.wait(PATIENCE_SECONDS)
             raise DeadlineError("nobody waits")

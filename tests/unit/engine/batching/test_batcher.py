@@ -196,7 +196,7 @@ async def test_rows_left_of_a_failed_request_do_not_run(harness):
 @harness_test()
 async def test_wrong_row_count_from_a_graph_is_an_error(harness):
     """A graph that answers with too few rows fails its batch; nobody gets another's rows."""
-    harness.instead = lambda inputs, outputs, *, wide: {"y": inputs["x"][:1]}
+    harness.instead = lambda inputs, outputs, *, exclusive: {"y": inputs["x"][:1]}
 
     with pytest.raises(BatchError):
         await harness.submit(1, 2)
@@ -206,14 +206,14 @@ async def test_wrong_row_count_from_a_graph_is_an_error(harness):
 async def test_shapes_never_mix(harness):
     """Requests with rows of different shapes run in different batches."""
     first = await harness.occupy()
-    wide = asyncio.ensure_future(harness.batcher.submit({"x": np.ones((1, 3), np.float32)}, ("y",)))
+    exclusive = asyncio.ensure_future(harness.batcher.submit({"x": np.ones((1, 3), np.float32)}, ("y",)))
     narrow = harness.submit(5)
     await harness.settle()
     harness.graph.open_gate()
-    await asyncio.gather(first, wide, narrow)
+    await asyncio.gather(first, exclusive, narrow)
 
     assert [[0], [1], [5]] == harness.graph.batches
-    assert (1, 3) == wide.result().outputs["y"].shape
+    assert (1, 3) == exclusive.result().outputs["y"].shape
 
 
 @harness_test()
@@ -237,8 +237,8 @@ async def test_closing_finishes_what_waits_and_refuses_what_comes(harness):
 async def test_each_caller_has_an_error_of_its_own(harness):
     """An error that tells callers what to do keeps its class and what it says, and is a copy for each of them."""
 
-    def run(inputs, outputs, *, wide):
-        harness.graph(inputs, outputs, wide=wide)
+    def run(inputs, outputs, *, exclusive):
+        harness.graph(inputs, outputs, exclusive=exclusive)
         raise BackendUnavailableError("gone", retry_after_seconds=1.5)
 
     harness.instead = run

@@ -12,9 +12,9 @@ from stylewire.server.engine_api.graphs import BatchError, Dispatch
 from support.batcher_harness import BatcherHarness, harness_test, values
 
 
-@harness_test(slots=2)
+@harness_test(instances=2)
 async def test_batches_run_side_by_side(harness):
-    """Two requests that come one after the other run at once in two slots."""
+    """Two requests that come one after the other run at once in two instances."""
     first = await harness.occupy()
     second = harness.submit(1)
     await harness.begun(2)
@@ -24,9 +24,9 @@ async def test_batches_run_side_by_side(harness):
     assert 2 == harness.graph.most_at_once
 
 
-@harness_test(slots=2, max_batch_size=2)
+@harness_test(instances=2, max_batch_size=2)
 async def test_rows_keep_their_order_when_batches_end_in_any(harness):
-    """A request that two slots share has its rows in order although the later ones are through first."""
+    """A request that two instances share has its rows in order although the later ones are through first."""
     harness.graph.close_gate()
     task = harness.submit(1, 2, 3, 4)
     await harness.begun(2)
@@ -39,8 +39,8 @@ async def test_rows_keep_their_order_when_batches_end_in_any(harness):
     assert {Dispatch.FULL, Dispatch.IDLE} == set(harness.observer.dispatches)
 
 
-@harness_test(slots=2)
-async def test_failing_batch_leaves_the_other_slot_alone(harness):
+@harness_test(instances=2)
+async def test_failing_batch_leaves_the_other_instance_alone(harness):
     """While one batch fails, the one beside it goes on and its caller is answered."""
     harness.graph.poison = 0
     failing = await harness.occupy()
@@ -55,14 +55,14 @@ async def test_failing_batch_leaves_the_other_slot_alone(harness):
     assert [2] == values(await fine)
 
 
-@harness_test(slots=2, wide=True)
-async def test_wide_batch_is_run_wide(harness):
+@harness_test(instances=2, exclusive=True)
+async def test_exclusive_batch_is_run_exclusive(harness):
     """The graph is told to use the whole device when the rules choose it."""
     harness.scheduler.costs.learn(1, 1.0)
-    harness.scheduler.wide_costs.learn(1, 0.1)
+    harness.scheduler.exclusive_costs.learn(1, 0.1)
 
     assert [2, 4] == values(await harness.submit(1, 2))
-    assert [True] == harness.graph.wide
+    assert [True] == harness.graph.exclusive
 
 
 @harness_test(max_batch_size=2)
@@ -80,7 +80,7 @@ async def test_batch_taken_early_runs_next(harness):
 
 @harness_test()
 async def test_batch_taken_early_runs_without_those_who_leave(harness):
-    """Who leaves or expires while the batch waits for its slot does not run; the others get their own rows."""
+    """Who leaves or expires while the batch waits for its instance does not run; the others get their own rows."""
     first = await harness.occupy()
     gone, late = harness.submit(1), harness.submit(2, deadline=harness.clock.now + 1)
     stay = await harness.stage(3, 4)
@@ -99,7 +99,7 @@ async def test_batch_taken_early_runs_without_those_who_leave(harness):
 
 @harness_test(max_batch_size=2)
 async def test_batch_that_everybody_leaves_does_not_run(harness):
-    """A batch whose members all leave while it waits for the slot is skipped, and the slot is free for the next."""
+    """A batch whose members all leave while it waits for the instance is skipped, and the next one has it."""
     first = await harness.occupy()
     tasks = await harness.stage(1, 2)
     for task in tasks:
@@ -114,7 +114,7 @@ async def test_batch_that_everybody_leaves_does_not_run(harness):
 
 
 @harness_test()
-async def test_batch_that_cannot_be_stacked_gives_its_slot_back(harness):
+async def test_batch_that_cannot_be_stacked_gives_its_instance_back(harness):
     """When there is no memory to stack a batch, its callers get an error and the next batch runs."""
 
     def stack(shares):
@@ -162,7 +162,7 @@ async def test_batch_that_comes_back_ends_the_hang(harness):
 
 @harness_test(max_batch_size=2)
 async def test_hang_is_told_to_a_batch_taken_early(harness):
-    """Those whose batch waits for the slot of one that hangs get the error too, like all that wait."""
+    """Those whose batch waits for the instance of one that hangs get the error too, like all that wait."""
     await harness.occupy()
     early = await harness.stage(1, 2)
     harness.clock.now += 31
@@ -188,7 +188,7 @@ async def test_closing_does_not_block_the_loop_when_a_batch_hangs(harness):
     assert [0] == values(await first)
 
 
-@harness_test(slots=2, max_batch_size=2)
+@harness_test(instances=2, max_batch_size=2)
 async def test_closing_ends_the_threads(harness):
     """Close finishes what runs, what is taken and what waits; afterwards no thread is left."""
     harness.graph.close_gate()

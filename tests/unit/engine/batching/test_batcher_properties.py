@@ -121,11 +121,11 @@ class Callers:
 
 @settings(max_examples=80, deadline=None)
 @given(st.lists(_ACTIONS, min_size=1, max_size=25), st.integers(1, 4), st.integers(1, 3))
-def test_everybody_is_answered_once_with_their_own_rows(actions, max_batch_size, slots):
-    """Whatever comes, leaves, expires, fails or takes long, in whatever slot: everybody has one answer, their own."""
+def test_everybody_is_answered_once_with_their_own_rows(actions, max_batch_size, instances):
+    """Whatever comes, leaves, expires, fails or takes long, in any instance: everybody has one answer, their own."""
 
     async def play() -> None:
-        async with BatcherHarness(max_batch_size=max_batch_size, slots=slots) as harness:
+        async with BatcherHarness(max_batch_size=max_batch_size, instances=instances) as harness:
             harness.graph.poison = -1.0
             harness.graph.close_gate()
             callers = Callers(harness)
@@ -140,7 +140,7 @@ def test_everybody_is_answered_once_with_their_own_rows(actions, max_batch_size,
             assert len(callers.asked) == len(harness.observer.entries) + len(harness.observer.refusals)
             assert {1} >= set(ran.values()), "a row ran twice"
             assert (0, 0) == (harness.scheduler.rows, harness.scheduler.requests)
-            assert harness.graph.most_at_once <= slots
+            assert harness.graph.most_at_once <= instances
             assert all(size <= max_batch_size for size in harness.observer.batches)
 
     asyncio.run(play())

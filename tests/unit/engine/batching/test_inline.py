@@ -22,8 +22,8 @@ class InlineHarness:
         self.observer, self.clock, self.batches = FakeObserver(), FakeClock(), []
         self.inline = Inline(name="fake", run=self.run, observer=self.observer, max_batch_size=4, clock=self.clock)
 
-    def run(self, inputs, outputs, *, wide):
-        assert not wide
+    def run(self, inputs, outputs, *, exclusive):
+        assert not exclusive
         self.batches.append(inputs["x"][:, 0].tolist())
         self.clock.now += len(inputs["x"])
         if 13 in inputs["x"]:

@@ -21,19 +21,19 @@ def test_small_request_is_in_the_next_batch_behind_a_large_one():
     assert [(0, 3), (0, 1)] == spans(batch)
 
 
-def test_small_request_is_in_the_next_batch_behind_a_sealed_one():
+def test_small_request_is_in_the_next_batch_behind_a_complete_one():
     """A batch that was taken early delays a row behind 64 others by that batch only."""
     harness = SchedulerHarness()
     running = harness.occupy()
     large, *others = harness.push(64), harness.push(), harness.push(), harness.push()
-    sealed = harness.scheduler.take()
+    complete = harness.scheduler.take()
     small = harness.push()
     harness.finish(running)
-    harness.scheduler.start(sealed)
+    harness.scheduler.start(complete)
 
-    assert [large, *others] == members(sealed)
+    assert [large, *others] == members(complete)
     assert harness.scheduler.take() is None
-    harness.finish(sealed)
+    harness.finish(complete)
     assert [large, small] == members(harness.scheduler.take())
 
 
@@ -65,9 +65,9 @@ def test_large_requests_take_turns_with_each_other():
     assert [first, second, third] * 3 == turns
 
 
-def test_rows_are_split_between_free_slots():
-    """With two slots free, half of what waits goes to each of them."""
-    harness = SchedulerHarness(max_batch_size=8, slots=2)
+def test_rows_are_split_between_free_instances():
+    """With two instances free, half of what waits goes to each of them."""
+    harness = SchedulerHarness(max_batch_size=8, instances=2)
     entry = harness.push(6)
     batches = [harness.scheduler.take(), harness.scheduler.take()]
 
@@ -76,75 +76,75 @@ def test_rows_are_split_between_free_slots():
     assert 0 == entry.left
 
 
-def test_one_free_slot_gets_all_that_fits():
+def test_one_free_instance_gets_all_that_fits():
     """Beside a running batch there is nothing to split with."""
-    harness = SchedulerHarness(max_batch_size=8, slots=2)
+    harness = SchedulerHarness(max_batch_size=8, instances=2)
     harness.occupy()
     harness.push(6)
 
     assert [(0, 6)] == spans(harness.scheduler.take())
 
 
-@pytest.mark.parametrize(("wide_row_seconds", "wide"), [(0.04, True), (0.06, False), (None, False)])
-def test_wide_batch_is_chosen_when_it_is_sooner(wide_row_seconds, wide):
-    """Four rows at once on the whole device run if that takes less than two in each of two slots, as far as known."""
-    harness = SchedulerHarness(row_seconds=0.1, slots=2, wide=True)
-    if wide_row_seconds is not None:
-        learn_line(harness.scheduler.wide_costs, wide_row_seconds)
+@pytest.mark.parametrize(("exclusive_row_seconds", "exclusive"), [(0.04, True), (0.06, False), (None, False)])
+def test_exclusive_batch_is_chosen_when_it_is_sooner(exclusive_row_seconds, exclusive):
+    """Four rows at once on the whole device run if that takes less than two in each of two instances."""
+    harness = SchedulerHarness(row_seconds=0.1, instances=2, exclusive=True)
+    if exclusive_row_seconds is not None:
+        learn_line(harness.scheduler.exclusive_costs, exclusive_row_seconds)
     harness.push(4)
     batch = harness.scheduler.take()
 
-    assert wide == batch.wide
-    assert (4 if wide else 2) == batch.size
-    assert (Dispatch.IDLE if wide else Dispatch.SPLIT) is batch.dispatch
+    assert exclusive == batch.exclusive
+    assert (4 if exclusive else 2) == batch.size
+    assert (Dispatch.IDLE if exclusive else Dispatch.SPLIT) is batch.dispatch
 
 
-@pytest.mark.parametrize("busy", ["running", "staged"])
-def test_wide_batch_needs_an_idle_device(busy):
+@pytest.mark.parametrize("busy", ["running", "prepared"])
+def test_exclusive_batch_needs_an_idle_device(busy):
     """However fast the whole device is, a batch has it only if no other runs or is about to."""
-    harness = SchedulerHarness(row_seconds=0.1, slots=2, wide=True)
+    harness = SchedulerHarness(row_seconds=0.1, instances=2, exclusive=True)
     harness.push()
     batch = harness.scheduler.take()
     if busy == "running":
         harness.scheduler.start(batch)
-    learn_line(harness.scheduler.wide_costs, 0.001)
+    learn_line(harness.scheduler.exclusive_costs, 0.001)
     harness.push(2)
 
-    assert not harness.scheduler.take().wide
+    assert not harness.scheduler.take().exclusive
 
 
-def test_wide_batch_needs_all_rows_to_fit():
-    """More rows than fit into one batch keep all slots busy: they run side by side."""
-    harness = SchedulerHarness(row_seconds=0.1, slots=2, wide=True, max_batch_size=4)
-    learn_line(harness.scheduler.wide_costs, 0.001)
+def test_exclusive_batch_needs_all_rows_to_fit():
+    """More rows than fit into one batch keep all instances busy: they run side by side."""
+    harness = SchedulerHarness(row_seconds=0.1, instances=2, exclusive=True, max_batch_size=4)
+    learn_line(harness.scheduler.exclusive_costs, 0.001)
     harness.push(5)
 
-    assert not harness.scheduler.take().wide
+    assert not harness.scheduler.take().exclusive
 
 
-def test_wide_batch_runs_alone():
-    """While a batch has the whole device no other starts, sealed or not."""
-    harness = SchedulerHarness(row_seconds=0.1, slots=2, wide=True, max_batch_size=2)
-    learn_line(harness.scheduler.wide_costs, 0.001)
-    wide = harness.occupy(2)
+def test_exclusive_batch_runs_alone():
+    """While a batch has the whole device no other starts, complete or not."""
+    harness = SchedulerHarness(row_seconds=0.1, instances=2, exclusive=True, max_batch_size=2)
+    learn_line(harness.scheduler.exclusive_costs, 0.001)
+    exclusive = harness.occupy(2)
     harness.push()
 
-    assert wide.wide
+    assert exclusive.exclusive
     assert harness.scheduler.take() is None
     harness.push()
     assert not harness.scheduler.can_start(harness.scheduler.take())
 
 
-def test_narrow_batch_teaches_nothing_about_wide_ones():
-    """What a batch costs in one slot and with the whole device is learned apart."""
-    harness = SchedulerHarness(row_seconds=0.1, slots=2, wide=True)
-    learn_line(harness.scheduler.wide_costs, 0.04)
-    wide = harness.occupy(4)
-    harness.finish(wide, 0.08)
+def test_narrow_batch_teaches_nothing_about_exclusive_ones():
+    """What a batch costs in one instance and with the whole device is learned apart."""
+    harness = SchedulerHarness(row_seconds=0.1, instances=2, exclusive=True)
+    learn_line(harness.scheduler.exclusive_costs, 0.04)
+    exclusive = harness.occupy(4)
+    harness.finish(exclusive, 0.08)
 
-    assert wide.wide
+    assert exclusive.exclusive
     assert harness.scheduler.costs.predict(4) == pytest.approx(0.4)
-    assert 0.08 < harness.scheduler.wide_costs.predict(4) < 0.16
+    assert 0.08 < harness.scheduler.exclusive_costs.predict(4) < 0.16
 
 
 @pytest.mark.parametrize(("seconds", "size"), [(0.25, 2), (0.79, 7), (0.05, 1), (NEVER, 8)])
@@ -156,8 +156,8 @@ def test_batch_takes_no_longer_than_its_limit(seconds, size):
     assert size == harness.scheduler.take().size
 
 
-def test_batch_is_sealed_when_its_members_are_certain():
-    """While all slots are busy the next batch is taken once as many requests wait as it has rows, and only one."""
+def test_batch_is_complete_when_its_members_are_certain():
+    """While all instances are busy the next batch is taken once as many requests wait as it has rows, and only one."""
     harness = SchedulerHarness(max_batch_size=2)
     harness.occupy()
     large = harness.push(9)
@@ -170,7 +170,7 @@ def test_batch_is_sealed_when_its_members_are_certain():
 
 
 def test_batches_do_not_pile_up_before_the_first_starts():
-    """At most one batch is ahead of the slots, also if others are taken while the first has yet to start."""
+    """At most one batch is ahead of the instances, also if others are taken while the first has yet to start."""
     harness = SchedulerHarness(max_batch_size=2)
     for _ in range(6):
         harness.push()
@@ -180,16 +180,16 @@ def test_batches_do_not_pile_up_before_the_first_starts():
     assert len(ahead) <= 1
 
 
-def test_sealed_batch_is_not_overtaken():
-    """When a slot gets free it is for the batch that was taken early: no other is taken before that one starts."""
+def test_complete_batch_is_not_overtaken():
+    """When an instance gets free it is for the batch that was taken early: no other is taken before that one starts."""
     harness = SchedulerHarness(max_batch_size=2)
     running = harness.occupy()
     for _ in range(4):
         harness.push()
-    sealed = harness.scheduler.take()
+    complete = harness.scheduler.take()
     harness.finish(running)
 
-    assert harness.scheduler.can_start(sealed)
+    assert harness.scheduler.can_start(complete)
     assert harness.scheduler.take() is None
 
 
@@ -230,7 +230,7 @@ def test_dead_request_is_left_out_at_the_start():
 
 def test_longest_run_is_the_oldest_batch():
     """Of the batches that run, the one that began first says for how long."""
-    harness = SchedulerHarness(slots=2)
+    harness = SchedulerHarness(instances=2)
     first = harness.occupy()
     harness.clock.now += 3
     harness.occupy()
@@ -242,8 +242,8 @@ def test_longest_run_is_the_oldest_batch():
 
 
 def test_backlog_is_what_runs_and_what_waits():
-    """The backlog counts the rest of the running batches and every row that waits, divided by the slots."""
-    harness = SchedulerHarness(row_seconds=0.1, slots=2)
+    """The backlog counts the rest of the running batches and every row that waits, divided by the instances."""
+    harness = SchedulerHarness(row_seconds=0.1, instances=2)
     harness.occupy()
     harness.occupy()
     harness.push(6)
@@ -258,7 +258,7 @@ def test_discarding_everybody_empties_the_queue():
     running = harness.occupy()
     waiting = [harness.push(3) for _ in range(3)]
 
-    assert waiting == harness.scheduler.discard_all()
+    assert waiting == harness.scheduler.remove_all()
     assert (0, 0) == (harness.scheduler.requests, harness.scheduler.rows)
     harness.finish(running)
     assert harness.scheduler.take() is None
@@ -267,19 +267,19 @@ def test_discarding_everybody_empties_the_queue():
 def test_long_queue_costs_no_more_a_request():
     """Of 20,000 waiting requests half leave, and the rest runs: work is not quadratic."""
     harness, started = SchedulerHarness(max_batch_size=8), time.process_time()
-    running, staged, entries, batches = harness.occupy(), None, [], 0
+    running, prepared, entries, batches = harness.occupy(), None, [], 0
     for _ in range(20_000):
         entries.append(harness.push(has=NEVER))
-        staged = staged or harness.scheduler.take()
+        prepared = prepared or harness.scheduler.take()
     for entry in entries[9:10_009]:
         harness.leave(entry)
         assert not harness.scheduler.can_take
     while running:
         harness.finish(running)
-        running = staged or harness.scheduler.take()
+        running = prepared or harness.scheduler.take()
         if running:
             harness.scheduler.start(running)
-            staged = harness.scheduler.take()
+            prepared = harness.scheduler.take()
             batches += 1
 
     assert 10_000 / 8 == batches

@@ -31,11 +31,11 @@ def test_small_request_is_admitted_beside_a_large_one():
         harness.push(1, has=0.35)
 
 
-def test_slots_shorten_the_wait():
-    """What waits is divided by the slots: with two of them a deadline is met that one cannot meet."""
-    one, two = (SchedulerHarness(row_seconds=0.1, slots=slots) for slots in (1, 2))
-    for harness, slots in ((one, 1), (two, 2)):
-        for _ in range(slots):
+def test_instances_shorten_the_wait():
+    """What waits is divided by the instances: with two of them a deadline is met that one cannot meet."""
+    one, two = (SchedulerHarness(row_seconds=0.1, instances=instances) for instances in (1, 2))
+    for harness, instances in ((one, 1), (two, 2)):
+        for _ in range(instances):
             harness.occupy()
         harness.push(8)
 
@@ -117,7 +117,7 @@ def test_margin_takes_half_at_most():
 
 @pytest.mark.parametrize("how", ["expires", "leaves"])
 def test_request_without_an_answer_teaches_too(how):
-    """Whoever expires or leaves later than promised counts as late: answers alone would tell of the lucky ones only."""
+    """Whoever expires or leaves later than predicted counts as late: results alone would tell of the lucky ones."""
     harness = SchedulerHarness(row_seconds=0.2)
     entry = harness.push(has=0.4)
     harness.clock.now += 0.6
@@ -126,7 +126,7 @@ def test_request_without_an_answer_teaches_too(how):
         assert [entry] == harness.scheduler.pop_expired()
     else:
         entry.future.finish()
-        harness.scheduler.leave(entry)
+        harness.scheduler.cancel(entry)
 
     with pytest.raises(DeadlineError):
         harness.push(has=0.39)
@@ -134,11 +134,11 @@ def test_request_without_an_answer_teaches_too(how):
 
 
 def test_request_that_leaves_early_teaches_nothing():
-    """Whoever leaves before the promised time says nothing about it."""
+    """Whoever leaves before the predicted_seconds time says nothing about it."""
     harness = SchedulerHarness(row_seconds=1.0)
     entry = harness.push(has=3.0)
     entry.future.finish()
-    harness.scheduler.leave(entry)
+    harness.scheduler.cancel(entry)
 
     harness.push(has=1.01)
 

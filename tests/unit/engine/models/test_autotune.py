@@ -53,15 +53,18 @@ class Harness:
         harness = self
 
         class Timed(FakeBackend):
-            def run(self, inputs, outputs, *, wide=False):
+            def run(self, inputs, outputs, *, exclusive=False):
                 time.sleep(abs(seconds))
-                return {k: v * (1 if seconds > 0 else 3) for k, v in super().run(inputs, outputs, wide=wide).items()}
+                return {
+                    k: v * (1 if seconds > 0 else 3)
+                    for k, v in super().run(inputs, outputs, exclusive=exclusive).items()
+                }
 
             def close(self):
                 harness.closed.append(key)
                 super().close()
 
-        backend = Timed(slots=2)
+        backend = Timed(instances=2)
         backend.name = key
         return backend
 

@@ -1,12 +1,10 @@
 """What administrators ask for: models that are loaded, unloaded and reloaded; without a server."""
 
 import asyncio
-import threading
 
 import pytest
 
 from stylewire.errors import ModelLoadError, ModelNotFoundError, ModelNotReadyError, RetryableError
-from stylewire.server.engine.models.model import Model
 from stylewire.server.engine_api.models import State
 from support.folders import BREAKS, digest, in_harness, put, remove
 from support.gates import HeldLoads
@@ -131,7 +129,6 @@ def test_reload_without_directory_fails(folder, small_models):
 
 def test_one_operation_at_a_time(folder):
     """While a model is loaded another operation is refused with a time to come back, and the state is shown."""
-
     slow = HeldLoads()
     slow.go.set()
 
@@ -154,7 +151,6 @@ def test_one_operation_at_a_time(folder):
 
 def test_operation_goes_on_when_its_caller_leaves(folder):
     """An administrator who hangs up does not leave a model half loaded."""
-
     slow = HeldLoads()
     slow.go.set()
 

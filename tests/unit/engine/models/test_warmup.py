@@ -24,11 +24,11 @@ def warm(backend, *, most=8, seconds=1e9, most_bytes=UNLIMITED):
 
 
 def test_check_passes_what_the_export_stored():
-    """Equal outputs pass; a device that has wide batches is checked with all rows, its slots with one of them."""
-    backend = FakeBackend(wide=True)
+    """Equal outputs pass; where there are exclusive batches all rows are checked, in an instance one of them."""
+    backend = FakeBackend(exclusive=True)
     check("fake.synthesis", "synthesis", backend, vectors())
 
-    assert ([1], [2]) == (backend.sizes, backend.wide_sizes)
+    assert ([1], [2]) == (backend.sizes, backend.exclusive_sizes)
 
 
 @pytest.mark.parametrize("wrong", [X * 2 + 0.01, np.full_like(X, np.nan)])
@@ -64,19 +64,19 @@ def test_all_sizes_in_use_run(most, sizes):
     assert sizes == [size for size, _ in learned.runs]
     assert most == learned.max_batch_size
     assert all(seconds >= 0 for _, seconds in learned.runs)
-    assert [] == learned.wide_runs
+    assert [] == learned.exclusive_runs
 
 
-def test_wide_batches_run_too():
+def test_exclusive_batches_run_too():
     """Where a batch can have the whole device, its cost is learned as well."""
-    backend = FakeBackend(wide=True)
+    backend = FakeBackend(exclusive=True)
     learned = warm(backend, most=4)
 
-    assert [1, 1, 2, 2, 4, 4] == backend.wide_sizes
-    assert [1, 2, 4] == [size for size, _ in learned.wide_runs]
+    assert [1, 1, 2, 2, 4, 4] == backend.exclusive_sizes
+    assert [1, 2, 4] == [size for size, _ in learned.exclusive_runs]
 
 
-@pytest.mark.parametrize("fails", [{"most": 4}, {"most_wide": 4, "wide": True}])
+@pytest.mark.parametrize("fails", [{"most": 4}, {"most_exclusive": 4, "exclusive": True}])
 def test_size_that_fails_is_not_used(fails, caplog):
     """When memory is too short for a size, the one before it is the largest, and the log says so."""
     learned = warm(FakeBackend(**fails), most=16)
@@ -92,10 +92,10 @@ def test_graph_that_runs_no_row_fails():
         warm(FakeBackend(most=0))
 
 
-@pytest.mark.parametrize(("slots", "largest"), [(1, 4), (2, 2)])
-def test_memory_limits_the_batch(slots, largest, caplog, monkeypatch):
-    """With 64 kB a row and 300 kB for all slots, batches stop growing before they need more."""
-    backend = FakeBackend(row_bytes=64 << 10, slots=slots)
+@pytest.mark.parametrize(("instances", "largest"), [(1, 4), (2, 2)])
+def test_memory_limits_the_batch(instances, largest, caplog, monkeypatch):
+    """With 64 kB a row and 300 kB for all instances, batches stop growing before they need more."""
+    backend = FakeBackend(row_bytes=64 << 10, instances=instances)
     monkeypatch.setattr(warmup, "resident_bytes", lambda: len(backend.kept))  # of this process, others take some too
     learned = warm(backend, most=16, most_bytes=300 << 10)
 
@@ -130,7 +130,7 @@ def test_pixels_are_judged_by_levels(off, precision, passes):
     """Pixels may be off by one level in float32 and by three in another arithmetic."""
 
     class Pixels(FakeBackend):
-        def run(self, inputs, outputs, *, wide=False):
+        def run(self, inputs, outputs, *, exclusive=False):
             return {"pixels": np.full((2, 3), 100, np.uint8)}
 
     backend = Pixels()
@@ -147,9 +147,9 @@ def test_sizes_that_take_too_long_are_not_tried():
     """A start does not wait for batches that the limit of time would never let run; a row always does."""
 
     class Slow(FakeBackend):
-        def run(self, inputs, outputs, *, wide=False):
+        def run(self, inputs, outputs, *, exclusive=False):
             time.sleep(0.02 * len(inputs["x"]))
-            return super().run(inputs, outputs, wide=wide)
+            return super().run(inputs, outputs, exclusive=exclusive)
 
     assert 2 == warm(Slow(), most=64, seconds=0.07).max_batch_size
     assert 1 == warm(Slow(), most=64, seconds=0.001).max_batch_size
@@ -159,9 +159,9 @@ def test_long_runs_are_not_repeated():
     """A run of more than a tenth of a second is timed at once: another would only make the start longer."""
 
     class Slow(FakeBackend):
-        def run(self, inputs, outputs, *, wide=False):
+        def run(self, inputs, outputs, *, exclusive=False):
             time.sleep(0.11)
-            return super().run(inputs, outputs, wide=wide)
+            return super().run(inputs, outputs, exclusive=exclusive)
 
     backend = Slow()
     ((size, seconds),) = warm(backend, most=1).runs

@@ -39,19 +39,19 @@ class Backend(Protocol):
         device: where it really runs, such as ``cpu`` or ``cuda:0``.
         precision: the arithmetic it really runs in.
         input_names: inputs that the graph really has; others are not fed.
-        slots: how many batches at once use the device best.
-        wide: whether one batch can have the whole device, to be through sooner.
+        instances: how many batches at once use the device best.
+        exclusive: whether one batch can have the whole device, to be through sooner.
     """
 
     name: str
     device: str
     precision: str
     input_names: tuple[str, ...]
-    slots: int
-    wide: bool
+    instances: int
+    exclusive: bool
 
-    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:
-        """Run one batch; blocks, and is called by as many threads at once as there are slots."""
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:
+        """Run one batch; blocks, and is called by as many threads at once as there are instances."""
         ...
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ class Audience(Protocol):
         """When the last of them stops to wait, in seconds of ``time.monotonic``; None: somebody has no deadline."""
         ...
 
-    def on_left(self, call: Callable[[], object]) -> None:
+    def on_cancelled(self, call: Callable[[], object]) -> None:
         """Have something called when all have left, in any thread, perhaps twice; at once if they have."""
         ...
 

@@ -50,14 +50,14 @@ _SIZES = ("2", "11", "1", "0")
 class NcnnBackend:
     """A graph in ncnn.
 
-    One net serves all slots, which share its weights. A small net runs on one thread in each slot, a larger one on all.
+    One net serves all instances, which share its weights. A small net runs on one thread in each, a larger one on all.
     The rows of a batch run one after the other, in the same memory: ncnn has no batch axis.
     """
 
     name = "ncnn"
     device = "cpu"
     precision = "fp32"
-    wide = False  # a slot has all threads already, or no use for them
+    exclusive = False  # an instance has all threads already, or no use for them
 
     def __init__(self, path: Path, outputs: Sequence[str], options: BackendOptions) -> None:
         if options.device != "cpu":
@@ -66,16 +66,16 @@ class NcnnBackend:
         if not weights.exists():
             raise _damaged(weights, "is missing")
         small = weights.stat().st_size < _SMALL_BYTES
-        self.slots = min(options.instances or (options.threads if small else _SLOTS), options.threads)
+        self.instances = min(options.instances or (options.threads if small else _SLOTS), options.threads)
         self._net = _load(path, weights, threads=1 if small else options.threads)
         self._blobs = {name: f"out{index}" for index, name in enumerate(outputs)}
         self.input_names = self._check_names()
         self._shapes = _read_shapes(path)
         self._pools = queue.LifoQueue[_Pools]()  # last in, first out: its memory is there, and in the caches
-        for _ in range(self.slots):
+        for _ in range(self.instances):
             self._pools.put(_Pools(ncnn.PoolAllocator(), ncnn.PoolAllocator()))
 
-    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:  # noqa: ARG002
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:  # noqa: ARG002
         """Run one batch; only the outputs asked for are computed and copied.
 
         Raises:

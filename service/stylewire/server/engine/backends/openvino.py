@@ -40,8 +40,8 @@ class OpenVinoBackend:
         kind = graph_kind(graph_name(path))
         self._core, self._path = ov.Core(), path
         self._threads = 1 if kind == "mapping" else options.threads
-        self.slots = min(most_instances(path, options), self._threads)
-        self.wide = self.slots > 1
+        self.instances = min(most_instances(path, options), self._threads)
+        self.exclusive = self.instances > 1
         self.precision = "bf16" if _wants_bf16(kind, options, self._core) else "fp32"
         self._buckets = _BUCKETS if path.stat().st_size < SMALL_BYTES else (1,)
         self._read: ov.Model | None = self._core.read_model(path)
@@ -54,14 +54,14 @@ class OpenVinoBackend:
         self._lock = threading.Lock()
         self._compiled: dict[tuple[_Shape, bool], _Compiled] = {}
 
-    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:
         """Run one batch; only the outputs asked for are copied."""
         given = [self._fill_noise(inputs[name]) if name == "noise" else inputs[name] for name in self.input_names]
         row_count, start, parts = len(given[0]), 0, list[list[np.ndarray]]()
         for size in self._buckets:
             while row_count - start >= size:
                 rows = [np.ascontiguousarray(array[start : start + size]) for array in given]
-                parts.append(self._find(rows, wide=wide).run(rows, outputs))
+                parts.append(self._find(rows, exclusive=exclusive).run(rows, outputs))
                 start += size
         joined = parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
         return dict(zip(outputs, joined, strict=True))
@@ -79,26 +79,26 @@ class OpenVinoBackend:
         filled[:, :size] = noise
         return filled
 
-    def _find(self, rows: list[np.ndarray], *, wide: bool) -> "_Compiled":
+    def _find(self, rows: list[np.ndarray], *, exclusive: bool) -> "_Compiled":
         shape = tuple(array.shape for array in rows)
-        if (shape, wide) not in self._compiled:
+        if (shape, exclusive) not in self._compiled:
             with self._lock:
-                if (shape, wide) not in self._compiled:
-                    self._compiled[shape, wide] = self._compile(shape, wide=wide)
-        return self._compiled[shape, wide]
+                if (shape, exclusive) not in self._compiled:
+                    self._compiled[shape, exclusive] = self._compile(shape, exclusive=exclusive)
+        return self._compiled[shape, exclusive]
 
-    def _compile(self, shape: _Shape, *, wide: bool) -> "_Compiled":
+    def _compile(self, shape: _Shape, *, exclusive: bool) -> "_Compiled":
         # The first one is there already; it is not kept for the others, since it holds all weights.
         graph, self._read = self._read or self._core.read_model(self._path), None
         graph.reshape(dict(zip(self.input_names, map(list, shape), strict=True)))
-        slots = 1 if wide else self.slots
+        instances = 1 if exclusive else self.instances
         compiled = self._core.compile_model(
             graph,
             "CPU",
             {
                 properties.hint.inference_precision(): _PRECISIONS[self.precision],
                 properties.inference_num_threads(): self._threads,
-                properties.num_streams(): slots,
+                properties.num_streams(): instances,
                 properties.hint.enable_cpu_pinning(): False,  # the event loop and the codecs need the cores too
             },
         )
@@ -106,15 +106,15 @@ class OpenVinoBackend:
         found = compiled.get_property(properties.hint.inference_precision())
         if found != _PRECISIONS[self.precision]:
             raise BackendUnavailableError(f"openvino runs {self._path.name} in {found}, not in {self.precision}")
-        return _Compiled(compiled, slots)
+        return _Compiled(compiled, instances)
 
 
 class _Compiled:
     """A graph for one batch size, with what several threads need to run it at once."""
 
-    def __init__(self, compiled: ov.CompiledModel, slots: int) -> None:
+    def __init__(self, compiled: ov.CompiledModel, instances: int) -> None:
         self._requests: queue.SimpleQueue[ov.InferRequest] = queue.SimpleQueue()
-        for _ in range(slots):
+        for _ in range(instances):
             self._requests.put(compiled.create_infer_request())
 
     def run(self, rows: list[np.ndarray], outputs: Sequence[str]) -> list[np.ndarray]:

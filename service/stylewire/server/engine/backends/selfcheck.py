@@ -37,10 +37,10 @@ def check(name: str, graph: str, backend: Backend, vectors: Arrays) -> None:
     inputs, expected = side(vectors, graph, "in"), side(vectors, graph, "out")
     if not inputs or not expected:
         raise ManifestError(f"check.npz has no vectors for {name}; export the model anew")
-    _run(name, inputs, expected, backend, wide=backend.wide)
-    if backend.wide:  # the same graph with fewer threads: one row tells, and is a fraction of the time
+    _run(name, inputs, expected, backend, exclusive=backend.exclusive)
+    if backend.exclusive:  # the same graph with fewer threads: one row tells, and is a fraction of the time
         first = {key: array[:1] for key, array in inputs.items()}
-        _run(name, first, {key: array[:1] for key, array in expected.items()}, backend, wide=False)
+        _run(name, first, {key: array[:1] for key, array in expected.items()}, backend, exclusive=False)
 
 
 def compare(name: str, expected: Arrays, outputs: Arrays, *, parity: bool) -> None:
@@ -56,8 +56,8 @@ def compare(name: str, expected: Arrays, outputs: Arrays, *, parity: bool) -> No
             raise ManifestError(f"{name}: {output} differs from the export by {found:.3g}, limit {limit:.3g}")
 
 
-def _run(name: str, inputs: Arrays, expected: Arrays, backend: Backend, *, wide: bool) -> None:
-    outputs = backend.run(inputs, tuple(expected), wide=wide)
+def _run(name: str, inputs: Arrays, expected: Arrays, backend: Backend, *, exclusive: bool) -> None:
+    outputs = backend.run(inputs, tuple(expected), exclusive=exclusive)
     compare(name, expected, outputs, parity=backend.precision == "fp32")
 
 

@@ -29,7 +29,7 @@ class TorchScriptBackend:
     """One traced module."""
 
     name = "torchscript"
-    slots, wide = 1, False  # PyTorch's thread pool serves one graph at a time
+    instances, exclusive = 1, False  # PyTorch's thread pool serves one graph at a time
 
     def __init__(self, path: Path, outputs: Sequence[str], options: BackendOptions) -> None:
         cuda = options.device != "cpu"
@@ -48,7 +48,7 @@ class TorchScriptBackend:
         self._module = _CudaModule(module, self.device) if cuda else _CpuModule(module)
         self._outputs = tuple(outputs)
 
-    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:  # noqa: ARG002
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:  # noqa: ARG002
         """Run one batch; only the outputs asked for leave the device."""
         given = {name: inputs[name] for name in self.input_names}
         values = self._module.run(given, [self._outputs.index(name) for name in outputs])

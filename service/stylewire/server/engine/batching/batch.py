@@ -17,7 +17,7 @@ _Rows: TypeAlias = NDArray[np.float32] | NDArray[np.uint8]
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class QueuedRequest:
     """A request that waits or runs: its rows, how far they are, and where the answer goes."""
 
     inputs: Arrays
@@ -33,7 +33,7 @@ class Entry:
     """When its first row began to run."""
     waits: bool = False
     """Whether it has rows in the queue."""
-    promised: float = 0.0
+    predicted_seconds: float = 0.0
     """Seconds that it was predicted to take when it was admitted."""
     taken: int = 0
     done: int = 0
@@ -66,7 +66,7 @@ class Entry:
         self.batch_size = max(self.batch_size, batch.size)
 
     def add(self, start: int, rows: "Arrays | list[Any]", count: int) -> bool:
-        """Keep the answer of some rows; says whether that was the last one."""
+        """Keep the result of some rows; returns whether these were the last."""
         self.parts[start] = rows
         self.done += count
         return self.done == self.row_count
@@ -87,18 +87,18 @@ class Entry:
         return BatchResult(outputs, converted, waited, ran, beside, self.batch_size)
 
 
-class Share(NamedTuple):
-    """Rows ``start`` up to ``stop`` of an entry, as part of a batch."""
+class BatchSlice(NamedTuple):
+    """Rows ``start`` up to ``stop`` of a request, as part of a batch."""
 
-    entry: Entry
+    request: QueuedRequest
     start: int
     stop: int
 
 
-class Outcome(NamedTuple):
-    """What became of a share: rows, what was made of them, or why there are none; and when they were converted."""
+class SliceResult(NamedTuple):
+    """What became of a slice: rows, what was made of them, or why there are none; and when they were converted."""
 
-    share: Share
+    part: BatchSlice
     rows: Arrays | list[Any] | Exception
     converted: Span | None = None
 
@@ -108,86 +108,86 @@ class Batch:
     """Rows that run together.
 
     Attributes:
-        shares: of different entries.
-        wide: whether it has the whole device for itself.
+        slices: of different requests.
+        exclusive: whether it has the whole device for itself.
         dispatch: why it has these rows.
         started: when its run began; None before.
         run_seconds: how long it ran.
     """
 
-    shares: list[Share]
-    wide: bool
+    slices: list[BatchSlice]
+    exclusive: bool
     dispatch: Dispatch
     started: float | None = None
     run_seconds: float = 0.0
-    _on_left: Callable[[], object] | None = None
+    _on_cancelled: Callable[[], object] | None = None
 
     @property
     def deadline(self) -> float | None:
         """When the last of its callers stops to wait; None: somebody has no deadline."""
-        deadlines = [share.entry.deadline for share in self.shares]
+        deadlines = [each.request.deadline for each in self.slices]
         return None if None in deadlines else max((each for each in deadlines if each is not None), default=None)
 
     @property
     def abandoned(self) -> bool:
         """Whether all of its callers have left."""
-        return all(share.entry.future.done() for share in self.shares)
+        return all(each.request.future.done() for each in self.slices)
 
-    def on_left(self, call: Callable[[], object]) -> None:
-        """Have something called when all have left; see ``backends.audience``."""
-        self._on_left = call
-        self.tell_left()  # they may have left just before
+    def on_cancelled(self, call: Callable[[], object]) -> None:
+        """Have something called when all have left; see ``backends.cancellation``."""
+        self._on_cancelled = call
+        self.notify_cancelled()  # they may have left just before
 
-    def tell_left(self) -> None:
+    def notify_cancelled(self) -> None:
         """Call that, if all have left."""
-        if self._on_left and self.abandoned:
-            self._on_left()
+        if self._on_cancelled and self.abandoned:
+            self._on_cancelled()
 
     @property
     def size(self) -> int:
         """Count the rows."""
-        return count_rows(self.shares)
+        return count_rows(self.slices)
 
-    def keep_alive(self, now: float) -> list[Entry]:
+    def drop_dead(self, now: float) -> list[QueuedRequest]:
         """Leave those out that nobody waits for any more, and return them."""
-        dead = [share.entry for share in self.shares if share.entry.dead(now)]
+        dead = [each.request for each in self.slices if each.request.dead(now)]
         if dead:
-            self.shares = [share for share in self.shares if share.entry not in dead]
+            self.slices = [each for each in self.slices if each.request not in dead]
         return dead
 
     @property
     def wanted(self) -> list[str]:
         """Names of all outputs that somebody wants."""
-        return sorted(frozenset[str]().union(*(share.entry.wanted for share in self.shares)))
+        return sorted(frozenset[str]().union(*(each.request.wanted for each in self.slices)))
 
 
-def count_rows(shares: list[Share]) -> int:
-    """Count the rows of some shares."""
-    return sum(share.stop - share.start for share in shares)
+def count_rows(slices: list[BatchSlice]) -> int:
+    """Count the rows of some slices."""
+    return sum(each.stop - each.start for each in slices)
 
 
-def stack(shares: list[Share]) -> Arrays:
+def stack(slices: list[BatchSlice]) -> Arrays:
     """Make the inputs of one run."""
-    names = shares[0].entry.inputs
+    names = slices[0].request.inputs
     return {
-        name: _concatenate([share.entry.inputs[name][share.start : share.stop] for share in shares]) for name in names
+        name: _concatenate([each.request.inputs[name][each.start : each.stop] for each in slices]) for name in names
     }
 
 
-def split(shares: list[Share], outputs: Arrays) -> Iterator[Arrays]:
-    """Give each share its rows of the outputs it wants.
+def split(slices: list[BatchSlice], outputs: Arrays) -> Iterator[Arrays]:
+    """Yield for each slice its rows of the outputs it wants.
 
     Raises:
         ValueError: an output has not one row for each row of the batch.
     """
-    size = count_rows(shares)
+    size = count_rows(slices)
     for name, array in outputs.items():
         if len(array) != size:
             raise ValueError(f"output {name} has {len(array)} rows for a batch of {size}")
     row = 0
-    for share in shares:
-        stop = row + share.stop - share.start
-        yield {name: outputs[name][row:stop] for name in share.entry.wanted}
+    for each in slices:
+        stop = row + each.stop - each.start
+        yield {name: outputs[name][row:stop] for name in each.request.wanted}
         row = stop
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError, StylewireError
 from stylewire.server.engine.backends import cancellation
-from stylewire.server.engine.batching.batch import Batch, Entry, Outcome, Share, split, stack
+from stylewire.server.engine.batching.batch import Batch, BatchSlice, QueuedRequest, SliceResult, split, stack
 from stylewire.server.engine.batching.cost_model import CostModel
 from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
 from stylewire.server.engine.batching.spans import BatchSpans
@@ -51,10 +51,10 @@ class Observers:
         for each in self._observers:
             each.batch(size, seconds, dispatch)
 
-    def entry(self, result: BatchResult) -> None:
+    def request(self, result: BatchResult) -> None:
         """Note that a request got its rows."""
         for each in self._observers:
-            each.entry(result)
+            each.request(result)
 
     def refused(self, reason: str) -> None:
         """Note that a request got none."""
@@ -70,14 +70,14 @@ class Batcher:
         run: runs one batch.
         limits: what bounds batches and the queue.
         spans: of this graph; the default knows its name only.
-        costs: of batches in one slot, and of those that have the whole device, if they are known.
+        costs: of batches in one instance, and of those that have the whole device, if they are known.
         clock: monotonic seconds; tests give their own.
 
     Attributes:
         scheduler: the rules and what they know; touch it under ``lock`` only.
     """
 
-    _SPARE_THREADS = 2  # one stacks the next batch and one converts the last, while every slot is busy
+    _SPARE_THREADS = 2  # one stacks the next batch and one converts the last, while every instance is busy
 
     def __init__(  # noqa: PLR0913 - what it is made of, by name
         self,
@@ -96,11 +96,11 @@ class Batcher:
         self.scheduler = Scheduler(name, limits, clock, costs)
         self._run, self._observer, self._clock = run, observer, clock
         self._batch_ready = threading.Condition(self.lock)
-        self._slot_free = threading.Condition(self.lock)
+        self._instance_free = threading.Condition(self.lock)
         self._yields = limits.yields
         self._closed = self._hung = False
         self._loop = asyncio.get_running_loop()
-        self._threads_left = limits.slots + self._SPARE_THREADS
+        self._threads_left = limits.instances + self._SPARE_THREADS
         self._threads_gone = asyncio.Event()
         for index in range(self._threads_left):
             # Daemons: a thread that hangs inside a runtime must not keep the process alive.
@@ -132,9 +132,9 @@ class Batcher:
         """
         future: asyncio.Future[BatchResult] = self._loop.create_future()
         row_count = len(next(iter(inputs.values())))
-        entry = Entry(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, convert, trace)
+        request = QueuedRequest(inputs, frozenset(outputs), row_count, deadline, self._clock(), future, convert, trace)
         with self.lock:
-            self._check(lambda: self.scheduler.push(entry))
+            self._check(lambda: self.scheduler.push(request))
             self._wake()
         try:
             return await future
@@ -142,15 +142,15 @@ class Batcher:
             if future.cancelled():  # and had no answer yet
                 self._observer.refused("cancelled")
                 with self.lock:
-                    self.scheduler.leave(entry)
-                    running = self.scheduler.running_with(entry)
+                    self.scheduler.cancel(request)
+                    running = self.scheduler.running_with(request)
                     self._wake()
                 for batch in running:
-                    batch.tell_left()
+                    batch.notify_cancelled()
             raise
         finally:
-            if entry.trace:
-                self._spans.wait(entry, self._clock())
+            if request.trace:
+                self._spans.wait(request, self._clock())
 
     def check(self, row_count: int, deadline: float | None = None) -> None:
         """Refuse now what ``submit`` would refuse, before its rows are made; raises as that does."""
@@ -174,9 +174,9 @@ class Batcher:
         """
         with self.lock:
             self._hung = self.scheduler.longest_run_seconds > hang_seconds
-            waiting = self.scheduler.discard_all() if self._hung else []
-        for entry in waiting:
-            self._refuse(entry, "failed", self._hang_error())
+            waiting = self.scheduler.remove_all() if self._hung else []
+        for request in waiting:
+            self._refuse(request, "failed", self._hang_error())
         return self._hung
 
     async def close(self) -> None:
@@ -218,57 +218,57 @@ class Batcher:
         if self._yields:  # a process of Linux's scheduler is what is called a thread here
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while batch := self._next_batch():
-            outcomes = self._execute(batch)
-            self._tell_loop(self._deliver, batch, outcomes)
+            results = self._execute(batch)
+            self._tell_loop(self._deliver, batch, results)
         self._tell_loop(self._thread_ended)
 
     def _next_batch(self) -> Batch | None:
         with self.lock:
             while True:
                 batch = self.scheduler.take()
-                for entry in self.scheduler.pop_expired():
-                    self._tell_loop(self._expire, entry)
+                for request in self.scheduler.pop_expired():
+                    self._tell_loop(self._expire, request)
                 if batch:
                     self._wake()
                 if batch or (self._closed and not self.scheduler.requests):
                     return batch
                 self._batch_ready.wait()
 
-    def _execute(self, batch: Batch) -> list[Outcome]:
-        shares = batch.shares
+    def _execute(self, batch: Batch) -> list[SliceResult]:
+        slices = batch.slices
         try:
             inputs = self._stack(batch)  # while other batches run
-            with self._slot(batch):
-                if len(batch.shares) < len(shares):  # somebody left while it waited for the slot
-                    shares = batch.shares
-                    inputs = stack(shares) if shares else {}
+            with self._instance(batch):
+                if len(batch.slices) < len(slices):  # somebody left while it waited for the instance
+                    slices = batch.slices
+                    inputs = stack(slices) if slices else {}
                 with cancellation.before(batch):
-                    outputs = self._run(inputs, batch.wanted, wide=batch.wide) if shares else {}
-            return [self._convert(share, rows) for share, rows in zip(shares, split(shares, outputs), strict=True)]
+                    outputs = self._run(inputs, batch.wanted, exclusive=batch.exclusive) if slices else {}
+            return [self._convert(part, rows) for part, rows in zip(slices, split(slices, outputs), strict=True)]
         except Exception as err:  # whatever a backend raises belongs to the callers of this batch only
             expected = isinstance(err, StylewireError)  # such as that a server elsewhere is away
             level = logging.DEBUG if expected and batch.abandoned else logging.WARNING if expected else logging.ERROR
             told = "a batch of %d rows of %s failed: %s"
             log.log(level, told, batch.size, self.name, err, exc_info=None if expected else err)
-            return [Outcome(share, self._own(err)) for share in shares]
+            return [SliceResult(part, self._own(err)) for part in slices]
 
     def _stack(self, batch: Batch) -> Arrays:
         try:
-            return stack(batch.shares)
+            return stack(batch.slices)
         except Exception:
             with self.lock:
-                self.scheduler.drop(batch)
+                self.scheduler.fail(batch)
                 self._wake()
             raise
 
     @contextmanager
-    def _slot(self, batch: Batch) -> Iterator[None]:
-        """Wait for a slot, hold it, and learn what the batch cost."""
+    def _instance(self, batch: Batch) -> Iterator[None]:
+        """Wait for an instance, hold it, and learn what the batch cost."""
         with self.lock:
             while not self.scheduler.can_start(batch):
-                self._slot_free.wait()
-            for entry in self.scheduler.start(batch):
-                self._tell_loop(self._expire, entry)
+                self._instance_free.wait()
+            for request in self.scheduler.start(batch):
+                self._tell_loop(self._expire, request)
             self._wake()  # the next batch may be taken early now
         failed = True
         try:
@@ -277,19 +277,19 @@ class Batcher:
         finally:
             with self.lock:
                 self.scheduler.finish(batch, failed=failed)
-                self._slot_free.notify()
+                self._instance_free.notify()
                 self._wake()
 
-    def _convert(self, share: Share, rows: Arrays) -> Outcome:
-        """Convert the rows of a share; an error there belongs to its request only."""
-        if share.entry.convert is None or share.entry.future.done():
-            return Outcome(share, rows)
+    def _convert(self, part: BatchSlice, rows: Arrays) -> SliceResult:
+        """Convert the rows of a slice; an error there belongs to its request only."""
+        if part.request.convert is None or part.request.future.done():
+            return SliceResult(part, rows)
         started = self._clock()
         try:
-            converted: list[Any] | Exception = share.entry.convert(rows, share.start)
+            converted: list[Any] | Exception = part.request.convert(rows, part.start)
         except Exception as err:  # noqa: BLE001 - goes to the caller
             converted = err
-        return Outcome(share, converted, (started, self._clock()))
+        return SliceResult(part, converted, (started, self._clock()))
 
     def _own(self, err: Exception) -> Exception:
         """Give each caller an exception of its own: they are raised, and changed, in different tasks."""
@@ -305,34 +305,34 @@ class Batcher:
 
     # --- back on the event loop --------------------------------------------------------------------------------------
 
-    def _deliver(self, batch: Batch, outcomes: list[Outcome]) -> None:
-        if any(not isinstance(outcome.rows, Exception) for outcome in outcomes):
+    def _deliver(self, batch: Batch, results: list[SliceResult]) -> None:
+        if any(not isinstance(result.rows, Exception) for result in results):
             self._observer.batch(batch.size, batch.run_seconds, batch.dispatch)
-        self._spans.batch(batch, outcomes)
-        for (entry, start, stop), rows, converted in outcomes:
-            if entry.future.done():
+        self._spans.batch(batch, results)
+        for (request, start, stop), rows, converted in results:
+            if request.future.done():
                 continue
             if isinstance(rows, Exception):
-                self._refuse(entry, "failed", rows)
+                self._refuse(request, "failed", rows)
                 continue
-            entry.count(batch, converted)
-            if entry.add(start, rows, stop - start):
-                result = entry.result()
+            request.count(batch, converted)
+            if request.add(start, rows, stop - start):
+                result = request.result()
                 with self.lock:
-                    self.scheduler.learn(entry)
-                self._observer.entry(result)
-                entry.future.set_result(result)
+                    self.scheduler.learn(request)
+                self._observer.request(result)
+                request.future.set_result(result)
 
-    def _expire(self, entry: Entry) -> None:
-        self._refuse(entry, "expired", DeadlineError("the deadline passed while the request waited"))
+    def _expire(self, request: QueuedRequest) -> None:
+        self._refuse(request, "expired", DeadlineError("the deadline passed while the request waited"))
 
-    def _refuse(self, entry: Entry, reason: str, err: Exception) -> None:
-        if entry.future.done():
+    def _refuse(self, request: QueuedRequest, reason: str, err: Exception) -> None:
+        if request.future.done():
             return
         with self.lock:
-            self.scheduler.discard(entry)
+            self.scheduler.remove(request)
         self._observer.refused(reason)
-        entry.future.set_exception(err)
+        request.future.set_exception(err)
 
     def _thread_ended(self) -> None:
         self._threads_left -= 1

@@ -78,7 +78,7 @@ class Inline:
             spent += seconds
         joined = join(parts)
         result = BatchResult({} if convert else joined, convert(joined, 0) if convert else [], 0.0, spent, 0.0, size)
-        self._observer.entry(result)
+        self._observer.request(result)
         return result
 
     def check(self, row_count: int, deadline: float | None = None) -> None:  # noqa: ARG002 - nothing waits
@@ -108,7 +108,7 @@ class Inline:
         """Run one batch; returns its outputs and how long it took."""
         started, error = self._clock(), ""
         try:
-            part = self._run(rows, outputs, wide=False)
+            part = self._run(rows, outputs, exclusive=False)
         except Exception as err:
             error = type(err).__name__
             self._observer.refused("failed")

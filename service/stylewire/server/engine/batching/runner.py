@@ -72,7 +72,7 @@ class RunnerSpec:
         limits: of batches and the queue.
         spans: of the graph.
         costs: what batches cost, as far as it is known.
-        wide_costs: the same of those that have the whole device.
+        exclusive_costs: the same of those that have the whole device.
         inline: whether the graph is so small that the event loop runs it.
     """
 
@@ -82,7 +82,7 @@ class RunnerSpec:
     limits: BatchLimits
     spans: BatchSpans
     costs: CostModel = field(default_factory=CostModel)
-    wide_costs: CostModel = field(default_factory=CostModel)
+    exclusive_costs: CostModel = field(default_factory=CostModel)
     inline: bool = False
 
 
@@ -95,5 +95,5 @@ def make_runner(spec: RunnerSpec) -> GraphRunner:
     if spec.inline:
         size = spec.limits.max_batch_size
         return Inline(name=name, run=run, observer=observer, max_batch_size=size, spans=spans)
-    costs = spec.costs, spec.wide_costs
+    costs = spec.costs, spec.exclusive_costs
     return Batcher(name=name, run=run, observer=observer, limits=spec.limits, spans=spans, costs=costs)

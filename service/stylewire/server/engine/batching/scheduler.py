@@ -1,11 +1,11 @@
 """Who runs next, and who is turned away: the rules of batching without threads, event loop or clock of their own.
 
-A device has slots; a batch runs in one of them or, if it is *wide*, has them all. There is no timer: whenever a slot is
-free, a batch of what waits is taken, a row of every request in turn, so an idle server adds no latency, load makes
-batches grow by itself, and a large request delays a small one by no more than the batch that runs.
+A graph has instances; a batch runs in one of them or, if it is *exclusive*, has them all. There is no timer: whenever
+an instance is free, a batch of what waits is taken, a row of every request in turn, so an idle server adds no latency,
+load makes batches grow by itself, and a large request delays a small one by no more than the batch that runs.
 
-While all slots are busy, the next batch is taken and stacked early if it is *sealed*: if nothing that arrives later
-could be in it, because as many requests wait as the batch has rows. One batch ahead is enough.
+While all instances are busy, the next batch is taken and stacked early if it is *complete*: if nothing that arrives
+later could be in it, because as many requests wait as the batch has rows. One batch ahead is enough.
 """
 
 import itertools
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from stylewire.errors import DeadlineError, OverloadedError
-from stylewire.server.engine.batching.batch import Batch, Entry, Share, count_rows
+from stylewire.server.engine.batching.batch import Batch, BatchSlice, QueuedRequest, count_rows
 from stylewire.server.engine.batching.cost_model import CostModel, Margin
 from stylewire.server.engine_api.graphs import Dispatch
 
@@ -32,8 +32,8 @@ class BatchLimits:
         max_batch_size: rows in the largest batch.
         max_batch_seconds: predicted run time of the largest batch; one row always runs.
         max_queue_seconds: predicted wait at which requests are refused.
-        slots: batches that run at once.
-        wide: whether a batch can have the whole device for itself, to be through sooner.
+        instances: batches that run at once.
+        exclusive: whether a batch can have the whole device for itself, to be through sooner.
         yields: whether the threads give way to the event loop; where both share one core, a flood of refusals must not
             keep them from working.
     """
@@ -41,8 +41,8 @@ class BatchLimits:
     max_batch_size: int
     max_batch_seconds: float
     max_queue_seconds: float
-    slots: int = 1
-    wide: bool = False
+    instances: int = 1
+    exclusive: bool = False
     yields: bool = False
 
 
@@ -52,8 +52,8 @@ class Scheduler:
     Every method is called under one lock, by ``batcher.py``.
 
     Attributes:
-        costs: of a batch in one slot.
-        wide_costs: of a batch that has the whole device.
+        costs: of a batch in one instance.
+        exclusive_costs: of a batch that has the whole device.
         rows: how many rows are in the queue.
         requests: how many requests have them.
     """
@@ -65,14 +65,14 @@ class Scheduler:
         clock: Callable[[], float],
         costs: tuple[CostModel, CostModel] | None = None,
     ) -> None:
-        self.costs, self.wide_costs = costs or (CostModel(), CostModel())
+        self.costs, self.exclusive_costs = costs or (CostModel(), CostModel())
         self.rows = self.requests = 0
         self._name, self._limits, self._clock = name, limits, clock
-        self._entries: deque[Entry] = deque()
-        self._expired: list[Entry] = []
-        self._staged: list[Batch] = []  # taken, not yet running
+        self._queue: deque[QueuedRequest] = deque()
+        self._expired: list[QueuedRequest] = []
+        self._prepared: list[Batch] = []  # taken, not yet running
         self._running: list[Batch] = []
-        self._taken_slots = self._busy_slots = 0
+        self._taken_instances = self._busy_instances = 0
         self._margin = Margin()
         self._last_run = clock()
 
@@ -103,51 +103,56 @@ class Scheduler:
                 )
         return wait + own
 
-    def push(self, entry: Entry) -> None:
+    def push(self, request: QueuedRequest) -> None:
         """Let a request wait, or refuse it at the door; see ``check``."""
-        entry.promised, entry.waits = self.check(entry.row_count, entry.deadline), True
-        self._entries.append(entry)
-        self._count(entry, 1)
+        request.predicted_seconds, request.waits = self.check(request.row_count, request.deadline), True
+        self._queue.append(request)
+        self._count(request, 1)
 
-    def discard(self, entry: Entry) -> None:
+    def remove(self, request: QueuedRequest) -> None:
         """Take a request out of the queue, if it is there."""
-        if not entry.waits:
+        if not request.waits:
             return
-        entry.waits = False
-        self._count(entry, -1)
-        while self._entries and not self._entries[0].waits:  # others are skipped when their turn comes
-            self._entries.popleft()
+        request.waits = False
+        self._count(request, -1)
+        while self._queue and not self._queue[0].waits:  # others are skipped when their turn comes
+            self._queue.popleft()
 
-    def leave(self, entry: Entry) -> None:
+    def cancel(self, request: QueuedRequest) -> None:
         """Take a request out whose caller has gone; one that was late by then teaches that."""
-        if self._clock() > entry.submitted + entry.promised:
-            self.learn(entry)
-        self.discard(entry)
+        if self._clock() > request.submitted + request.predicted_seconds:
+            self.learn(request)
+        self.remove(request)
 
-    def running_with(self, entry: Entry) -> list[Batch]:
+    def running_with(self, request: QueuedRequest) -> list[Batch]:
         """Return the batches that run rows of a request."""
-        return [batch for batch in self._running if any(share.entry is entry for share in batch.shares)]
+        return [batch for batch in self._running if any(each.request is request for each in batch.slices)]
 
-    def discard_all(self) -> list[Entry]:
-        """Take everybody out of the queue; returns them and those whose batch is staged."""
-        staged = [share.entry for batch in self._staged for share in batch.shares]
-        queued = [entry for entry in self._entries if entry.waits]
-        for entry in queued:
-            self.discard(entry)
-        return list(dict.fromkeys(staged + queued))
+    def remove_all(self) -> list[QueuedRequest]:
+        """Take everybody out of the queue; returns them and those whose batch is prepared."""
+        prepared = [each.request for batch in self._prepared for each in batch.slices]
+        queued = [request for request in self._queue if request.waits]
+        for request in queued:
+            self.remove(request)
+        return list(dict.fromkeys(prepared + queued))
 
-    def pop_expired(self) -> list[Entry]:
+    def pop_expired(self) -> list[QueuedRequest]:
         """Return those whose deadline had passed when it was their turn."""
         expired, self._expired = self._expired, []
         return expired
 
-    def learn(self, entry: Entry) -> None:
-        """Compare what a request was promised with what it has taken."""
-        if entry.row_count <= self.max_batch_size:  # a large request is overtaken by small ones that come later
+    def learn(self, request: QueuedRequest) -> None:
+        """Compare the time that a request was predicted to take with what it has taken."""
+        if request.row_count <= self.max_batch_size:  # a large request is overtaken by small ones that come later
             now = self._clock()
-            self._margin.learn(now - entry.submitted - entry.promised, now)
+            self._margin.learn(now - request.submitted - request.predicted_seconds, now)
 
     # --- batches -----------------------------------------------------------------------------------------------------
+
+    @property
+    def prepared(self) -> int:
+        """Count the batches that were taken and do not run yet."""
+        return len(self._prepared)
 
     @property
     def max_batch_size(self) -> int:
@@ -157,73 +162,73 @@ class Scheduler:
     @property
     def can_take(self) -> bool:
         """Whether ``take`` would give a batch."""
-        return self.requests > 0 and (self._free > 0 or self._sealed())
+        return self.requests > 0 and (self._free > 0 or self._complete())
 
     def take(self) -> Batch | None:
-        """Compose the next batch; None if there is none now. It is staged until it starts."""
+        """Compose the next batch; None if there is none now. It is prepared until it starts."""
         if not self.can_take:
             return None
-        limit, wide, split = self.max_batch_size, False, False
+        limit, exclusive, split = self.max_batch_size, False, False
         if self._free:
             part = min(limit, -(-self.rows // self._free))
-            wide = self._wide_is_sooner(part)
-            split = not wide and part < min(limit, self.rows)
-            limit = limit if wide else part
-        shares = self._compose(limit)
-        if not shares:
+            exclusive = self._exclusive_is_sooner(part)
+            split = not exclusive and part < min(limit, self.rows)
+            limit = limit if exclusive else part
+        slices = self._compose(limit)
+        if not slices:
             return None
-        batch = Batch(shares, wide, self._reason(shares, limit, split=split))
-        self._staged.append(batch)
-        self._taken_slots += self._width(batch)
+        batch = Batch(slices, exclusive, self._reason(slices, limit, split=split))
+        self._prepared.append(batch)
+        self._taken_instances += self._width(batch)
         return batch
 
     def can_start(self, batch: Batch) -> bool:
-        """Whether there is a slot for a staged batch."""
-        return self._busy_slots + self._width(batch) <= self._limits.slots
+        """Whether there is an instance for a prepared batch."""
+        return self._busy_instances + self._width(batch) <= self._limits.instances
 
-    def start(self, batch: Batch) -> list[Entry]:
-        """Put a staged batch into a slot, without the requests that are dead by now; they are returned."""
-        self._staged.remove(batch)
+    def start(self, batch: Batch) -> list[QueuedRequest]:
+        """Put a prepared batch into an instance, without the requests that are dead by now; they are returned."""
+        self._prepared.remove(batch)
         self._running.append(batch)
-        self._busy_slots += self._width(batch)
+        self._busy_instances += self._width(batch)
         batch.started = self._clock()
-        dead = batch.keep_alive(batch.started)
-        for entry in dead:
-            self.leave(entry)
-        for share in batch.shares:
-            if share.entry.started is None:
-                share.entry.started = batch.started
+        dead = batch.drop_dead(batch.started)
+        for request in dead:
+            self.cancel(request)
+        for each in batch.slices:
+            if each.request.started is None:
+                each.request.started = batch.started
         return dead
 
-    def drop(self, batch: Batch) -> None:
-        """Give up a staged batch, and what else its requests have in the queue."""
-        self._staged.remove(batch)
-        self._taken_slots -= self._width(batch)
-        self._discard_members(batch)
+    def fail(self, batch: Batch) -> None:
+        """Give up a prepared batch, and remove its requests from the queue."""
+        self._prepared.remove(batch)
+        self._taken_instances -= self._width(batch)
+        self._remove_members(batch)
 
     def finish(self, batch: Batch, *, failed: bool = False) -> None:
-        """Free the slot of a batch and learn from it; if it failed, its requests need no further rows."""
+        """Free the instance of a batch and learn from it; if it failed, its requests need no further rows."""
         self._running.remove(batch)
-        self._busy_slots -= self._width(batch)
-        self._taken_slots -= self._width(batch)
+        self._busy_instances -= self._width(batch)
+        self._taken_instances -= self._width(batch)
         self._last_run = self._clock()
         assert batch.started is not None
         batch.run_seconds = self._last_run - batch.started
         if failed:
-            self._discard_members(batch)
-        elif batch.shares:
-            (self.wide_costs if batch.wide else self.costs).learn(batch.size, batch.run_seconds)
+            self._remove_members(batch)
+        elif batch.slices:
+            (self.exclusive_costs if batch.exclusive else self.costs).learn(batch.size, batch.run_seconds)
 
     @property
     def waiting_rows(self) -> int:
-        """Rows in the queue and in batches that are staged."""
-        return self.rows + sum(batch.size for batch in self._staged)
+        """Rows in the queue and in batches that are prepared."""
+        return self.rows + sum(batch.size for batch in self._prepared)
 
     @property
     def backlog_seconds(self) -> float:
         """Predicted time until everything is through that waits or runs."""
         queued = self.costs.predict_rows(self.rows, self.max_batch_size)
-        return (self._remaining() + queued) / self._limits.slots
+        return (self._remaining() + queued) / self._limits.instances
 
     @property
     def longest_run_seconds(self) -> float:
@@ -235,25 +240,25 @@ class Scheduler:
 
     def predict(self, row_count: int) -> tuple[float, float]:
         """Predict how long a new request of so many rows waits, and how long it runs."""
-        size, slots = self.max_batch_size, self._limits.slots
+        size, instances = self.max_batch_size, self._limits.instances
         if self.idle:
-            own = self.costs.predict_rows(-(-row_count // slots), size)
-            return 0.0, min(own, self.wide_costs.predict_rows(row_count, size)) if self._limits.wide else own
+            own = self.costs.predict_rows(-(-row_count // instances), size)
+            return 0.0, min(own, self.exclusive_costs.predict_rows(row_count, size)) if self._limits.exclusive else own
         # In turn with everybody else: of a request with more rows, only as many come before.
         if row_count == 1:
             ahead = self.requests
         else:
-            ahead = sum(min(each.left, row_count) for each in self._entries if each.waits)
-        queued = self.costs.predict_rows(ahead, size) / slots
-        wait = queued if self._free and not ahead else queued + self._remaining() / slots
+            ahead = sum(min(each.left, row_count) for each in self._queue if each.waits)
+        queued = self.costs.predict_rows(ahead, size) / instances
+        wait = queued if self._free and not ahead else queued + self._remaining() / instances
         own = self.costs.predict_rows(row_count, size)
-        return wait, own if row_count <= size else own / slots
+        return wait, own if row_count <= size else own / instances
 
     def _remaining(self) -> float:
-        """Predicted seconds of all slots together until the batches are through that were taken."""
+        """Predicted seconds of all instances together until the batches are through that were taken."""
         now, seconds = self._clock(), 0.0
-        for batch in itertools.chain(self._running, self._staged):
-            costs = self.wide_costs if batch.wide else self.costs
+        for batch in itertools.chain(self._running, self._prepared):
+            costs = self.exclusive_costs if batch.exclusive else self.costs
             ran = now - batch.started if batch.started is not None else 0.0
             seconds += self._width(batch) * max(0.0, costs.predict(batch.size) - ran)
         return seconds
@@ -267,86 +272,86 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether nothing waits and nothing runs."""
-        return not (self.requests or self._staged or self._running)
+        return not (self.requests or self._prepared or self._running)
 
-    def _count(self, entry: Entry, sign: int) -> None:
+    def _count(self, request: QueuedRequest, sign: int) -> None:
         self.requests += sign
-        self.rows += sign * entry.left
+        self.rows += sign * request.left
 
     @property
     def _free(self) -> int:
-        """Slots that no batch has taken."""
-        return max(0, self._limits.slots - self._taken_slots)
+        """Instances that no batch has taken."""
+        return max(0, self._limits.instances - self._taken_instances)
 
-    def _discard_members(self, batch: Batch) -> None:
-        for share in batch.shares:
-            self.discard(share.entry)
+    def _remove_members(self, batch: Batch) -> None:
+        for each in batch.slices:
+            self.remove(each.request)
 
     def _width(self, batch: Batch) -> int:
-        return self._limits.slots if batch.wide else 1
+        return self._limits.instances if batch.exclusive else 1
 
-    def _sealed(self) -> bool:
+    def _complete(self) -> bool:
         size = self.max_batch_size
-        if self._staged or self.requests < size or size == 1:  # one row: it might be that of somebody who comes now
+        if self._prepared or self.requests < size or size == 1:  # one row: it might be that of somebody who comes now
             return False
         return sum(1 for _ in itertools.islice(self._stackable(), size)) == size
 
-    def _wide_is_sooner(self, part: int) -> bool:
-        """Whether one wide batch of all rows is through before batches of ``part`` rows, one in each slot."""
-        if not self._limits.wide or self._running or self._staged or self.rows > self.max_batch_size:
+    def _exclusive_is_sooner(self, part: int) -> bool:
+        """Whether one exclusive batch of all rows is through before batches of ``part`` rows, one in each instance."""
+        if not self._limits.exclusive or self._running or self._prepared or self.rows > self.max_batch_size:
             return False
-        return self.wide_costs.known and self.wide_costs.predict(self.rows) < self.costs.predict(part)
+        return self.exclusive_costs.known and self.exclusive_costs.predict(self.rows) < self.costs.predict(part)
 
-    def _stackable(self) -> Iterator[Entry]:
+    def _stackable(self) -> Iterator[QueuedRequest]:
         """Requests whose rows have the shapes of the first one's, such as those with stored noise only."""
         now = self._clock()
-        alive = (entry for entry in self._entries if entry.waits and not entry.dead(now))
+        alive = (request for request in self._queue if request.waits and not request.dead(now))
         for first in alive:
             yield first
-            yield from (entry for entry in alive if entry.shapes == first.shapes)
+            yield from (request for request in alive if request.shapes == first.shapes)
 
-    def _compose(self, limit: int) -> list[Share]:
+    def _compose(self, limit: int) -> list[BatchSlice]:
         """Take a row of every request in turn until the batch is full or nobody waits."""
         first = self._pop_first(limit)
         counts = dict.fromkeys(first, 0)
         room = limit
-        while room and (hungry := [entry for entry in first if counts[entry] < entry.left]):
-            for entry in hungry[:room]:
-                counts[entry] += 1
+        while room and (hungry := [request for request in first if counts[request] < request.left]):
+            for request in hungry[:room]:
+                counts[request] += 1
             room -= min(room, len(hungry))
-        shares = [Share(entry, entry.taken, entry.taken + count) for entry, count in counts.items()]
-        for entry, count in counts.items():
-            self._count(entry, -1)
-            entry.taken += count
-            entry.waits = entry.left > 0
-            if entry.waits:  # to the end, so that those behind it come first into the next batch
-                self._count(entry, 1)
-                self._entries.append(entry)
-        return shares
+        slices = [BatchSlice(request, request.taken, request.taken + count) for request, count in counts.items()]
+        for request, count in counts.items():
+            self._count(request, -1)
+            request.taken += count
+            request.waits = request.left > 0
+            if request.waits:  # to the end, so that those behind it come first into the next batch
+                self._count(request, 1)
+                self._queue.append(request)
+        return slices
 
-    def _pop_first(self, most: int) -> list[Entry]:
+    def _pop_first(self, most: int) -> list[QueuedRequest]:
         """Take the first requests of one shape out of the queue, past those that are dead."""
-        now, found, passed = self._clock(), list[Entry](), list[Entry]()
-        while self._entries and len(found) < most:
-            entry = self._entries.popleft()
-            if not entry.waits:
+        now, found, passed = self._clock(), list[QueuedRequest](), list[QueuedRequest]()
+        while self._queue and len(found) < most:
+            request = self._queue.popleft()
+            if not request.waits:
                 continue
-            if entry.dead(now):
-                self.leave(entry)
-                self._expired.append(entry)
-            elif found and entry.shapes != found[0].shapes:
-                passed.append(entry)
+            if request.dead(now):
+                self.cancel(request)
+                self._expired.append(request)
+            elif found and request.shapes != found[0].shapes:
+                passed.append(request)
             else:
-                found.append(entry)
-        self._entries.extendleft(reversed(passed))
+                found.append(request)
+        self._queue.extendleft(reversed(passed))
         return found
 
-    def _reason(self, shares: list[Share], limit: int, *, split: bool) -> Dispatch:
+    def _reason(self, slices: list[BatchSlice], limit: int, *, split: bool) -> Dispatch:
         if not self.requests:
             return Dispatch.IDLE
-        if count_rows(shares) < limit:
+        if count_rows(slices) < limit:
             return Dispatch.SHAPE
         if split:
             return Dispatch.SPLIT
-        cut = any(share.entry.left for share in shares) and len(shares) > 1
+        cut = any(each.request.left for each in slices) and len(slices) > 1
         return Dispatch.FAIRNESS if cut else Dispatch.FULL

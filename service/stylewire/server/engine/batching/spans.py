@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from stylewire.server.engine.batching.batch import Batch, Entry, Outcome, Span
+from stylewire.server.engine.batching.batch import Batch, QueuedRequest, SliceResult, Span
 from stylewire.server.engine_api.graphs import BatchError
 from stylewire.server.tracing import Attributes, CallTrace, Link, Phase
 
 
 class BatchSpans:
-    """Tells the calls that are traced what a graph did for them.
+    """Traces what a graph does for the calls that are traced.
 
     Args:
         model: its model.
@@ -20,11 +20,11 @@ class BatchSpans:
         self._batch, self._run = f"batch {model}.{graph}", f"run {graph}"
         self._graph: Attributes = {"stylewire.model": model, "stylewire.graph": graph, "stylewire.backend": backend}
 
-    def wait(self, entry: Entry, now: float) -> None:
-        """Tell the call of an entry how long it waited; its rows are there, or will never be."""
-        if entry.trace:
-            stop = now if entry.started is None else entry.started
-            entry.trace.phase(Phase(name="queue", start=entry.submitted, stop=stop, attributes=self._graph))
+    def wait(self, request: QueuedRequest, now: float) -> None:
+        """Trace how long a request waited; its rows are there, or will never be."""
+        if request.trace:
+            stop = now if request.started is None else request.started
+            request.trace.phase(Phase(name="queue", start=request.submitted, stop=stop, attributes=self._graph))
 
     def run(self, call: CallTrace, times: Span, size: int, error: str = "", link: Link | None = None) -> None:
         """Tell a call that a batch ran with rows of it; ``link``: the batch's span, if others may have been in it."""
@@ -33,12 +33,12 @@ class BatchSpans:
         links = () if link is None else (link,)
         call.phase(Phase(name=self._run, start=start, stop=stop, attributes=attributes, links=links, error=error))
 
-    def batch(self, batch: Batch, outcomes: Sequence[Outcome]) -> None:
+    def batch(self, batch: Batch, results: Sequence[SliceResult]) -> None:
         """Make the span of a batch, with a link to each traced call in it, and tell those calls."""
-        calls = list(dict.fromkeys(share.entry.trace for share, _, _ in outcomes if share.entry.trace))
+        calls = list(dict.fromkeys(part.request.trace for part, _, _ in results if part.request.trace))
         if not calls or batch.started is None:
             return
-        times, size, error = (batch.started, batch.started + batch.run_seconds), batch.size, _error(outcomes)
+        times, size, error = (batch.started, batch.started + batch.run_seconds), batch.size, _error(results)
         link = calls[0].batch(
             Phase(
                 name=self._batch,
@@ -47,26 +47,26 @@ class BatchSpans:
                 attributes={
                     **self._graph,
                     "stylewire.batch.size": size,
-                    "stylewire.batch.requests": len(outcomes),
+                    "stylewire.batch.requests": len(results),
                     "stylewire.batch.dispatch": batch.dispatch.value,
-                    "stylewire.batch.wide": batch.wide,
+                    "stylewire.batch.wide": batch.exclusive,
                 },
                 links=[call.link for call in calls],
                 error=error,
             )
         )
-        for (entry, _, _), rows, converted in outcomes:
-            if entry.trace and not entry.future.done():
-                self.run(entry.trace, times, size, error, link)
+        for (request, _, _), rows, converted in results:
+            if request.trace and not request.future.done():
+                self.run(request.trace, times, size, error, link)
                 if converted:
                     start, stop = converted
                     failed = _name(rows) if isinstance(rows, Exception) else ""
-                    entry.trace.phase(Phase(name="encode", start=start, stop=stop, attributes={}, error=failed))
+                    request.trace.phase(Phase(name="encode", start=start, stop=stop, attributes={}, error=failed))
 
 
-def _error(outcomes: Sequence[Outcome]) -> str:
+def _error(results: Sequence[SliceResult]) -> str:
     """Name what made the batch fail; an error of a conversion is of its request only."""
-    for _, rows, converted in outcomes:
+    for _, rows, converted in results:
         if isinstance(rows, Exception) and not converted:
             return _name(rows)
     return ""

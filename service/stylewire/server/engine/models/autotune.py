@@ -65,7 +65,7 @@ class Trial:
         backend: its name.
         asked: the precision that it was told.
         precision: the arithmetic that it really ran in; empty if it could not be opened.
-        rows_per_second: with all of its slots busy; 0 if it was not measured.
+        rows_per_second: with all of its instances busy; 0 if it was not measured.
         problem: why it is out; empty if it is not.
     """
 
@@ -221,7 +221,7 @@ def _file(backend: str, options: BackendOptions, source: GraphFiles) -> str | No
 
 
 def _speed(backend: Backend, source: GraphFiles) -> float:
-    """Rows a second with all slots busy."""
+    """Rows a second with all instances busy."""
     outputs = OUTPUTS[graph_kind(source.graph)][:1]
     started = time.monotonic()
     backend.run(repeat_rows(source.vectors, source.graph, 1), outputs)
@@ -236,10 +236,10 @@ def _speed(backend: Backend, source: GraphFiles) -> float:
             done += row_count
         return done / (time.monotonic() - started)
 
-    with ThreadPoolExecutor(backend.slots) as pool:
+    with ThreadPoolExecutor(backend.instances) as pool:
         if row_count > 1:  # the first run of a size allocates
-            list(pool.map(lambda _: backend.run(rows, outputs), range(backend.slots)))
-        return sum(pool.map(run, range(backend.slots)))
+            list(pool.map(lambda _: backend.run(rows, outputs), range(backend.instances)))
+        return sum(pool.map(run, range(backend.instances)))
 
 
 def _version(packages: tuple[str, ...]) -> str | None:

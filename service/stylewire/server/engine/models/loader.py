@@ -149,8 +149,8 @@ class Loader:
             max_batch_size=warm.max_batch_size,
             max_batch_seconds=self._settings.max_batch_seconds,
             max_queue_seconds=self._settings.max_queue_seconds,
-            slots=backend.slots,
-            wide=backend.wide,
+            instances=backend.instances,
+            exclusive=backend.exclusive,
             yields=self._settings.threads > 1 and not self._remote,  # those that only wait need not yield
         )
         return self._make_runner(
@@ -161,7 +161,7 @@ class Loader:
                 limits=limits,
                 spans=BatchSpans(model, graph, backend.name),
                 costs=CostModel.of(warm.runs),
-                wide_costs=CostModel.of(warm.wide_runs),
+                exclusive_costs=CostModel.of(warm.exclusive_runs),
                 inline=tiny,
             )
         )

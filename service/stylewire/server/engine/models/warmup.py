@@ -23,7 +23,7 @@ _LONG_SECONDS = 0.1
 
 
 class SizeLimits(NamedTuple):
-    """What bounds a batch: its rows, its run time, and the bytes that the batches of all slots take."""
+    """What bounds a batch: its rows, its run time, and the bytes that the batches of all instances take."""
 
     rows: int
     seconds: float
@@ -36,13 +36,13 @@ class WarmUp:
 
     Attributes:
         max_batch_size: rows of the largest batch that ran; larger ones take too long or too much memory.
-        runs: batches that ran in one slot.
-        wide_runs: batches that had the whole device.
+        runs: batches that ran in one instance.
+        exclusive_runs: batches that had the whole device.
     """
 
     max_batch_size: int
     runs: Runs = field(default_factory=list)
-    wide_runs: Runs = field(default_factory=list)
+    exclusive_runs: Runs = field(default_factory=list)
 
 
 def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: SizeLimits) -> WarmUp:
@@ -62,20 +62,20 @@ def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: Si
     for size in sorted({min(2**k, most) for k in range(most.bit_length() + 1)}):
         rows = repeat_rows(vectors, graph, size)
         try:
-            seconds = _time(backend, rows, outputs, wide=False)
-            wide_seconds = _time(backend, rows, outputs, wide=True) if backend.wide else 0.0
+            seconds = _time(backend, rows, outputs, exclusive=False)
+            exclusive_seconds = _time(backend, rows, outputs, exclusive=True) if backend.exclusive else 0.0
         except Exception as err:
             if not fitting:
                 raise
             log.warning("%s: %d rows at once fail, so the largest batch has %d: %s", name, size, fitting, err)
             return replace(learned, max_batch_size=fitting)
         learned.runs.append((size, seconds))
-        if backend.wide:
-            learned.wide_runs.append((size, wide_seconds))
+        if backend.exclusive:
+            learned.exclusive_runs.append((size, exclusive_seconds))
         fitting = size
         # Runtimes keep the memory of a batch, so what is resident now tells what it takes.
         row_bytes = (resident_bytes() - before) / size
-        if size < most and backend.device == "cpu" and 2 * size * row_bytes * backend.slots > limits.byte_count:
+        if size < most and backend.device == "cpu" and 2 * size * row_bytes * backend.instances > limits.byte_count:
             log.warning("%s: a row takes %.0f MB, so the largest batch has %d rows", name, row_bytes / 1e6, size)
             return replace(learned, max_batch_size=size)
         if size < most and 2 * seconds > limits.seconds:
@@ -92,10 +92,10 @@ def repeat_rows(vectors: Arrays, graph: str, size: int) -> Arrays:
     return {key: np.resize(array, (size, *array.shape[1:])) for key, array in inputs.items()}
 
 
-def _time(backend: Backend, rows: Arrays, outputs: tuple[str, ...], *, wide: bool) -> float:
+def _time(backend: Backend, rows: Arrays, outputs: tuple[str, ...], *, exclusive: bool) -> float:
     for _ in range(2):  # the first run of a size allocates
         started = time.monotonic()
-        backend.run(rows, outputs, wide=wide)
+        backend.run(rows, outputs, exclusive=exclusive)
         seconds = time.monotonic() - started
         if seconds > _LONG_SECONDS and backend.device == "cpu":  # a GPU also searches for the fastest kernels
             break

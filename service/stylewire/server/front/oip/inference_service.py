@@ -164,7 +164,7 @@ class InferenceServicer:
         """Count a request for a whole model."""
         statistics, timings = self._whole(job.model), call.timings
         statistics.batch(job.row_count, timings.inference_seconds, Dispatch.IDLE)
-        statistics.request(
+        statistics.count(
             job.row_count,
             queue=timings.queue_seconds,
             run=timings.inference_seconds,

@@ -27,21 +27,21 @@ class CpuSessions:
         self.device, self.precision = options.device, precision_of(path)
         self._path, self._outputs = path, outputs
         threads = 1 if graph_kind(graph_name(path)) == "mapping" else options.threads  # too small to be shared
-        self.slots = min(most_instances(path, options), threads)
-        self.wide = self.slots > 1
-        self._session = self._open(threads // self.slots)
-        self._wide_session = self._open(threads) if self.wide else self._session
+        self.instances = min(most_instances(path, options), threads)
+        self.exclusive = self.instances > 1
+        self._session = self._open(threads // self.instances)
+        self._exclusive_session = self._open(threads) if self.exclusive else self._session
         self.input_names = tuple(node.name for node in self._session.get_inputs())
 
-    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:
         """Run one batch; only the outputs asked for are computed."""
-        session = self._wide_session if wide else self._session
+        session = self._exclusive_session if exclusive else self._session
         values = session.run(list(outputs), {name: inputs[name] for name in self.input_names})
         return dict(zip(outputs, values, strict=True))
 
     def close(self) -> None:
         """Free the sessions."""
-        del self._session, self._wide_session
+        del self._session, self._exclusive_session
 
     def _open(self, threads: int) -> ort.InferenceSession:
         options = ort.SessionOptions()
@@ -60,12 +60,12 @@ class OrtBackend:
     def __init__(self, path: Path, outputs: Sequence[str], options: BackendOptions) -> None:
         self._sessions = self._open(path, outputs, options)
         self.device, self.precision = self._sessions.device, self._sessions.precision
-        self.slots, self.wide = self._sessions.slots, self._sessions.wide
+        self.instances, self.exclusive = self._sessions.instances, self._sessions.exclusive
         self.input_names = self._sessions.input_names
 
-    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:
         """Run one batch; only the outputs asked for are computed and copied."""
-        return self._sessions.run(inputs, outputs, wide=wide)
+        return self._sessions.run(inputs, outputs, exclusive=exclusive)
 
     def close(self) -> None:
         """Free the sessions."""

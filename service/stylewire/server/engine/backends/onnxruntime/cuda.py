@@ -74,22 +74,22 @@ def cuda_options(device: int, *, capturing: bool) -> dict[str, str]:
 class CudaSessions:
     """A graph on one GPU; several batches at once only if ``options.instances`` asks for that."""
 
-    wide = False
+    exclusive = False
 
     def __init__(self, path: Path, outputs: Sequence[str], options: BackendOptions) -> None:
         self._index = device_index(options.device)
         self._path, self._outputs = path, outputs
         self.device, self.precision = f"cuda:{self._index}", precision_of(path)
-        self.slots = most_instances(path, options)
+        self.instances = most_instances(path, options)
         self._load_libraries(options.device)
         self._sessions: list[Session] = []
         self._free: queue.SimpleQueue[Session] = queue.SimpleQueue()
-        for _ in range(self.slots):
+        for _ in range(self.instances):
             self._sessions.append(self._make_session())
             self._free.put(self._sessions[-1])
         self.input_names = self._sessions[0].input_names
 
-    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:  # noqa: ARG002
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:  # noqa: ARG002
         """Run one batch; only the outputs asked for leave the GPU."""
         session = self._free.get()
         try:

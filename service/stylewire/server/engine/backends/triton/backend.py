@@ -31,7 +31,7 @@ class TritonBackend:
     """
 
     name = "triton"
-    wide = False
+    exclusive = False
 
     def __init__(self, path: Path, outputs: Sequence[str], options: BackendOptions) -> None:
         assert options.remote
@@ -48,9 +48,9 @@ class TritonBackend:
         self._graph = Graph(name=f"{model}.{graph}", version=version, inputs=inputs, outputs=expected, parity=parity)
         contracts = self._servers.add(self._graph)
         self.max_batch_size = min((each.max_batch_size for each in contracts if each.max_batch_size), default=0)
-        self.slots = options.instances or sum(each.instance_count for each in contracts) + 1
+        self.instances = options.instances or sum(each.instance_count for each in contracts) + 1
 
-    def run(self, inputs: Arrays, outputs: Sequence[str], *, wide: bool = False) -> Arrays:  # noqa: ARG002
+    def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:  # noqa: ARG002
         """Run one batch; more rows than Triton takes at once run one part after the other."""
         size = len(next(iter(inputs.values())))
         most = self.max_batch_size or size
@@ -80,7 +80,7 @@ class TritonBackend:
 
         future = asyncio.run_coroutine_threadsafe(ask(), loop)
         if waiting:
-            waiting.on_left(future.cancel)
+            waiting.on_cancelled(future.cancel)
         try:
             future.result()
             return answers[0].copy()
