@@ -30,4 +30,4 @@ if [ "${TESTS:-}" ]; then
     "$python" -m pytest -p no:cacheprovider -W default -m gpu tests/gpu -q -rs 2>&1 | tee "$out/tests.txt"
 fi
 left=$((570 - SECONDS))
-timeout "$left" "$python" -m gpu --out "$out" --seconds $((left - 25)) "$@" 2>&1 | tee "$out/log.txt"
+timeout "$left" "$python" -m models.gpu --out "$out" --seconds $((left - 25)) "$@" 2>&1 | tee "$out/log.txt"
