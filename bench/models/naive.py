@@ -7,7 +7,7 @@ import torch
 
 from models.networks import Network
 from models.official import official_graph
-from stylewire_export.to_onnx import OPSET
+from stylewire_export.formats.onnx import OPSET
 
 
 def naive_file(network: Network, batch: int) -> Path:

@@ -22,9 +22,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from stylewire_export.checkpoints import read_any_generator, read_encoder
 from stylewire_export.checkpoints.config import GeneratorCheckpoint
-from stylewire_export.generator import Block, Noise, StyledConv
 from stylewire_export.graphs import Graph, encoder_graph, mapping_graph, synthesis_graph
-from stylewire_export.networks import load_encoder, load_generator
+from stylewire_export.networks.generator import Block, Noise, StyledConv
+from stylewire_export.networks.loading import load_encoder, load_generator
 
 SLOPE = 0.2
 

@@ -13,9 +13,9 @@ from stylewire.demo import MODELS
 from stylewire.manifest import Manifest, ManifestError
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints.config import GeneratorConfig
-from stylewire_export.encoder import Encoder, EncoderConfig, MapToStyle, ResidualUnit, make_encoder
 from stylewire_export.formats import DEFAULT_FORMATS, FORMATS
-from stylewire_export.generator import Generator, ToImage
+from stylewire_export.networks.encoder import Encoder, EncoderConfig, MapToStyle, ResidualUnit, make_encoder
+from stylewire_export.networks.generator import Generator, ToImage
 
 BUILT = Path(__file__).parents[2] / "build" / "bench"
 NARROW = ((4, 128), (8, 128), (16, 64), (32, 32), (64, 16))

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from stylewire.latents import sample_z
 from stylewire_export.checkpoints import GeneratorConfig
-from stylewire_export.encoder import EncoderConfig
-from stylewire_export.generator import Generator
+from stylewire_export.networks.encoder import EncoderConfig
+from stylewire_export.networks.generator import Generator
 
 SIDE_PX = 64
 GENERATOR = GeneratorConfig(

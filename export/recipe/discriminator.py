@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylewire_export.checkpoints import GeneratorConfig
-from stylewire_export.ops import SQRT2, EqualLinear
+from stylewire_export.networks.ops import SQRT2, EqualLinear
 
 GROUP_SIZE = 4  # pictures whose spread is measured together
 

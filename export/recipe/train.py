@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from stylewire_export.generator import Generator
+from stylewire_export.networks.generator import Generator
 
 MIXING_SHARE = 0.9  # of the training codes change to a second w at a random row
 W_AVG_RATE = 0.002

@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 from train import LOG_INTERVAL, log
 
-from stylewire_export.encoder import make_encoder
-from stylewire_export.generator import Generator
+from stylewire_export.networks.encoder import make_encoder
+from stylewire_export.networks.generator import Generator
 
 KNOWN_WEIGHT, PULL_WEIGHT = 0.5, 0.002
 TEST_COUNT = 64

@@ -24,9 +24,9 @@ from stylewire_export.checkpoints.config import EncoderCheckpoint
 from stylewire_export.errors import BundleError, CheckpointError, VerificationError
 from stylewire_export.exportable import Exportable, check_label_names, make_exportable
 from stylewire_export.formats import DEFAULT_FORMATS, FORMATS, Precision
+from stylewire_export.formats.half import half_form
 from stylewire_export.graphs import Graph, encoder_graph
-from stylewire_export.half import half_form
-from stylewire_export.networks import load_encoder
+from stylewire_export.networks.loading import load_encoder
 from stylewire_export.staging import check_target, staging
 from stylewire_export.verify import reference_cases, verify_graph, write_check_vectors
 

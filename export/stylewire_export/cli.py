@@ -11,10 +11,10 @@ from stylewire_export.blend import BlendError, BlendRule
 from stylewire_export.bundle import Blending, ExportJob, ExportReport, export_model
 from stylewire_export.errors import BundleError, CheckpointError, VerificationError
 from stylewire_export.formats import DEFAULT_FORMATS, FORMATS
-from stylewire_export.import_onnx import ImportJob, import_onnx
-from stylewire_export.onnx_adapter import RANGES
-from stylewire_export.to_triton import RepositoryReport, find_models, write_repository
+from stylewire_export.onnx_import.adapter import RANGES
+from stylewire_export.onnx_import.importer import ImportJob, import_onnx
 from stylewire_export.triton.config import Device, Precision, Serving, Variant
+from stylewire_export.triton.repository import RepositoryReport, find_models, write_repository
 from stylewire_export.verify import FileReport, verify_directory
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Turn checkpoints into model directories.")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from stylewire.latents import Array, layer_resolutions
-from stylewire_export.checkpoints.anime import Z_DIM as ANIME_Z_DIM
 from stylewire_export.checkpoints.config import (
     AnimeConfig,
     AnyGenerator,
@@ -14,11 +13,12 @@ from stylewire_export.checkpoints.config import (
     PixelRule,
     PlainCheckpoint,
 )
+from stylewire_export.checkpoints.families.anime import Z_DIM as ANIME_Z_DIM
 from stylewire_export.errors import BundleError
-from stylewire_export.generator import Generator
 from stylewire_export.graphs import Graph, generator_graph, mapping_graph, synthesis_graph
-from stylewire_export.networks import load_generator, load_plain, load_stylegan1
-from stylewire_export.stylegan1 import StyleGan1
+from stylewire_export.networks.generator import Generator
+from stylewire_export.networks.loading import load_generator, load_plain, load_stylegan1
+from stylewire_export.networks.stylegan1 import StyleGan1
 
 _SAMPLED_MEAN = "the file has no mean of w: it was estimated from 10,000 seeded samples"
 

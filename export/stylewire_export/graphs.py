@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stylewire.latents import Array
-from stylewire_export.encoder import Encoder
-from stylewire_export.generator import Generator
-from stylewire_export.stylegan1 import StyleGan1
+from stylewire_export.networks.encoder import Encoder
+from stylewire_export.networks.generator import Generator
+from stylewire_export.networks.stylegan1 import StyleGan1
 
 Examples = Callable[[int], Mapping[str, Array]]
 PixelRule = Literal["round", "truncate"]

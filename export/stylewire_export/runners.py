@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stylewire.latents import Array
 from stylewire_export.errors import VerificationError, quote
-from stylewire_export.to_ncnn import PARAM, weights_of
+from stylewire_export.formats.ncnn import PARAM, weights_of
 
 AnyArray = NDArray[np.generic]
 Run = Callable[[Mapping[str, Array]], dict[str, AnyArray]]

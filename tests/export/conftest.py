@@ -11,12 +11,12 @@ import torch
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints import GeneratorConfig, read_encoder, read_generator
 from stylewire_export.checkpoints.config import DcganConfig
-from stylewire_export.dcgan import Dcgan
-from stylewire_export.encoder import EncoderConfig, make_encoder
 from stylewire_export.formats import FORMATS
-from stylewire_export.generator import Generator
 from stylewire_export.graphs import Graph, encoder_graph, mapping_graph, synthesis_graph
-from stylewire_export.networks import load_encoder, load_generator
+from stylewire_export.networks.dcgan import Dcgan
+from stylewire_export.networks.encoder import EncoderConfig, make_encoder
+from stylewire_export.networks.generator import Generator
+from stylewire_export.networks.loading import load_encoder, load_generator
 from stylewire_export.runners import open_graph_file
 from support.golden import Case, read_case
 

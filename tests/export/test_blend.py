@@ -11,9 +11,9 @@ from stylewire.manifest import Manifest
 from stylewire_export.blend import BlendError, BlendRule, blend
 from stylewire_export.bundle import Blending, ExportJob, export_model
 from stylewire_export.checkpoints import read_generator
-from stylewire_export.generator import Generator
 from stylewire_export.graphs import synthesis_graph
-from stylewire_export.networks import load_generator
+from stylewire_export.networks.generator import Generator
+from stylewire_export.networks.loading import load_generator
 from stylewire_export.runners import open_graph_file
 
 RULES = {

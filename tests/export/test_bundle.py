@@ -10,7 +10,7 @@ import torch
 from stylewire.manifest import Manifest
 from stylewire_export.bundle import BundleError, ExportJob, export_model
 from stylewire_export.errors import CheckpointError, VerificationError
-from stylewire_export.generator import Generator
+from stylewire_export.networks.generator import Generator
 from stylewire_export.verify import verify_directory
 
 

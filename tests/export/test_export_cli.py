@@ -8,7 +8,7 @@ import torch
 
 from stylewire.manifest import Manifest
 from stylewire_export.checkpoints.config import DcganConfig
-from stylewire_export.dcgan import Dcgan
+from stylewire_export.networks.dcgan import Dcgan
 
 COMMAND = [sys.executable, "-W", "error", "-c", "from stylewire_export.cli import main; main()"]
 

@@ -13,9 +13,9 @@ from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints import read_generator
 from stylewire_export.errors import BundleError, VerificationError
 from stylewire_export.formats import DEFAULT_FORMATS, FORMATS
+from stylewire_export.formats.half import half_form
 from stylewire_export.graphs import encoder_graph, mapping_graph, synthesis_graph
-from stylewire_export.half import half_form
-from stylewire_export.networks import load_generator
+from stylewire_export.networks.loading import load_generator
 from stylewire_export.runners import open_graph_file
 from stylewire_export.verify import psnr, verify_directory
 
@@ -153,7 +153,7 @@ def test_pnnx_that_fails_is_a_note(tiny_checkpoints, tmp_path, monkeypatch):
     """What the converter said is in the note."""
     (tmp_path / "pnnx").write_text("#!/bin/sh\necho no such operator >&2\nexit 3\n")
     (tmp_path / "pnnx").chmod(0o755)
-    monkeypatch.setattr("stylewire_export.to_ncnn._converter", lambda: str(tmp_path / "pnnx"))
+    monkeypatch.setattr("stylewire_export.formats.ncnn._converter", lambda: str(tmp_path / "pnnx"))
     job = ExportJob(generator=tiny_checkpoints[0], name="tiny", out=tmp_path / "models", formats=("onnx", "ncnn"))
 
     assert ("ncnn of synthesis is left out: pnnx cannot convert synthesis: no such operator",) == export_model(

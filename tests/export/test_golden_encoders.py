@@ -8,7 +8,7 @@ import pytest
 from stylewire_export.checkpoints import read_encoder
 from stylewire_export.formats import FORMATS
 from stylewire_export.graphs import encoder_graph
-from stylewire_export.networks import load_encoder
+from stylewire_export.networks.loading import load_encoder
 from stylewire_export.runners import open_graph_file
 from stylewire_export.verify import pixel_error
 

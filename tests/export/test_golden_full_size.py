@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from stylewire_export.checkpoints import read_encoder, read_generator
+from stylewire_export.formats.onnx import write_onnx
 from stylewire_export.graphs import encoder_graph, mapping_graph, synthesis_graph
-from stylewire_export.networks import load_encoder, load_generator
+from stylewire_export.networks.loading import load_encoder, load_generator
 from stylewire_export.runners import open_graph_file
-from stylewire_export.to_onnx import write_onnx
 from support.golden import crops, materialize, read_case
 
 LIMIT = 1e-5  # of the largest magnitude

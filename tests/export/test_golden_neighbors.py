@@ -8,9 +8,9 @@ import pytest
 
 from stylewire_export.checkpoints import read_any_generator
 from stylewire_export.exportable import make_exportable
+from stylewire_export.formats.onnx import write_onnx
+from stylewire_export.formats.torchscript import write_torchscript
 from stylewire_export.runners import open_graph_file
-from stylewire_export.to_onnx import write_onnx
-from stylewire_export.to_torchscript import write_torchscript
 from support.golden import materialize, read_case
 
 FORMS = ("pytorch", "onnx", "torchscript")

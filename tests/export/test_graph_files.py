@@ -9,13 +9,13 @@ import onnx
 import pytest
 import torch
 
-from stylewire_export.encoder import make_encoder
 from stylewire_export.errors import VerificationError
-from stylewire_export.generator import Generator
+from stylewire_export.formats.onnx import write_onnx
+from stylewire_export.formats.torchscript import write_torchscript
 from stylewire_export.graphs import encoder_graph, mapping_graph, synthesis_graph
+from stylewire_export.networks.encoder import make_encoder
+from stylewire_export.networks.generator import Generator
 from stylewire_export.runners import open_graph_file
-from stylewire_export.to_onnx import write_onnx
-from stylewire_export.to_torchscript import write_torchscript
 from stylewire_export.verify import reference_cases, verify_graph
 
 WRITERS = {".onnx": write_onnx, ".pt": write_torchscript}

@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stylewire.manifest import Manifest
 from stylewire_export.checkpoints.config import DcganConfig
-from stylewire_export.dcgan import Dcgan
 from stylewire_export.errors import BundleError, CheckpointError, VerificationError
-from stylewire_export.import_onnx import ImportJob, import_onnx
+from stylewire_export.networks.dcgan import Dcgan
+from stylewire_export.onnx_import.importer import ImportJob, import_onnx
 from stylewire_export.runners import open_graph_file
 from stylewire_export.verify import verify_directory
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from stylewire.manifest import Manifest
-from stylewire_export.anime import AnimeFaces
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints import read_any_generator, read_encoder, read_generator
 from stylewire_export.checkpoints.config import AnimeConfig, DcganConfig
-from stylewire_export.dcgan import Dcgan
 from stylewire_export.errors import BundleError, CheckpointError
 from stylewire_export.exportable import make_exportable
+from stylewire_export.networks.anime import AnimeFaces
+from stylewire_export.networks.dcgan import Dcgan
 from stylewire_export.verify import verify_directory
 
 DCGAN = DcganConfig(input_dim=12, widths=(8, 6, 3), biased=(False, False, False))

@@ -8,10 +8,10 @@ import torch
 
 from stylewire_export.checkpoints import read_encoder, read_generator
 from stylewire_export.checkpoints.config import GeneratorCheckpoint
-from stylewire_export.encoder import make_encoder
 from stylewire_export.errors import CheckpointError
-from stylewire_export.generator import Generator
-from stylewire_export.networks import encoder_config, load_encoder, load_generator
+from stylewire_export.networks.encoder import make_encoder
+from stylewire_export.networks.generator import Generator
+from stylewire_export.networks.loading import encoder_config, load_encoder, load_generator
 
 
 def checkpoint_of(generator, **changes):

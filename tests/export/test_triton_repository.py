@@ -17,8 +17,8 @@ from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInsta
 from stylewire.demo import MODELS
 from stylewire.manifest import Manifest, ManifestError, file_info
 from stylewire_export.errors import BundleError
-from stylewire_export.to_triton import find_models, write_repository
 from stylewire_export.triton.config import Serving
+from stylewire_export.triton.repository import find_models, write_repository
 
 TYPES = {"tensor(float)": "TYPE_FP32", "tensor(uint8)": "TYPE_UINT8"}
 

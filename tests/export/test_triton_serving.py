@@ -12,8 +12,8 @@ import pytest
 import tritonclient.grpc as triton_grpc
 
 from stylewire.demo import MODELS
-from stylewire_export.to_triton import find_models, write_repository
 from stylewire_export.triton.config import Serving
+from stylewire_export.triton.repository import find_models, write_repository
 from support.triton import RunningTriton, running_triton
 
 AVATARS = MODELS / "avatars"

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from stylewire_export.checkpoints import read_generator
-from stylewire_export.checkpoints.containers import read_content
-from stylewire_export.checkpoints.torch_zip import MAX_ENTRIES
+from stylewire_export.checkpoints.containers.content import read_content
+from stylewire_export.checkpoints.containers.torch_zip import MAX_ENTRIES
 from stylewire_export.errors import CheckpointError
 
 

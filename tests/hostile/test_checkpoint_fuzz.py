@@ -5,10 +5,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stylewire_export.checkpoints import read_encoder, read_generator
-from stylewire_export.checkpoints.inert import Budget
-from stylewire_export.checkpoints.standins import plain_pickle_names, torch_names
-from stylewire_export.checkpoints.torch_legacy import claim_storage, read_nested_storage
-from stylewire_export.checkpoints.unpickling import read_pickle
+from stylewire_export.checkpoints.containers.torch_legacy import claim_storage, read_nested_storage
+from stylewire_export.checkpoints.pickles.placeholders import Budget
+from stylewire_export.checkpoints.pickles.safe_globals import plain_pickle_names, torch_names
+from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.errors import CheckpointError
 
 FILES = {

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from stylewire_export.checkpoints import read_generator
-from stylewire_export.checkpoints.inert import MAX_STEPS, Budget
-from stylewire_export.checkpoints.numpy_standins import NumpyArray
-from stylewire_export.checkpoints.standins import AttributeRecord, plain_pickle_names, torch_names
+from stylewire_export.checkpoints.containers.torch_legacy import read_nested_storage
+from stylewire_export.checkpoints.pickles.numpy_globals import NumpyArray
+from stylewire_export.checkpoints.pickles.placeholders import MAX_STEPS, Budget
+from stylewire_export.checkpoints.pickles.safe_globals import AttributeRecord, plain_pickle_names, torch_names
+from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.checkpoints.tensors import Storage
-from stylewire_export.checkpoints.torch_legacy import read_nested_storage
-from stylewire_export.checkpoints.unpickling import read_pickle
 from stylewire_export.errors import CheckpointError
 
 SUPPORTED_OPCODES = """

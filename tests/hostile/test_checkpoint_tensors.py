@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stylewire_export.checkpoints import read_generator
-from stylewire_export.checkpoints.containers import read_content
+from stylewire_export.checkpoints.containers.content import read_content
 from stylewire_export.checkpoints.tensors import TYPES_BY_STORAGE, Storage, TensorRecord, to_tensors, view_storage
 from stylewire_export.errors import CheckpointError
 

@@ -6,7 +6,7 @@ import torch
 
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints.config import GeneratorConfig
-from stylewire_export.generator import Generator
+from stylewire_export.networks.generator import Generator
 
 
 def random_generator(*, seed: int, label_dim: int = 0, image_channels: int = 3, resolution_px: int = 32) -> Generator:

@@ -13,8 +13,8 @@ from tritonclient.grpc import InferenceServerClient
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from stylewire.demo import MODELS
-from stylewire_export.to_triton import find_models, write_repository
 from stylewire_export.triton.config import Serving
+from stylewire_export.triton.repository import find_models, write_repository
 from support.triton import RunningTriton, running_triton
 
 _LOADERS = 2

@@ -13,7 +13,7 @@ from stylewire.keyframes import frame_positions
 from stylewire.tensors import to_array, to_tensor
 from stylewire_export.bundle import ExportJob, export_model
 from stylewire_export.checkpoints.config import DcganConfig
-from stylewire_export.dcgan import Dcgan
+from stylewire_export.networks.dcgan import Dcgan
 from support.oip import given, wanted
 from support.pictures import digest, sources
 from support.servers import running_server

@@ -19,8 +19,8 @@ from stylewire.errors import BackendUnavailableError
 from stylewire.server.engine.backends import BackendOptions
 from stylewire.server.engine.backends.onnxruntime.backend import OrtBackend, TensorRtBackend
 from stylewire.server.engine.backends.torchscript import TorchScriptBackend
-from stylewire_export.half import half_form
-from stylewire_export.to_onnx import write_half_onnx, write_onnx
+from stylewire_export.formats.half import half_form
+from stylewire_export.formats.onnx import write_half_onnx, write_onnx
 
 COMPILE_SECONDS = 150
 WARM_UP_RUNS = 3

@@ -11,7 +11,9 @@ import torch
 from models.official import official_graph
 from serving.models import full_encoder, seeded_generator
 from stylewire_export.encoder import Encoder, make_encoder
+
 from stylewire_export.graphs import Graph, encoder_graph, synthesis_graph
+from stylewire_export.networks.encoder import Encoder, make_encoder
 
 ROOFLINE = {256: 8760.0, 1024: 5030.0, "encoder": 5400.0}
 """Images a second that an H200 allows, at 790 TFLOP/s and 4.3 TB/s: the slower of products and bytes of a network."""

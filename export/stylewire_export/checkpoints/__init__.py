@@ -1,7 +1,7 @@
-"""Readers of checkpoint files. Nothing in a file is ever run; see :mod:`.unpickling` for how and why."""
+"""Readers of checkpoint files. Nothing in a file is ever run; see :mod:`.pickles.unpickler` for how and why."""
 
 from stylewire_export.checkpoints.config import AnyGenerator, EncoderCheckpoint, GeneratorCheckpoint, GeneratorConfig
-from stylewire_export.checkpoints.families import read_any_generator, read_encoder, read_generator
+from stylewire_export.checkpoints.reader import read_any_generator, read_encoder, read_generator
 
 __all__ = [
     "AnyGenerator",

@@ -210,7 +210,8 @@ class StyleGan1Checkpoint:
 
     Attributes:
         family: whose layout it is.
-        state: names of :mod:`stylewire_export.stylegan1` -> contiguous float32 tensor, finite, run-time gains included.
+        state: names of :mod:`stylewire_export.networks.stylegan1` -> contiguous float32 tensor, finite, run-time gains
+            included.
         notes: what a person should know about this file.
     """
 

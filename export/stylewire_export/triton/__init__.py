@@ -1,1 +1,1 @@
-"""The parts of a Triton model repository: what graphs take and give, their configuration, files beside them."""
+"""Model directories to a Triton model repository."""

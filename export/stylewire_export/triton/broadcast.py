@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
-from stylewire_export.to_onnx import OPSET
+from stylewire_export.formats.onnx import OPSET
 from stylewire_export.triton.signature import Signature
 
 _IR_VERSION = 8  # of opset 17

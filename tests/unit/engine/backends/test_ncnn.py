@@ -16,9 +16,9 @@ from stylewire.manifest import Manifest
 from stylewire.server.engine.backends import OUTPUTS, BackendOptions, open_backend
 from stylewire.server.engine.backends import ncnn as ncnn_backend
 from stylewire_export.bundle import ExportJob, export_model
-from stylewire_export.encoder import EncoderConfig, make_encoder
 from stylewire_export.formats import FORMATS
 from stylewire_export.graphs import encoder_graph
+from stylewire_export.networks.encoder import EncoderConfig, make_encoder
 from support.models import random_generator
 
 LAYER_COUNT, W_DIM = 8, 16

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from stylewire.latents import Array
-from stylewire_export.onnx_file import graphs_in
-from stylewire_export.onnx_signature import Signature
+from stylewire_export.onnx_import.file import graphs_in
+from stylewire_export.onnx_import.signature import Signature
 
 RANGES = {"-1,1": (1.0, 0.0), "0,1": (2.0, -1.0), "0,255": (1 / 127.5, -1.0)}
 """Range that a generator draws in -> factor and summand that bring it to [-1, 1]."""

@@ -3,10 +3,10 @@
 NVIDIA's pickles nest the same stream, for one storage each, in byte strings.
 """
 
-from stylewire_export.checkpoints.inert import Budget
-from stylewire_export.checkpoints.standins import storage_names, torch_names
+from stylewire_export.checkpoints.pickles.placeholders import Budget
+from stylewire_export.checkpoints.pickles.safe_globals import storage_names, torch_names
+from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.checkpoints.tensors import DataType, Storage
-from stylewire_export.checkpoints.unpickling import read_pickle
 from stylewire_export.errors import CheckpointError, quote
 
 MAGIC = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e")  # the pickle of 0x1950a86a20f9469cfc6c

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stylewire_export.generator import Noise, Skip, StyledConv, Synthesis, ToImage
 from stylewire_export.graphs import EncoderWithMean, SynthesisWithPixels
-from stylewire_export.ops import SLOPE
+from stylewire_export.networks.generator import Noise, Skip, StyledConv, Synthesis, ToImage
+from stylewire_export.networks.ops import SLOPE
 
 
 def half_form(module: nn.Module) -> nn.Module | None:

@@ -34,7 +34,7 @@ from stylewire_export.triton.signature import (
 
 BROADCAST = "broadcast"
 CONFIG_FILE = "config.pbtxt"
-_PYTHON_MODEL = Path(__file__).parent / "triton" / "model.py"
+_PYTHON_MODEL = Path(__file__).parent / "model.py"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylewire_export.checkpoints.config import GeneratorConfig
-from stylewire_export.ops import SLOPE, SQRT2, EqualLinear, Smoothing, Upsampling, normalize_second_moment, split_noise
+from stylewire_export.networks.ops import (
+    SLOPE,
+    SQRT2,
+    EqualLinear,
+    Smoothing,
+    Upsampling,
+    normalize_second_moment,
+    split_noise,
+)
 
 HALF = math.sqrt(0.5)  # gain of both branches of a residual block
 

@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from stylewire_export.checkpoints.anime import is_anime, read_anime
 from stylewire_export.checkpoints.config import (
     AnyGenerator,
     EncoderCheckpoint,
@@ -12,14 +11,15 @@ from stylewire_export.checkpoints.config import (
     PlainCheckpoint,
     StyleGan1Checkpoint,
 )
-from stylewire_export.checkpoints.containers import SUPPORTED, Content, read_content
-from stylewire_export.checkpoints.dcgan import FIRST_CONV, is_dcgan, read_dcgan
+from stylewire_export.checkpoints.containers.content import SUPPORTED, Content, read_content
+from stylewire_export.checkpoints.families.anime import is_anime, read_anime
+from stylewire_export.checkpoints.families.dcgan import FIRST_CONV, is_dcgan, read_dcgan
+from stylewire_export.checkpoints.families.nvidia import is_nvidia, read_nvidia
+from stylewire_export.checkpoints.families.psp import open_psp, read_decoder, read_encoder_part
+from stylewire_export.checkpoints.families.rosinality import is_rosinality, read_rosinality
+from stylewire_export.checkpoints.families.stylegan1 import is_stylegan1, read_stylegan1
+from stylewire_export.checkpoints.families.tensorflow import is_tensorflow, read_tensorflow
 from stylewire_export.checkpoints.generators import GeneratorTraits, build_generator
-from stylewire_export.checkpoints.nvidia import is_nvidia, read_nvidia
-from stylewire_export.checkpoints.psp import open_psp, read_decoder, read_encoder_part
-from stylewire_export.checkpoints.rosinality import is_rosinality, read_rosinality
-from stylewire_export.checkpoints.stylegan1 import is_stylegan1, read_stylegan1
-from stylewire_export.checkpoints.tensorflow import is_tensorflow, read_tensorflow
 from stylewire_export.checkpoints.tensors import TensorRecord
 from stylewire_export.errors import CheckpointError, quote
 

@@ -15,9 +15,9 @@ from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX
 from stylewire_export.errors import BundleError, CheckpointError, VerificationError
 from stylewire_export.exportable import check_label_names
 from stylewire_export.graphs import latent_examples
-from stylewire_export.onnx_adapter import RANGES, ImageLayout, adapt, to_image, to_pixels
-from stylewire_export.onnx_file import read_onnx
-from stylewire_export.onnx_signature import Signature, find_signature
+from stylewire_export.onnx_import.adapter import RANGES, ImageLayout, adapt, to_image, to_pixels
+from stylewire_export.onnx_import.file import read_onnx
+from stylewire_export.onnx_import.signature import Signature, find_signature
 from stylewire_export.runners import AnyArray, Run, open_foreign_onnx
 from stylewire_export.staging import check_target, staging
 from stylewire_export.verify import BATCH_SIZES, Case, check_graph_file, save_check_vectors

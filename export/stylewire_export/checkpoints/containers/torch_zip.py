@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from stylewire_export.checkpoints.inert import Budget
-from stylewire_export.checkpoints.standins import torch_names
+from stylewire_export.checkpoints.containers.torch_legacy import claim_storage
+from stylewire_export.checkpoints.pickles.placeholders import Budget
+from stylewire_export.checkpoints.pickles.safe_globals import torch_names
+from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.checkpoints.tensors import Storage
-from stylewire_export.checkpoints.torch_legacy import claim_storage
-from stylewire_export.checkpoints.unpickling import read_pickle
 from stylewire_export.errors import CheckpointError, quote
 
 MAGIC = b"PK\x03\x04"

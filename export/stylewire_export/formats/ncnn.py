@@ -15,8 +15,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from stylewire_export.errors import BundleError
+from stylewire_export.formats.torchscript import write_torchscript
 from stylewire_export.graphs import Graph, SynthesisWithPixels
-from stylewire_export.to_torchscript import write_torchscript
 
 OPEN_INPUT = "noise"
 """Has as many values as are drawn; all other inputs have one shape."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stylewire_export.checkpoints import torch_legacy, torch_zip
-from stylewire_export.checkpoints.inert import Budget
-from stylewire_export.checkpoints.standins import plain_pickle_names
-from stylewire_export.checkpoints.torch_legacy import read_nested_storage
-from stylewire_export.checkpoints.unpickling import read_pickle
+from stylewire_export.checkpoints.containers import torch_legacy, torch_zip
+from stylewire_export.checkpoints.containers.torch_legacy import read_nested_storage
+from stylewire_export.checkpoints.pickles.placeholders import Budget
+from stylewire_export.checkpoints.pickles.safe_globals import plain_pickle_names
+from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.errors import CheckpointError, quote
 
 MAX_FILE_BYTES = 8 * 2**30

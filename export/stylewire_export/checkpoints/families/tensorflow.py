@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from stylewire_export.checkpoints.config import GeneratorCheckpoint
 from stylewire_export.checkpoints.generators import GeneratorTraits, build_generator
 from stylewire_export.checkpoints.layout import FILTER, W_AVG
-from stylewire_export.checkpoints.numpy_standins import NumpyArray
-from stylewire_export.checkpoints.standins import AttributeRecord
+from stylewire_export.checkpoints.pickles.numpy_globals import NumpyArray
+from stylewire_export.checkpoints.pickles.safe_globals import AttributeRecord
 from stylewire_export.checkpoints.tensors import TensorRecord, bound_copies, to_float32, wrap_array
 from stylewire_export.errors import CheckpointError, quote
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylewire_export.checkpoints.config import StyleGan1Config
-from stylewire_export.checkpoints.stylegan1 import BLUR
-from stylewire_export.ops import SLOPE, normalize_second_moment, split_noise
+from stylewire_export.checkpoints.families.stylegan1 import BLUR
+from stylewire_export.networks.ops import SLOPE, normalize_second_moment, split_noise
 
 NORM_EPSILON = 1e-5  # of the instance normalization in rosinality's port
 

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stylewire_export.anime import AnimeFaces
 from stylewire_export.checkpoints.config import (
     DcganConfig,
     EncoderCheckpoint,
@@ -17,11 +16,12 @@ from stylewire_export.checkpoints.config import (
     PlainCheckpoint,
     StyleGan1Checkpoint,
 )
-from stylewire_export.dcgan import Dcgan
-from stylewire_export.encoder import COARSE_COUNT, MIDDLE_END, Encoder, EncoderConfig, make_encoder
 from stylewire_export.errors import CheckpointError, quote
-from stylewire_export.generator import Generator
-from stylewire_export.stylegan1 import StyleGan1
+from stylewire_export.networks.anime import AnimeFaces
+from stylewire_export.networks.dcgan import Dcgan
+from stylewire_export.networks.encoder import COARSE_COUNT, MIDDLE_END, Encoder, EncoderConfig, make_encoder
+from stylewire_export.networks.generator import Generator
+from stylewire_export.networks.stylegan1 import StyleGan1
 
 MEAN_SEED, MEAN_SAMPLE_COUNT = 123, 10_000  # as NVIDIA's projector estimates the mean of w
 DERIVED_NAMES = ("resample_filter", "num_batches_tracked", "w_avg")  # the configuration or this module supplies them

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import isqrt
 
 from stylewire_export.checkpoints.config import AnimeConfig, PlainCheckpoint
-from stylewire_export.checkpoints.dcgan import COUNTER, norm_shapes
+from stylewire_export.checkpoints.families.dcgan import COUNTER, norm_shapes
 from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX, Shape, Shapes, compare_shapes
 from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
 from stylewire_export.errors import CheckpointError

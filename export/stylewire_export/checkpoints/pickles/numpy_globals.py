@@ -8,7 +8,7 @@ from math import prod
 
 import numpy as np
 
-from stylewire_export.checkpoints.inert import Budget, Record, StandIn
+from stylewire_export.checkpoints.pickles.placeholders import Budget, Record, StandIn
 from stylewire_export.checkpoints.tensors import (
     MAX_DIMENSIONS,
     DataType,

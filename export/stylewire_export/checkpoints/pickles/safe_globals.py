@@ -6,8 +6,8 @@ that is not in the table is refused before anything is looked up. Nothing here i
 
 from collections.abc import Callable, Mapping
 
-from stylewire_export.checkpoints.inert import Budget, Record, StandIn
-from stylewire_export.checkpoints.numpy_standins import as_bytes, numpy_names
+from stylewire_export.checkpoints.pickles.numpy_globals import as_bytes, numpy_names
+from stylewire_export.checkpoints.pickles.placeholders import Budget, Record, StandIn
 from stylewire_export.checkpoints.tensors import TYPES_BY_STORAGE, Storage, TensorRecord, view_storage
 from stylewire_export.errors import CheckpointError, quote
 

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from stylewire_export.checkpoints.config import EncoderCheckpoint, EncoderType, GeneratorCheckpoint, InputKind
 from stylewire_export.checkpoints.encoder_layout import EncoderLayout, infer_encoder
+from stylewire_export.checkpoints.families.rosinality import read_rosinality
 from stylewire_export.checkpoints.generators import GeneratorTraits
-from stylewire_export.checkpoints.rosinality import read_rosinality
-from stylewire_export.checkpoints.standins import AttributeRecord
+from stylewire_export.checkpoints.pickles.safe_globals import AttributeRecord
 from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
 from stylewire_export.errors import CheckpointError, quote
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from stylewire_export.checkpoints.config import GeneratorCheckpoint
 from stylewire_export.checkpoints.generators import GeneratorTraits, build_generator
-from stylewire_export.checkpoints.standins import PersistentObject
+from stylewire_export.checkpoints.pickles.safe_globals import PersistentObject
 from stylewire_export.checkpoints.tensors import TensorRecord
 from stylewire_export.errors import CheckpointError, quote
 

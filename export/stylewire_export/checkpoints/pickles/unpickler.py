@@ -1,7 +1,7 @@
 """An interpreter for the part of the pickle language that checkpoints use, which can only build inert values.
 
 There is no ``pickle.load`` and no ``torch.load`` in this package. A pickle is a program; here it runs on a machine
-whose only names are the entries of a small table (:mod:`.standins`), whose calls are our own functions, and whose
+whose only names are the entries of a small table (:mod:`.safe_globals`), whose calls are our own functions, and whose
 every step is counted. ``torch.load(weights_only=True)`` is not enough: it cannot read NVIDIA's files, lets tensors of
 10^13 elements with zero strides pass, and its list of names changes between releases.
 """
@@ -9,7 +9,7 @@ every step is counted. ``torch.load(weights_only=True)`` is not enough: it canno
 import struct
 from collections.abc import Callable, Mapping
 
-from stylewire_export.checkpoints.inert import MAX_DEPTH, Budget, NameTable, Record, StandIn, check_depth
+from stylewire_export.checkpoints.pickles.placeholders import MAX_DEPTH, Budget, NameTable, Record, StandIn, check_depth
 from stylewire_export.errors import CheckpointError, quote
 
 MAX_MEMO = 500_000

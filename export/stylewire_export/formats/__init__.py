@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from stylewire_export.formats.ncnn import BIN, PARAM, write_ncnn
+from stylewire_export.formats.onnx import write_half_onnx, write_onnx
+from stylewire_export.formats.torchscript import write_torchscript
 from stylewire_export.graphs import Graph
-from stylewire_export.to_ncnn import BIN, PARAM, write_ncnn
-from stylewire_export.to_onnx import write_half_onnx, write_onnx
-from stylewire_export.to_torchscript import write_torchscript
 
 Precision: TypeAlias = Literal["fp32", "fp16"]
 

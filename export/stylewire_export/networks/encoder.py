@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylewire_export.checkpoints.config import EncoderType
-from stylewire_export.ops import EqualLinear
+from stylewire_export.networks.ops import EqualLinear
 
 COARSE_COUNT, MIDDLE_END = 3, 7  # rows 0-2 read the smallest map, 3-6 the middle one, the others the largest
 POOLED_SIDE = 7  # of BackboneEncoderUsingLastLayerIntoWPlus

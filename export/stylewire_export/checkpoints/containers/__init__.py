@@ -1,0 +1,1 @@
+"""Files to the objects inside: zip archives and streams of torch, and plain pickles."""

@@ -1,0 +1,1 @@
+"""A ready ONNX file to a model directory, without a checkpoint."""
