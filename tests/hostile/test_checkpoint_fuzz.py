@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from stylewire_export.checkpoints import read_encoder, read_generator
 from stylewire_export.checkpoints.containers.torch_legacy import claim_storage, read_nested_storage
 from stylewire_export.checkpoints.pickles.placeholders import Budget
-from stylewire_export.checkpoints.pickles.safe_globals import plain_pickle_names, torch_names
+from stylewire_export.checkpoints.pickles.safe_globals import nvidia_globals, torch_globals
 from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.errors import CheckpointError
 
@@ -81,8 +81,8 @@ def _refusal(read, path):
 def test_random_moves_give_an_object_or_a_sentence(moves, of_torch):
     """Any order of legitimate opcodes and names ends in an object of ours or in CheckpointError."""
     budget, storages = Budget(copied_bytes=1000), {}
-    names = (
-        torch_names(budget) if of_torch else plain_pickle_names(budget, lambda data: read_nested_storage(data, budget))
+    allowed = (
+        torch_globals(budget) if of_torch else nvidia_globals(budget, lambda data: read_nested_storage(data, budget))
     )
 
     def persistent_load(identity):
@@ -90,7 +90,7 @@ def test_random_moves_give_an_object_or_a_sentence(moves, of_torch):
 
     content = memoryview(b"\x80\x04" + b"".join(moves) + b".")
     try:
-        _, size = read_pickle(content, names=names, budget=budget, persistent_load=persistent_load)
+        _, size = read_pickle(content, safe_globals=allowed, budget=budget, persistent_load=persistent_load)
     except CheckpointError:
         return
     assert len(content) == size

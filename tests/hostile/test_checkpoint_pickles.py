@@ -12,7 +12,7 @@ from stylewire_export.checkpoints import read_generator
 from stylewire_export.checkpoints.containers.torch_legacy import read_nested_storage
 from stylewire_export.checkpoints.pickles.numpy_globals import NumpyArray
 from stylewire_export.checkpoints.pickles.placeholders import MAX_STEPS, Budget
-from stylewire_export.checkpoints.pickles.safe_globals import AttributeRecord, plain_pickle_names, torch_names
+from stylewire_export.checkpoints.pickles.safe_globals import AttributeRecord, nvidia_globals, torch_globals
 from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.checkpoints.tensors import Storage
 from stylewire_export.errors import CheckpointError
@@ -34,11 +34,11 @@ def _text(value):
     return b"X" + struct.pack("<I", len(value)) + value.encode()
 
 
-def _read(body, *, names=None, budget=None):
+def _read(body, *, safe_globals=None, budget=None):
     """Run one pickle (protocol 4, STOP added) with the names of plain pickles."""
     budget = budget or Budget(copied_bytes=len(body))
-    names = names or plain_pickle_names(budget, lambda nested: read_nested_storage(nested, budget))
-    return read_pickle(memoryview(b"\x80\x04" + body + b"."), names=names, budget=budget)[0]
+    safe_globals = safe_globals or nvidia_globals(budget, lambda nested: read_nested_storage(nested, budget))
+    return read_pickle(memoryview(b"\x80\x04" + body + b"."), safe_globals=safe_globals, budget=budget)[0]
 
 
 def test_every_other_opcode_is_refused():
@@ -150,8 +150,8 @@ def test_numpy_array_keeps_its_values(order):
     content = pickle.dumps(array, protocol=4)
 
     budget = Budget(copied_bytes=0)
-    names = plain_pickle_names(budget, lambda nested: read_nested_storage(nested, budget))
-    record, _ = read_pickle(memoryview(content), names=names, budget=budget)
+    allowed = nvidia_globals(budget, lambda nested: read_nested_storage(nested, budget))
+    record, _ = read_pickle(memoryview(content), safe_globals=allowed, budget=budget)
 
     assert type(record) is NumpyArray
     np.testing.assert_array_equal(array, record.tensor.to_array())
@@ -181,7 +181,7 @@ def test_namespace_takes_no_hooks():
     """An argparse.Namespace is a record: a planted __setstate__ stays a value in a dictionary."""
     body = b"cargparse\nNamespace\n)\x81}X\x0c\x00\x00\x00__setstate__X\x04\x00\x00\x00evalsb"
 
-    record = _read(body, names=torch_names(Budget(copied_bytes=0)))
+    record = _read(body, safe_globals=torch_globals(Budget(copied_bytes=0)))
 
     assert type(record) is AttributeRecord
     assert {"__setstate__": "eval"} == record.state

@@ -1,4 +1,4 @@
-"""What reading a checkpoint gives: plain frozen values, whatever family the file belongs to.
+"""What readers of checkpoints return: plain frozen values, whatever family the file belongs to.
 
 Shape legend: Z z_dim, D w_dim, L rows of a w+ code, H W pixels.
 """
@@ -30,6 +30,8 @@ class GeneratorConfig:
         label_dim: classes of a conditional generator, 0 without labels.
         embed_dim: width of the label's embedding, 0 without labels.
         layer_dim: width of the hidden mapping layers.
+        mapping_layer_count: fully connected layers of the mapping network.
+        mapping_lr_multiplier: their equalized learning rate (Karras et al. 2019, appendix C).
         label_concat: the label is embedded without bias and normalized together with z (TensorFlow StyleGAN2).
         channels: (resolution in pixels, width) of every block, from 4 px up.
         conv_clamp: limit of activations, None for no limit.
@@ -89,7 +91,7 @@ class EncoderCheckpoint:
         w_dim: D.
         state: name without the prefix ``encoder.`` -> contiguous float32 tensor, finite.
         latent_avg: float32[L, D] to add to the encoder's output; None where nothing is added.
-        learn_in_w: the encoder was trained to give one w, repeated for all layers.
+        learn_in_w: the encoder was trained to return one w, repeated for all layers.
         notes: what a person should know about this file.
     """
 
@@ -124,12 +126,12 @@ class DcganConfig:
 
     @property
     def resolution_px(self) -> int:
-        """R: the first layer gives 4 px, every further one doubles."""
+        """R: the first layer makes 4 px, every further one doubles them."""
         return 4 << (len(self.widths) - 1)
 
     @property
     def image_channels(self) -> int:
-        """C."""
+        """C, channels of the image."""
         return self.widths[-1]
 
 
@@ -156,7 +158,7 @@ class AnimeConfig:
 
     @property
     def resolution_px(self) -> int:
-        """R."""
+        """R: every up-sampling block doubles the first maps."""
         return self.start_px << len(self.up_widths)
 
 
@@ -179,12 +181,12 @@ class StyleGan1Config:
 
     @property
     def w_dim(self) -> int:
-        """D."""
+        """D, width of the last mapping layer."""
         return self.mapping_widths[-1]
 
     @property
     def resolution_px(self) -> int:
-        """R."""
+        """R, of the last block."""
         return self.channels[-1][0]
 
 
@@ -210,8 +212,8 @@ class StyleGan1Checkpoint:
 
     Attributes:
         family: whose layout it is.
-        state: names of :mod:`stylewire_export.networks.stylegan1` -> contiguous float32 tensor, finite, run-time gains
-            included.
+        state: names of ``stylewire_export.networks.stylegan1`` -> contiguous float32 tensor, finite, multiplied by the
+            run-time gains.
         notes: what a person should know about this file.
     """
 

@@ -1,7 +1,8 @@
 """Which tensors a pSp or e4e encoder has, for any widths and numbers of units.
 
 An IR-SE backbone of four stages, and one of three heads: a feature pyramid with a small network for every style, one w
-from the pooled last map, or all of w+ from it. Source: sections 2.3 and 2.4 of the format notes.
+from the pooled last map, or all of w+ from it. Source: format notes 2, sections 2.3 and 2.4; the sizes are those of
+Richardson et al. 2021 (pSp, arXiv 2008.00951), section 3.1.
 """
 
 from collections.abc import Mapping
@@ -38,7 +39,11 @@ class EncoderLayout(NamedTuple):
 
 
 def infer_encoder(shapes: Mapping[str, Shape]) -> EncoderLayout:
-    """Read the dimensions of an encoder from its shapes, and compare all shapes with them."""
+    """Read the dimensions of an encoder from its shapes, and compare all shapes with them.
+
+    Raises:
+        CheckpointError: a tensor is missing, surplus or of another shape.
+    """
     known = Shapes(shapes)
     stages, expected = _backbone(known)
     width = stages[-1]
@@ -59,7 +64,7 @@ def infer_encoder(shapes: Mapping[str, Shape]) -> EncoderLayout:
 
 
 def _backbone(known: Shapes) -> tuple[list[int], dict[str, Shape]]:
-    """Give the widths of the four stages, and the tensors."""
+    """Return the widths of the four stages, and the shapes of all tensors."""
     width = known.size("input_layer.0.weight", 0)
     expected: dict[str, Shape] = {
         "input_layer.0.weight": (width, known.size("input_layer.0.weight", 1), 3, 3),

@@ -12,17 +12,23 @@ from stylewire_export.checkpoints.layout import FILTER, W_AVG, infer_config
 from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
 from stylewire_export.errors import CheckpointError
 
-_USUAL_TAPS = (0.125, 0.375, 0.375, 0.125)
+_USUAL_TAPS = (0.125, 0.375, 0.375, 0.125)  # 1, 3, 3, 1 over their sum: the default of every public implementation
 _TAP_COUNTS = range(2, 33)
 _FILTER_TOLERANCE = 1e-6  # float32 rounding of an outer product
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorTraits:
-    """What a family says about a generator beside its tensors."""
+    """What a family knows about a generator beside its tensors.
+
+    Attributes:
+        filter_gain: factor in the stored filters, 1 where their sum is 1.
+
+    The others are those of ``GeneratorConfig`` and ``GeneratorCheckpoint``.
+    """
 
     family: str
-    filter_gain: float = 1.0  # factor in the stored filters
+    filter_gain: float = 1.0
     mapping_lr_multiplier: float = 0.01
     conv_clamp: float | None = None
     fp16_resolution_count: int = 0
@@ -40,10 +46,13 @@ def build_generator(
         records: NVIDIA name -> record; the filters may all be missing (then it is the usual one).
         traits: of the family.
         file_bytes: size of the file, bounds the copies.
+
+    Raises:
+        CheckpointError: a tensor is missing, surplus or of another shape, or holds no finite floats.
     """
     filters = {name: record for name, record in records.items() if name.endswith("." + FILTER)}
     weights = {name: record for name, record in records.items() if name not in filters}
-    # conv1 has a filter too, but does not resample: the originals leave the usual one there, whatever the network uses.
+    # conv1 has a filter too, but does not resample: the originals keep the usual one there, whatever the network uses.
     used = [record for name, record in filters.items() if ".conv1." not in name]
     taps = _common_taps(used, traits.filter_gain)
     shapes = {name: record.shape for name, record in weights.items()}
@@ -68,14 +77,14 @@ def build_generator(
 
 
 def _filter_names(weights: Mapping[str, TensorRecord]) -> list[str]:
-    """Give the names under which published files store the filter: for every block, 3x3 convolution and skip."""
+    """List the names under which published files store the filter: for every block, 3x3 convolution and skip."""
     layers = (re.fullmatch(r"(synthesis\.b\d+)\.(conv\d|skip)\.weight", name) for name in weights)
     owners = [(match[1], f"{match[1]}.{match[2]}") for match in layers if match]
     return [f"{owner}.{FILTER}" for owner in dict.fromkeys(name for pair in owners for name in pair)]
 
 
 def _common_taps(filters: list[TensorRecord], gain: float) -> tuple[float, ...]:
-    """Split the square filters, which must all be equal, into the taps of one axis."""
+    """Split the square filters [T, T], which must all be equal, into the taps [T] of one axis, sum 1."""
     if not filters:
         return _USUAL_TAPS
     for record in filters:

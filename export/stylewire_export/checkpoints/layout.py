@@ -14,7 +14,7 @@ from stylewire_export.errors import CheckpointError, quote
 Shape = tuple[int, ...]
 
 MAX_RESOLUTION_PX = 4096
-W_AVG = "mapping.w_avg"  # the one tensor that may be missing: it can be sampled
+W_AVG = "mapping.w_avg"  # the one tensor that may be missing: it can be sampled (Karras et al. 2019, appendix B)
 FILTER = "resample_filter"
 _SHOWN = 3  # names in a message
 
@@ -29,7 +29,11 @@ class Shapes:
         return name in self._shapes
 
     def size(self, name: str, axis: int) -> int:
-        """Give one dimension, at least 1."""
+        """Return one dimension, at least 1.
+
+        Raises:
+            CheckpointError: the tensor is missing, or has no such axis.
+        """
         shape = self._shapes.get(name)
         if shape is None:
             raise CheckpointError(f"tensor {quote(name)} is missing: the network is incomplete or of an unknown kind")
@@ -54,7 +58,10 @@ def infer_config(
         label_concat: the family embeds labels without bias.
 
     Returns:
-        The configuration, with defaults for everything that shapes do not tell.
+        The configuration, with defaults for everything that does not follow from shapes.
+
+    Raises:
+        CheckpointError: a tensor is missing, surplus or of another shape.
     """
     known = Shapes(shapes)
     resolutions = _resolutions(shapes)
@@ -102,7 +109,7 @@ def _architecture(known: Shapes, last: str) -> Architecture:
 
 
 def generator_shapes(config: GeneratorConfig) -> dict[str, Shape]:
-    """List every tensor of a generator with its shape."""
+    """List every tensor of a generator with its shape, under the names of stylegan2-ada-pytorch."""
     shapes: dict[str, Shape] = {W_AVG: (config.w_dim,)}
     if config.label_dim:
         shapes |= _linear("mapping.embed", config.label_dim, config.embed_dim)
@@ -145,7 +152,11 @@ def _block(config: GeneratorConfig, resolution: int, in_channels: int, out_chann
 
 
 def compare_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape], optional: tuple[str, ...] = ()) -> None:
-    """Refuse missing tensors, surplus tensors and wrong shapes, by name."""
+    """Refuse missing tensors, surplus tensors and wrong shapes, by name.
+
+    Raises:
+        CheckpointError: names the first of them.
+    """
     if missing := [name for name in expected if name not in found and name not in optional]:
         raise CheckpointError(f"tensors are missing ({len(missing)}): {_listed(missing)}")
     if surplus := [name for name in found if name not in expected]:

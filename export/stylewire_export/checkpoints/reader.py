@@ -1,4 +1,4 @@
-"""Whose file is it? Decided by what is inside; a kind that is known but not supported is refused by its name."""
+"""The readers of files: the content decides the family; a kind that is known but not supported is refused by name."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -110,15 +110,15 @@ def _from_state_dict(root: dict[str, object], resolution_px: int | None, size: i
     if "synthesis.b4.const" in state and "mapping.fc0.weight" in state:
         traits = GeneratorTraits(family="stylegan2-ada-pytorch state dict", notes=notes)
         return build_generator(_only_tensors(state), traits, file_bytes=size)
-    if neighbour := _neighbour(state, resolution_px, size):
-        return dataclasses.replace(neighbour, notes=(*notes, *neighbour.notes))
+    if neighbor := _neighbor(state, resolution_px, size):
+        return dataclasses.replace(neighbor, notes=(*notes, *neighbor.notes))
     for kind, matches in _REFUSED.items():
         if matches(state):
             raise CheckpointError(f"{kind}, which is not supported; {SUPPORTED}")
     raise CheckpointError(f"an unknown kind of checkpoint, which holds {_listed(state)}; {SUPPORTED}")
 
 
-def _neighbour(
+def _neighbor(
     state: Mapping[str, object], resolution_px: int | None, size: int
 ) -> PlainCheckpoint | StyleGan1Checkpoint | None:
     """Read a generator of another architecture than StyleGAN2."""
@@ -132,7 +132,7 @@ def _neighbour(
 
 
 def _running_average(root: dict[str, object]) -> tuple[Mapping[str, object], tuple[str, ...]]:
-    """Find the state dict of the generator: the running average, the live network, or the whole file."""
+    """Find the state dict of the generator and the notes about it: running average, live network, or whole file."""
     notes: tuple[str, ...] = ()
     state: dict[str, object] = root
     average = next((root[key] for key in _AVERAGES if type(root.get(key)) is dict), None)

@@ -1,7 +1,7 @@
 """Tensors of a checkpoint before they are tensors: bounded views of bytes that nobody has copied yet.
 
-A record is checked completely when it is made (section 3.8 of the format notes: bounds, no overlap), and copied only
-when a network needs it. Shapes and strides count elements, as in torch.
+A record is checked completely when it is made (bounds, no overlap: format notes 3, section 3.8), and copied only when
+a network needs it. Shapes and strides count elements, as in torch.
 """
 
 import zlib
@@ -18,7 +18,7 @@ from stylewire_export.errors import CheckpointError, quote
 
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 2**31
-SUSPICIOUS_MAGNITUDE = 1e6  # wrong byte order gives up to 1e38; trained weights stay far below
+SUSPICIOUS_MAGNITUDE = 1e6  # a wrong byte order makes values up to 1e38; trained weights stay far below
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class DataType:
 
     @property
     def item_bytes(self) -> int:
-        """Size of one element."""
+        """Size of one element in bytes."""
         return np.dtype(self.code).itemsize
 
 
@@ -60,11 +60,15 @@ class Storage:
 
     @property
     def size_bytes(self) -> int:
-        """Size that the declared elements take."""
+        """Bytes that the declared elements take."""
         return self.element_count * self.dtype.item_bytes
 
     def open(self) -> memoryview:
-        """Give the bytes; the first time, compare them with the archive's checksum."""
+        """Return the bytes; the first time, compare them with the archive's checksum.
+
+        Raises:
+            CheckpointError: they are missing, too few or damaged.
+        """
         if self.content is None or len(self.content) != self.size_bytes:
             raise CheckpointError("a tensor has no data: the file is incomplete")
         if self.checksum is not None and zlib.crc32(self.content) != self.checksum:
@@ -78,6 +82,10 @@ class TensorRecord:
     """A view of a storage; make it with :func:`view_storage`, which checks the bounds.
 
     Attributes:
+        storage: holds the elements.
+        offset: of the first element.
+        shape: of the tensor.
+        stride: steps along each axis.
         label: name in the file, for messages, where it differs from the name in use.
     """
 
@@ -88,7 +96,11 @@ class TensorRecord:
     label: str = ""
 
     def squeezed(self, *axes: int) -> "TensorRecord":
-        """Drop axes of size 1."""
+        """Drop axes of size 1.
+
+        Raises:
+            CheckpointError: an axis is missing or has another size.
+        """
         if any(axis >= len(self.shape) or self.shape[axis] != 1 for axis in axes):
             raise CheckpointError(f"a tensor of shape {list(self.shape)} should have size 1 along axes {list(axes)}")
         kept = [axis for axis in range(len(self.shape)) if axis not in axes]
@@ -96,11 +108,11 @@ class TensorRecord:
         return TensorRecord(self.storage, self.offset, shape, stride, self.label)
 
     def labeled(self, label: str) -> "TensorRecord":
-        """Give the record a name for messages, unless it has one."""
+        """Return the record with a name for messages, or as it is where it has one."""
         return self if self.label else TensorRecord(self.storage, self.offset, self.shape, self.stride, label)
 
     def to_array(self) -> NDArray[np.generic]:
-        """Copy to a C-contiguous array of the stored type (bfloat16 becomes float32)."""
+        """Copy to a C-contiguous array of this shape and of the stored type (bfloat16 becomes float32)."""
         dtype = np.dtype(self.storage.dtype.code)
         if 0 in self.shape:
             return np.empty(self.shape, dtype)
@@ -116,7 +128,11 @@ class TensorRecord:
 
 
 def view_storage(storage: object, offset: object, shape: object, stride: object) -> TensorRecord:
-    """Make a record, after checking that it stays inside its storage and never overlaps itself."""
+    """Make a record from the arguments in a pickle.
+
+    Raises:
+        CheckpointError: it leaves its storage, overlaps itself, or the arguments are of other types.
+    """
     if type(storage) is not Storage:
         raise CheckpointError("a tensor is built on something that is no storage")
     sizes, steps = _counts(shape), _counts(stride)
@@ -136,13 +152,13 @@ def view_storage(storage: object, offset: object, shape: object, stride: object)
 
 
 def wrap_array(array: NDArray[np.float32]) -> TensorRecord:
-    """Make a record of an array of ours."""
+    """Make a record of an array of any shape that this package computed."""
     storage = Storage(TYPES_BY_STORAGE["FloatStorage"], array.size, memoryview(array.tobytes()))
     return view_storage(storage, 0, array.shape, dense_strides(array.shape))
 
 
 def dense_strides(shape: tuple[int, ...], *, column_major: bool = False) -> tuple[int, ...]:
-    """Give the strides of an array without gaps, in elements."""
+    """Compute the strides of an array without gaps, in elements."""
     if column_major:
         return tuple(prod(shape[:axis]) for axis in range(len(shape)))
     return tuple(prod(shape[axis + 1 :]) for axis in range(len(shape)))
@@ -167,7 +183,15 @@ def _overlaps(sizes: tuple[int, ...], steps: tuple[int, ...]) -> bool:
 
 
 def bound_copies(records: Mapping[str, TensorRecord], *, file_bytes: int) -> None:
-    """Refuse records that would take more memory than an honest file: many names may share one storage."""
+    """Refuse records that take more memory than their file accounts for: many names may share one storage.
+
+    Args:
+        records: name -> record; each takes 4 bytes an element.
+        file_bytes: size of the file; twice that is accepted.
+
+    Raises:
+        CheckpointError: they take more.
+    """
     needed = 4 * sum(prod(record.shape) for record in records.values())
     if needed > 2 * file_bytes + 2**20:  # half precision takes twice its size in float32; small buffers may be shared
         raise CheckpointError(f"its tensors take {needed} bytes in a file of {file_bytes}: many names share few data")
@@ -200,7 +224,11 @@ def to_tensors(records: Mapping[str, TensorRecord], *, file_bytes: int) -> tuple
 
 
 def to_float32(record: TensorRecord, name: str) -> NDArray[np.float32]:
-    """Copy one tensor, which must hold finite floats, to a C-contiguous array."""
+    """Copy one tensor to a C-contiguous array of its shape.
+
+    Raises:
+        CheckpointError: it holds no floats, or NaN or infinite values.
+    """
     shown, stored = quote(record.label or name), record.storage.dtype.name
     if "float" not in stored:
         raise CheckpointError(f"tensor {shown} holds {stored}, where a float is expected")

@@ -1,4 +1,4 @@
-"""From a path to the object inside: which container is it, and may it be read at all. Suffixes are never looked at."""
+"""From a path to the object inside: which container is it, and may it be read at all. Suffixes play no part."""
 
 import mmap
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 from stylewire_export.checkpoints.containers import torch_legacy, torch_zip
 from stylewire_export.checkpoints.containers.torch_legacy import read_nested_storage
 from stylewire_export.checkpoints.pickles.placeholders import Budget
-from stylewire_export.checkpoints.pickles.safe_globals import plain_pickle_names
+from stylewire_export.checkpoints.pickles.safe_globals import nvidia_globals
 from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.errors import CheckpointError, quote
 
@@ -20,7 +20,7 @@ SUPPORTED = (
     "and the SRResNet of anime faces"
 )
 
-_FOREIGN = {  # first bytes -> what people know it by
+_FOREIGN = {  # first bytes, from each format's specification -> what people know it by
     b"\x89HDF\r\n\x1a\n": "an HDF5 file (Keras, .h5)",
     b"\x1f\x8b": "a gzip archive; unpack it first",
     b"\xfd7zXZ\x00": "an xz archive; unpack it first",
@@ -63,8 +63,8 @@ def read_content(path: Path) -> Content:
     elif bytes(content[: len(torch_legacy.MAGIC)]) == torch_legacy.MAGIC:
         root = torch_legacy.read_legacy(content, budget)
     elif bytes(content[:2]) in _PLAIN_PICKLE:
-        names = plain_pickle_names(budget, lambda nested: read_nested_storage(nested, budget))
-        root, used = read_pickle(content, names=names, budget=budget)
+        allowed = nvidia_globals(budget, lambda nested: read_nested_storage(nested, budget))
+        root, used = read_pickle(content, safe_globals=allowed, budget=budget)
         if used != len(content):
             raise CheckpointError("bytes follow the end of the pickle: the file is damaged")
     else:
@@ -89,7 +89,7 @@ def _map_file(path: Path) -> memoryview:
 
 
 def _guesses(content: memoryview) -> Iterator[str]:
-    """Say what a file may be that is no container of ours, the best guess first."""
+    """Name what a file may be that is no supported container, the best guess first."""
     head = bytes(content[:_TEXT_SAMPLE_BYTES])
     yield from (kind for magic, kind in _FOREIGN.items() if head.startswith(magic))
     if bytes(content[257:262]) == b"ustar":
@@ -106,7 +106,7 @@ def _guesses(content: memoryview) -> Iterator[str]:
 
 
 def _scan_text_pickle(content: memoryview) -> str | None:
-    """List the names in a pickle without a protocol header; None if it seems to be none. Nothing is run."""
+    """List the names in a pickle of protocol 0 or 1, which has no header, without running it; None if it is none."""
     head = bytes(content[:_SCANNED_BYTES])
     if head[:1] not in (b"(", b"c", b"]", b"}") or bytes(content[-1:]) != b".":
         return None

@@ -1,10 +1,11 @@
 """Files that ``torch.save`` wrote before torch 1.6: five pickles, then the numbers.
 
-NVIDIA's pickles nest the same stream, for one storage each, in byte strings.
+NVIDIA's pickles nest the same stream, for one storage each, in byte strings. Source of the layout and of the magic
+number: PyTorch's ``torch/serialization.py``, and format notes 3, section 3.6.
 """
 
 from stylewire_export.checkpoints.pickles.placeholders import Budget
-from stylewire_export.checkpoints.pickles.safe_globals import storage_names, torch_names
+from stylewire_export.checkpoints.pickles.safe_globals import storage_globals, torch_globals
 from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.checkpoints.tensors import DataType, Storage
 from stylewire_export.errors import CheckpointError, quote
@@ -16,7 +17,11 @@ _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 
 
 def read_legacy(content: memoryview, budget: Budget) -> object:
-    """Read a whole file; the object holds tensor records."""
+    """Read a whole file; the object holds tensor records.
+
+    Raises:
+        CheckpointError: the stream is damaged, or holds more than ``torch.save`` writes.
+    """
     return _Stream(content, budget).read(nested=False)
 
 
@@ -24,6 +29,9 @@ def read_nested_storage(content: memoryview, budget: Budget) -> Storage:
     """Read the one storage of a stream that lies in a byte string.
 
     The real ``torch.storage._load_from_bytes`` runs anything; here the stream may hold a storage and nothing else.
+
+    Raises:
+        CheckpointError: the stream is damaged, or holds something else.
     """
     budget.spend(_SETUP_STEPS)
     if bytes(content[: len(MAGIC)]) != MAGIC:
@@ -58,9 +66,9 @@ class _Stream:
 
     def _pickle(self, *, nested: bool) -> object:
         """Read the next pickle; the small ones around the object, and nested ones, may only name storages."""
-        names = storage_names() if nested else torch_names(self.budget)
+        allowed = storage_globals() if nested else torch_globals(self.budget)
         value, size = read_pickle(
-            self.content[self.position :], names=names, budget=self.budget, persistent_load=self._storage
+            self.content[self.position :], safe_globals=allowed, budget=self.budget, persistent_load=self._storage
         )
         self.position += size
         return value
@@ -72,7 +80,7 @@ class _Stream:
             raise CheckpointError("the file was written on a big-endian machine, which is not supported")
 
     def _storage(self, identity: object) -> Storage:
-        # ('storage', type, key, location, number of elements, view); the view is None since torch 0.4
+        # ('storage', type, key, location, number of elements, view); the view is None since torch 0.4.
         if type(identity) is not tuple or len(identity) != 6 or identity[5] is not None:
             raise CheckpointError("the file refers to something else than a storage (module source is not supported)")
         return claim_storage(self.storages, identity[:5])
@@ -91,9 +99,12 @@ class _Stream:
 
 
 def claim_storage(storages: dict[str, Storage], identity: tuple[object, ...]) -> Storage:
-    """Check ('storage', type, key, location, number of elements) and give the storage of that key.
+    """Return the storage of a persistent id: ('storage', type, key, location, number of elements).
 
-    The location ("cuda:0") says where the writer had it, and is ignored.
+    The location ("cuda:0") is where the writer had it, and is ignored.
+
+    Raises:
+        CheckpointError: the id is of another form, or the key was declared with another type or size before.
     """
     if len(identity) != 5 or identity[0] != "storage":
         raise CheckpointError("the file refers to something else than a storage")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from stylewire_export.checkpoints.containers.torch_legacy import claim_storage
 from stylewire_export.checkpoints.pickles.placeholders import Budget
-from stylewire_export.checkpoints.pickles.safe_globals import torch_names
+from stylewire_export.checkpoints.pickles.safe_globals import torch_globals
 from stylewire_export.checkpoints.pickles.unpickler import read_pickle
 from stylewire_export.checkpoints.tensors import Storage
 from stylewire_export.errors import CheckpointError, quote
@@ -58,7 +58,11 @@ class Entry:
 
 
 def read_zip(content: memoryview, budget: Budget) -> object:
-    """Read a whole file; the object holds tensor records."""
+    """Read a whole file; the object holds tensor records.
+
+    Raises:
+        CheckpointError: the archive is damaged, or no file of ``torch.save``.
+    """
     entries = _entries_of_one_root(content)
     if version := entries.get("version"):
         number = bytes(_data(content, version)[:8]).strip()
@@ -79,14 +83,14 @@ def read_zip(content: memoryview, budget: Budget) -> object:
         return storage
 
     pickled = _data(content, entries["data.pkl"])
-    root, used = read_pickle(pickled, names=torch_names(budget), budget=budget, persistent_load=load_storage)
+    root, used = read_pickle(pickled, safe_globals=torch_globals(budget), budget=budget, persistent_load=load_storage)
     if used != len(pickled):
         raise CheckpointError("bytes follow the end of the pickle: the file is damaged")
     return root
 
 
 def _entries_of_one_root(content: memoryview) -> dict[str, Entry]:
-    """Give the entries by their names below the one root folder."""
+    """Map the names below the one root folder to their entries."""
     entries = list(_entries(content, _directory(content)))
     roots = {entry.name.partition("/")[0] for entry in entries}
     if any(entry.name.endswith(".npy") for entry in entries):
@@ -119,7 +123,7 @@ def _directory(content: memoryview) -> Directory:
 
 
 def _directory_64(content: memoryview, locator: int, small: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Read the record for large files; give start, size and count of the directory, and where it must end."""
+    """Read the record for large files: start, size and count of the directory, and where it must end."""
     _, disk, position, disks = _LOCATOR_64.unpack_from(content, locator)
     if disk or disks != 1 or position + _END_64.size != locator:
         raise CheckpointError(_DAMAGED)
@@ -191,7 +195,7 @@ def _entry_name(raw: bytes) -> str:
 
 
 def _data_start(content: memoryview, entry: Entry) -> int:
-    """Check the header before the data against the directory, and give the position after it."""
+    """Compare the header before the data with the directory, and return the position after it."""
     names = entry.header + _LOCAL.size
     if names > len(content):
         raise CheckpointError(_DAMAGED)

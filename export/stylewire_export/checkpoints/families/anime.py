@@ -1,6 +1,6 @@
 """Generators of anime faces (SRResNet trained with DRAGAN), in the layout of a public PyTorch port.
 
-Source: Jin et al. 2017 (arXiv 1708.05509), section 4.2, and section 12.3 of the format notes.
+Source: Jin et al. 2017 (arXiv 1708.05509), section 4.2, and format notes 1, section 12.3.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX, Shape, Shapes
 from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
 from stylewire_export.errors import CheckpointError
 
-Z_DIM = 128  # of the paper; the file tells only how many numbers go in altogether
+Z_DIM = 128  # of the paper; in the file z and attributes are one input
 _NOTE = (
     "the file does not say what its attributes are, nor whether they were trained as 0 and 1 or as -1 and 1: "
     "name them with --label-names"
@@ -20,7 +20,7 @@ _NOTE = (
 
 
 def is_anime(state: Mapping[str, object]) -> bool:
-    """Tell the port by the names of its tensors."""
+    """Recognize the port by the names of its tensors."""
     return "dense.weight" in state and "residual_block1.conv1.weight" in state
 
 
@@ -30,6 +30,9 @@ def read_anime(records: Mapping[str, TensorRecord], *, file_bytes: int) -> Plain
     Args:
         records: the file's name -> record.
         file_bytes: size of the file, bounds the copies.
+
+    Raises:
+        CheckpointError: a tensor is missing, surplus or of another shape.
     """
     weights = {name: record for name, record in records.items() if not name.endswith(COUNTER)}
     config = _infer({name: record.shape for name, record in weights.items()})

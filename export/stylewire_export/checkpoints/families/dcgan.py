@@ -1,7 +1,7 @@
 """DCGAN generators in the layout of PyTorch's example: a bare state dict with the keys ``main.*``.
 
-Every layer takes three places of the list: convolution, batch norm, activation. Source: section 12.2 of the format
-notes. Shape legend: I O input and output channels.
+Every layer takes three places of the list: convolution, batch norm, activation. Source: format notes 1, section 12.2.
+Shape legend: I O input and output channels.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _MAX_LAYERS = 11  # MAX_RESOLUTION_PX
 
 
 def is_dcgan(state: Mapping[str, object]) -> bool:
-    """Tell the generator by its names: the discriminator has no batch norm after its first convolution."""
+    """Recognize the generator by its names: the discriminator has no batch norm after its first convolution."""
     return FIRST_CONV in state and FIRST_MEAN in state
 
 
@@ -28,6 +28,9 @@ def read_dcgan(records: Mapping[str, TensorRecord], *, file_bytes: int) -> Plain
     Args:
         records: the file's name -> record.
         file_bytes: size of the file, bounds the copies.
+
+    Raises:
+        CheckpointError: a tensor is missing, surplus or of another shape.
     """
     weights = {name: record for name, record in records.items() if not name.endswith(COUNTER)}
     config = _infer({name: record.shape for name, record in weights.items()})
@@ -36,7 +39,7 @@ def read_dcgan(records: Mapping[str, TensorRecord], *, file_bytes: int) -> Plain
 
 
 def norm_shapes(name: str, channels: int) -> dict[str, Shape]:
-    """List the tensors of a batch norm."""
+    """List the tensors of a batch norm with their shapes."""
     return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
 
 

@@ -1,7 +1,7 @@
 """Pickles of stylegan2-ada-pytorch and of the stylegan3 repository: nested modules with their attributes.
 
 The source text that such a file carries is never run. The network follows from the tensors; attributes are read only
-where they change the numbers. Source: section 2 of the format notes.
+where they change the numbers. Source: format notes 1, section 2.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,7 +43,11 @@ class Module(NamedTuple):
         return "fc" if last.startswith("fc") else last
 
     def section(self, key: str) -> dict[str, object]:
-        """Give ``_parameters``, ``_buffers`` or ``_modules``."""
+        """Return ``_parameters``, ``_buffers`` or ``_modules``.
+
+        Raises:
+            CheckpointError: it is no dictionary.
+        """
         section = self.attributes.get(key, {})
         if type(section) is not dict:
             raise CheckpointError(f"{quote(key)} of module {quote(self.name)} is no dictionary")
@@ -51,16 +55,24 @@ class Module(NamedTuple):
 
 
 def is_nvidia(root: object) -> bool:
-    """Tell whether a pickle's object looks like a snapshot of NVIDIA's training code."""
+    """Recognize a snapshot of NVIDIA's PyTorch code by its networks."""
     return type(root) is dict and any(type(root.get(key)) is PersistentObject for key in ("G_ema", "G", "D"))
 
 
 def read_nvidia(root: dict[str, object], file_bytes: int) -> GeneratorCheckpoint:
-    """Read the running average ``G_ema`` of a snapshot; ``G``, ``D`` and the rest are left alone."""
+    """Read the running average ``G_ema`` of a snapshot; ``G``, ``D`` and the rest are ignored.
+
+    Args:
+        root: the object of the pickle.
+        file_bytes: size of the file, bounds the copies.
+
+    Raises:
+        CheckpointError: it is no StyleGAN2 generator, or one with attributes that are not supported.
+    """
     network = root.get("G_ema")
     if type(network) is not PersistentObject:
         raise CheckpointError("a pickle of NVIDIA without the generator G_ema, the running average")
-    modules = list(_walk(network))
+    modules = list(_modules(network))
     if any(module.name == "synthesis.input" for module in modules):
         raise CheckpointError("a StyleGAN3 generator, another architecture; StyleGAN2 generators are supported")
     records = dict(_tensors(modules))
@@ -73,8 +85,8 @@ def read_nvidia(root: dict[str, object], file_bytes: int) -> GeneratorCheckpoint
     return checkpoint
 
 
-def _walk(network: PersistentObject) -> Iterator[Module]:
-    """Give every module, parents first, but not endlessly: a module may be shared by many parents."""
+def _modules(network: PersistentObject) -> Iterator[Module]:
+    """Yield every module, parents first, up to ``MAX_MODULES``: a module may have many parents."""
     pending, count = [Module("", _attributes(network))], 0
     while pending:
         module = pending.pop()

@@ -1,6 +1,6 @@
 """Files of pixel2style2pixel (pSp) and encoder4editing (e4e): an encoder and the generator that it was trained for.
 
-Source: sections 2.1, 2.2 and 2.5 of the format notes; options that are absent mean what they mean in the originals.
+Source: format notes 2, sections 2.1, 2.2 and 2.5; options that are absent mean what they mean in the originals.
 """
 
 import re
@@ -57,12 +57,16 @@ class PspFile:
         return "encoder4editing" if "stylegan_size" in self.options else "pixel2style2pixel"
 
     def part(self, prefix: str) -> dict[str, TensorRecord]:
-        """Give the tensors below a prefix, without it."""
+        """Return the tensors below a prefix, without it."""
         names = (name for name in self.state if name.startswith(prefix))
         return {name.removeprefix(prefix): self.state[name].labeled(name) for name in names}
 
     def option(self, key: str, default: int) -> int:
-        """Give a whole number between 0 and 2^16."""
+        """Return an option that is a whole number from 0 to 2^16.
+
+        Raises:
+            CheckpointError: it is something else.
+        """
         value = self.options.get(key, default)
         if type(value) is not int or not 0 <= value <= 2**16:
             raise CheckpointError(f"the option {key} is {quote(value)}, where a whole number is expected")
@@ -70,7 +74,11 @@ class PspFile:
 
 
 def open_psp(root: object, size_bytes: int) -> PspFile | None:
-    """Recognize such a file; None if it is another."""
+    """Recognize a file of pSp or e4e by the prefixes of its tensors; None if it is another.
+
+    Raises:
+        CheckpointError: it is such a file, but its options, state or latent_avg are of other types.
+    """
     if type(root) is not dict or type(state := root.get("state_dict")) is not dict:
         return None
     names = [name for name in state if type(name) is str]
@@ -88,7 +96,11 @@ def open_psp(root: object, size_bytes: int) -> PspFile | None:
 
 
 def read_decoder(file: PspFile) -> GeneratorCheckpoint:
-    """Read the generator inside; its centre of truncation is latent_avg, if that is one w repeated."""
+    """Read the generator inside; its center of truncation is latent_avg, if that is one w repeated.
+
+    Raises:
+        CheckpointError: there is none, or it is incomplete.
+    """
     mean_w = None
     notes: tuple[str, ...] = ()
     if file.latent_avg is not None and _is_one_row(file.latent_avg):
@@ -102,7 +114,11 @@ def read_decoder(file: PspFile) -> GeneratorCheckpoint:
 
 
 def read_encoder_part(file: PspFile) -> EncoderCheckpoint:
-    """Read the encoder inside."""
+    """Read the encoder inside.
+
+    Raises:
+        CheckpointError: there is none, it is incomplete, or the options contradict its tensors.
+    """
     records = file.part("encoder.")
     if not records:
         raise CheckpointError("a pSp or e4e file without an encoder")
@@ -135,35 +151,35 @@ def read_encoder_part(file: PspFile) -> EncoderCheckpoint:
 
 
 def _encoder_type(file: PspFile, layout: EncoderLayout) -> EncoderType:
-    """The two pyramids have the same tensors, and so have the two single-w encoders: the options tell them apart."""
+    """Choose by the options: the two pyramids have the same tensors, and so have the two single-w encoders."""
     possible = _TYPES_BY_HEAD[layout.head]
     default = possible[-1] if file.family == "encoder4editing" else possible[0]
-    told = file.options.get("encoder_type", default)
+    named = file.options.get("encoder_type", default)
     for encoder_type in possible:
-        if told == encoder_type:
+        if named == encoder_type:
             return encoder_type
     raise CheckpointError(
-        f"the options name the encoder {quote(told)}, but its tensors make it {' or '.join(possible)}"
+        f"the options name the encoder {quote(named)}, but its tensors make it {' or '.join(possible)}"
     )
 
 
 def _layer_count(file: PspFile, layout: EncoderLayout) -> int:
-    """Rows of the code: the tensors tell, and whatever the options say must agree."""
-    told: dict[str, int] = {}
+    """Count the rows of the code by the tensors; the options that name a number must agree."""
+    counts: dict[str, int] = {}
     if layout.head != "w":
-        told["the encoder's heads"] = layout.style_count
+        counts["the encoder's heads"] = layout.style_count
     if decoder_blocks := sum(
         name.startswith("decoder.to_rgbs.") for name in file.state if name.endswith("conv.weight")
     ):
-        told["the decoder"] = 2 * decoder_blocks + 2
+        counts["the decoder"] = 2 * decoder_blocks + 2
     if "n_styles" in file.options:
-        told["n_styles"] = file.option("n_styles", 0)
+        counts["n_styles"] = file.option("n_styles", 0)
     for key in ("output_size", "stylegan_size"):
         if key in file.options:
-            told[key] = _layers_of(file.option(key, DEFAULT_RESOLUTION_PX))
-    told = told or {"the default": _layers_of(DEFAULT_RESOLUTION_PX)}
-    first, count = next(iter(told.items()))
-    for source, other in told.items():
+            counts[key] = _layers_of(file.option(key, DEFAULT_RESOLUTION_PX))
+    counts = counts or {"the default": _layers_of(DEFAULT_RESOLUTION_PX)}
+    first, count = next(iter(counts.items()))
+    for source, other in counts.items():
         if other != count:
             raise CheckpointError(f"{first} stands for {count} style layers, but {source} for {other}")
     if not 4 <= count <= MAX_LAYERS or (layout.head == "pyramid" and count < MIN_PYRAMID_STYLES):
@@ -198,36 +214,36 @@ def _task(file: PspFile, input_kind: InputKind) -> tuple[str, tuple[str, ...]]:
 
 
 def _reduction(file: PspFile) -> tuple[int | None, tuple[str, ...]]:
-    """Give the one factor of a super-resolution encoder; of several, the originals draw one at random per picture."""
-    told = file.options.get("resize_factors")
-    factor = told[0] if type(told) is list and len(told) == 1 else told
+    """Return the one factor of a super-resolution encoder; of several, the originals draw one at random per photo."""
+    factors = file.options.get("resize_factors")
+    factor = factors[0] if type(factors) is list and len(factors) == 1 else factors
     if type(factor) is str and re.fullmatch(r"\d{1,3}", factor.strip(), re.ASCII):
         factor = int(factor)
     if type(factor) is int and 1 <= factor <= MAX_REDUCTION:
         return factor, ()
     note = (
-        f"resize_factors {quote(told)} is no single factor of super-resolution: photos are taken as they are, small by "
-        "nature; to have them reduced as in the training, set encoders.reduction in model.json"
+        f"resize_factors {quote(factors)} is no single factor of super-resolution: photos are taken as they are, small "
+        "by nature; to have them reduced as in the training, set encoders.reduction in model.json"
     )
     return None, (note,)
 
 
 def _input_size(file: PspFile, layout: EncoderLayout) -> tuple[int, int]:
-    """Give (H, W): our own option ``input_size``, or what the originals always resize to."""
+    """Return (H, W): the option ``input_size`` of this project, or what the originals always resize to."""
     nominal = layout.nominal_input_px
     cars = file.options.get("dataset_type") == "cars_encode"
-    told = file.options.get("input_size", list(_CARS_INPUT_PX) if cars else [nominal, nominal])
-    sides = tuple(told) if isinstance(told, list | tuple) else ()
+    size = file.options.get("input_size", list(_CARS_INPUT_PX) if cars else [nominal, nominal])
+    sides = tuple(size) if isinstance(size, list | tuple) else ()
     if len(sides) != 2 or any(type(side) is not int or not MIN_INPUT_PX <= side <= nominal for side in sides):
         # above the nominal side, heads see maps larger than one pixel, and the originals mix up the batch
         raise CheckpointError(
-            f"the input size {quote(told)} is not supported ({MIN_INPUT_PX} to {nominal} px are, as height and width)"
+            f"the input size {quote(size)} is not supported ({MIN_INPUT_PX} to {nominal} px are, as height and width)"
         )
     return sides[0], sides[1]
 
 
 def _latent_avg(file: PspFile, layout: EncoderLayout, layer_count: int) -> tuple[Tensor | None, tuple[str, ...]]:
-    """Bring latent_avg, of whatever shape in use, to [L, D]."""
+    """Convert latent_avg, in any of its shapes in use, to float32[L, D]."""
     record, learned_in_w = file.latent_avg, bool(file.options.get("learn_in_w"))
     if learned_in_w and layout.head != "w":
         raise CheckpointError("learn_in_w is set for an encoder that gives a code for every layer: not supported")
@@ -249,7 +265,7 @@ def _latent_avg(file: PspFile, layout: EncoderLayout, layer_count: int) -> tuple
 
 
 def _is_one_row(record: TensorRecord) -> bool:
-    """Tell whether [D], [1, D], [L, D] or [1, L, D] holds one row, maybe repeated."""
+    """Whether [D], [1, D], [L, D] or [1, L, D] holds one row, maybe repeated."""
     if not record.shape or 0 in record.shape:
         return False
     rows = record.to_array().reshape(-1, record.shape[-1])

@@ -1,6 +1,6 @@
 """Generators of rosinality's PyTorch port, alone or as the decoder inside pSp and e4e files.
 
-The network is StyleGAN2 under other names; nothing is flipped or scaled. Source: section 4 of the format notes.
+The network is StyleGAN2 under other names; nothing is flipped or scaled. Source: format notes 1, section 4.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ _Target = tuple[str, tuple[int, ...]]
 
 
 def is_rosinality(state: Mapping[str, object]) -> bool:
-    """Tell the port by the names of its tensors."""
+    """Recognize the port by the names of its tensors."""
     return "input.input" in state and "style.1.weight" in state
 
 
@@ -51,9 +51,12 @@ def read_rosinality(
 
     Args:
         state: the port's name -> record.
-        mean_w: [D] or [1, D], the centre of truncation if the file has it.
+        mean_w: [D] or [1, D], the center of truncation if the file has it.
         traits: family, notes and pixel rule.
-        file_bytes: size of the file.
+        file_bytes: size of the file, bounds the copies.
+
+    Raises:
+        CheckpointError: a tensor is missing, surplus or of another shape.
     """
     records: dict[str, TensorRecord] = {}
     for name, record in state.items():

@@ -1,7 +1,7 @@
 """StyleGAN1 generators of rosinality's PyTorch port.
 
 The run-time gains of the port become part of the weights, and both of its ways to double the size become one transposed
-4x4 convolution, so that the network itself has neither. Source: section 12.1 of the format notes.
+4x4 convolution, so that the network itself has neither. Source: format notes 1, section 12.1.
 Shape legend: I O input and output channels, D w_dim, r block resolution.
 """
 
@@ -20,7 +20,7 @@ from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX, Shape, Shapes
 from stylewire_export.checkpoints.tensors import TensorRecord, to_float32, to_tensors
 from stylewire_export.errors import CheckpointError, quote
 
-BLUR = (0.25, 0.5, 0.25)
+BLUR = (0.25, 0.5, 0.25)  # Karras et al. 2019, section 3: bilinear filtering
 _BLUR_TOLERANCE = 1e-6
 _NOISE_SEED = 0
 _NOISE_NOTE = "the family stores no noise maps and draws new ones for every image: seeded maps take their place"
@@ -42,7 +42,7 @@ class _Layout(NamedTuple):
 
 
 def is_stylegan1(state: Mapping[str, object]) -> bool:
-    """Tell the port by the names of its tensors."""
+    """Recognize the port by the names of its tensors."""
     return "generator.progression.0.conv1.input" in state and "style.1.linear.weight_orig" in state
 
 
@@ -56,6 +56,9 @@ def read_stylegan1(
         resolution_px: where to take the image; None takes the highest resolution that was trained, for the port
             stores blocks up to 1024 px from the first step on.
         file_bytes: size of the file, bounds the copies.
+
+    Raises:
+        CheckpointError: a tensor is missing, surplus or of another shape, or the resolution is not in the file.
     """
     shapes = {name: record.shape for name, record in records.items()}
     layout = _infer(shapes)

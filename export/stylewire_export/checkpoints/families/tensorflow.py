@@ -1,8 +1,7 @@
 """TensorFlow pickles of NVIDIA's stylegan2 and stylegan2-ada: networks as dictionaries of variables.
 
 TensorFlow keeps kernels as [height, width, in, out] and linear weights as [in, out]; the up-sampling convolutions are
-flipped and the bias of the styles lacks its 1. The source text inside is never run. Source: section 3 of the format
-notes.
+flipped and the bias of the styles lacks its 1. The source text inside is never run. Source: format notes 1, section 3.
 """
 
 import re
@@ -33,12 +32,20 @@ _IGNORED = frozenset({"lod"})  # progress of progressive growing; always 0 in St
 
 
 def is_tensorflow(root: object) -> bool:
-    """Tell whether a pickle's object looks like a snapshot of NVIDIA's TensorFlow code."""
+    """Recognize a snapshot of NVIDIA's TensorFlow code by its networks."""
     return type(root) is tuple and any(type(part) is AttributeRecord for part in root)
 
 
 def read_tensorflow(root: tuple[object, ...], file_bytes: int) -> GeneratorCheckpoint:
-    """Read the running average Gs, the third network of (G, D, Gs)."""
+    """Read the running average Gs, the third network of (G, D, Gs).
+
+    Args:
+        root: the object of the pickle.
+        file_bytes: size of the file, bounds the copies.
+
+    Raises:
+        CheckpointError: it is no StyleGAN2 generator, or one with options that are not supported.
+    """
     if len(root) != 3:
         raise CheckpointError(f"a TensorFlow pickle of {len(root)} networks; the snapshots have (G, D, Gs)")
     network = _attributes(root[2])
@@ -71,7 +78,7 @@ def _attributes(network: object) -> Mapping[str, object]:
 
 
 def _variables(network: Mapping[str, object], prefix: str) -> Iterator[tuple[str, TensorRecord]]:
-    """Give the network's own variables; single numbers become tensors without axes."""
+    """Yield the network's own variables; single numbers become tensors without axes."""
     variables = network.get("variables")
     if type(variables) is not list:
         raise CheckpointError("a TensorFlow pickle with a network that has no list of variables")
@@ -130,7 +137,7 @@ def _square(kernel: object) -> Array:
     return np.outer(taps, taps).astype(np.float32)
 
 
-# Conversion: pattern of a variable's name -> NVIDIA's PyTorch name and what is done to the array
+# Conversion: pattern of a variable's name -> NVIDIA's PyTorch name and the function that converts the array
 
 
 def _as_is(array: Array) -> Array:

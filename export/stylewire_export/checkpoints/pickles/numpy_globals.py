@@ -1,6 +1,7 @@
-"""Stand-ins for NumPy's numbers, arrays and types, and for the bytes that old pickles write as text.
+"""Placeholders for NumPy's numbers, arrays and types, and for the bytes that old pickles write as text.
 
-Only plain little-endian numbers: an array of objects would hold pickles again.
+Only plain little-endian numbers: an array of objects would hold pickles again. Source of the layouts: NumPy's
+``__reduce__`` and ``__setstate__``, and ``save_bytes`` of Python's ``pickle`` for bytes in protocol 2.
 """
 
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from math import prod
 
 import numpy as np
 
-from stylewire_export.checkpoints.pickles.placeholders import Budget, Record, StandIn
+from stylewire_export.checkpoints.pickles.placeholders import Budget, Placeholder, SafeGlobal
 from stylewire_export.checkpoints.tensors import (
     MAX_DIMENSIONS,
     DataType,
@@ -22,7 +23,7 @@ from stylewire_export.errors import CheckpointError, quote
 _CODES = frozenset({"b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"})
 
 
-class NumpyType(Record):
+class NumpyType(Placeholder):
     """A NumPy number type before and after its byte order is known."""
 
     __slots__ = ("code",)
@@ -45,7 +46,7 @@ class NumpyType(Record):
         return DataType(dtype.name, dtype.str)
 
 
-class NumpyArray(Record):
+class NumpyArray(Placeholder):
     """A NumPy array; after BUILD its ``state`` stays empty and ``tensor`` holds a record."""
 
     __slots__ = ("tensor",)
@@ -55,7 +56,7 @@ class NumpyArray(Record):
         self.tensor: TensorRecord | None = None
 
     def build(self, state: object) -> None:
-        """Take (1, shape, type, column-major, bytes)."""
+        """Set shape and data from (1, shape, type, column-major, bytes)."""
         if self.tensor is not None or type(state) is not tuple or len(state) != 5:
             raise CheckpointError("a NumPy array has an unknown state")
         version, shape, dtype, fortran, content = state
@@ -70,25 +71,29 @@ class NumpyArray(Record):
 
 
 def as_bytes(value: object) -> memoryview:
-    """Require a byte string."""
+    """Return a value of the pickle that must be a byte string.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
     if type(value) is not memoryview:
         raise CheckpointError("the pickle holds something else where bytes are expected")
     return value
 
 
-NDARRAY = StandIn()  # only as the first argument of _reconstruct
+NDARRAY = SafeGlobal()  # only as the first argument of _reconstruct
 
 
-def numpy_names(budget: Budget) -> dict[tuple[str, str], object]:
-    """Give the part of a table that is about NumPy."""
+def numpy_globals(budget: Budget) -> dict[tuple[str, str], object]:
+    """List the names of NumPy and of ``_codecs``, as one part of a table."""
     table: dict[tuple[str, str], object] = {
-        ("numpy", "dtype"): StandIn(call=_numpy_type),
+        ("numpy", "dtype"): SafeGlobal(call=_numpy_type),
         ("numpy", "ndarray"): NDARRAY,
-        ("_codecs", "encode"): StandIn(call=_latin1_encoder(budget)),
+        ("_codecs", "encode"): SafeGlobal(call=_latin1_encoder(budget)),
     }
     for module in ("numpy.core.multiarray", "numpy._core.multiarray"):  # before and since NumPy 2
-        table[module, "scalar"] = StandIn(call=_numpy_scalar)
-        table[module, "_reconstruct"] = StandIn(call=_numpy_array)
+        table[module, "scalar"] = SafeGlobal(call=_numpy_scalar)
+        table[module, "_reconstruct"] = SafeGlobal(call=_numpy_array)
     return table
 
 
@@ -124,7 +129,7 @@ def _numpy_scalar(arguments: tuple[object, ...]) -> object:
 
 
 def _numpy_array(arguments: tuple[object, ...]) -> object:
-    # The real function allocates the shape given here; every file gives (0,), and BUILD brings the real one.
+    # The real function allocates this shape; every file has (0,) here, and the real shape in the state for BUILD.
     type_tag, shape, code = arguments if len(arguments) == 3 else (None, None, None)
     if type_tag is not NDARRAY or shape != (0,) or bytes(as_bytes(code)[:2]) != b"b":
         raise CheckpointError("a NumPy array is made of unknown arguments")

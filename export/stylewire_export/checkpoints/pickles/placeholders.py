@@ -1,11 +1,10 @@
-"""What a pickle can meet here: records, stand-ins for names, and the budget that it works on.
+"""What takes the place of a pickle's objects and names here, and the budget of work that a file may cause.
 
-Everything is ours and inert. The limits and their reasons are in section 3.7 of the format notes.
+Placeholders hold data and run nothing of the file. Source of the limits: format notes 3, section 3.7.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from stylewire_export.errors import CheckpointError
 
@@ -15,8 +14,12 @@ MAX_DEPTH = 200
 MAX_OBJECTS = 1_000_000
 
 
-class Record:
-    """An object of the file, reduced to its state."""
+class Placeholder:
+    """An object of the file, reduced to its state.
+
+    Args:
+        state: None until BUILD sets it.
+    """
 
     __slots__ = ("state",)
 
@@ -24,16 +27,20 @@ class Record:
         self.state = state
 
     def build(self, state: object) -> None:
-        """Take the state that the BUILD opcode brings; kinds that expect one check it here."""
+        """Set the state, for the BUILD opcode; kinds that have one check it here.
+
+        Raises:
+            CheckpointError: this kind has no state, or another one.
+        """
         raise CheckpointError(f"the pickle sets the state ({type(state).__name__}) of something that has none")
 
 
 @dataclass(frozen=True, slots=True)
-class StandIn:
-    """What an allowed name stands for: our own functions, never the file's.
+class SafeGlobal:
+    """A name that a pickle may use: the functions of this package that run in its place.
 
     Attributes:
-        call: for REDUCE, takes the arguments as written in the file.
+        call: for REDUCE, from the arguments as written in the file.
         create: for NEWOBJ without arguments.
     """
 
@@ -41,19 +48,14 @@ class StandIn:
     create: Callable[[], object] | None = None
 
 
-class NameTable(Protocol):
-    """The names that a pickle may use."""
-
-    def find(self, module: str, name: str) -> object:
-        """Give the stand-in; raise CheckpointError for any other name."""
-
-
 @dataclass(slots=True)
 class Budget:
     """Work that one file may cause, over all its pickles.
 
     Attributes:
-        copied_bytes: what calls may copy; honest files copy each of their bytes once at most.
+        copied_bytes: how many bytes calls may copy; real files copy each of their bytes at most once.
+        steps: how many opcodes may run, over all pickles of the file.
+        tensors: how many tensors the file may declare.
     """
 
     copied_bytes: int
@@ -61,7 +63,11 @@ class Budget:
     tensors: int = MAX_TENSORS
 
     def spend(self, steps: int) -> None:
-        """Count work; stop when there has been too much."""
+        """Count opcodes, or items that a call goes through.
+
+        Raises:
+            CheckpointError: the budget is used up; the two methods below raise it likewise.
+        """
         self.steps -= steps
         if self.steps < 0:
             raise CheckpointError(f"the pickle takes more than {MAX_STEPS} steps; no real checkpoint does")
@@ -80,7 +86,11 @@ class Budget:
 
 
 def check_depth(root: object) -> None:
-    """Visit every object once, level by level, so that no later walk meets a surprise."""
+    """Visit every object once, level by level, so that later recursion is bounded.
+
+    Raises:
+        CheckpointError: there are more than ``MAX_OBJECTS`` objects, or ``MAX_DEPTH`` levels.
+    """
     level, seen = [root], {id(root)}
     for _ in range(MAX_DEPTH):
         level = [child for parent in level for child in _children(parent) if id(child) not in seen]
@@ -98,4 +108,4 @@ def _children(value: object) -> list[object]:
         return list(value.values())
     if type(value) is list or type(value) is tuple:
         return list(value)
-    return [value.state] if isinstance(value, Record) else []
+    return [value.state] if isinstance(value, Placeholder) else []

@@ -1,13 +1,14 @@
-"""The names that checkpoints may use, one exact table a family, and the inert thing that each stands for.
+"""The names that checkpoints may use, one exact table a family, each with the placeholder that takes its place.
 
 No prefixes and no patterns: ``torch.utils.collect_env.run`` starts a shell and ``numpy.testing`` executes text. A name
 that is not in the table is refused before anything is looked up. Nothing here imports or calls what a name means.
+Source: format notes 3, sections 3.3 and 3.4.
 """
 
 from collections.abc import Callable, Mapping
 
-from stylewire_export.checkpoints.pickles.numpy_globals import as_bytes, numpy_names
-from stylewire_export.checkpoints.pickles.placeholders import Budget, Record, StandIn
+from stylewire_export.checkpoints.pickles.numpy_globals import as_bytes, numpy_globals
+from stylewire_export.checkpoints.pickles.placeholders import Budget, Placeholder, SafeGlobal
 from stylewire_export.checkpoints.tensors import TYPES_BY_STORAGE, Storage, TensorRecord, view_storage
 from stylewire_export.errors import CheckpointError, quote
 
@@ -16,8 +17,8 @@ MAX_CLASS_NAME = 200
 Table = Mapping[tuple[str, str], object]
 
 
-class Names:
-    """The tables that a pickle may still belong to: the first names decide the family, and it cannot change after.
+class SafeGlobals:
+    """The names that a pickle may use: its first names decide the family, which cannot change afterwards.
 
     Args:
         tables: family -> its table.
@@ -27,7 +28,11 @@ class Names:
         self._tables = dict(tables)
 
     def find(self, module: str, name: str) -> object:
-        """Give the stand-in of a name; raise CheckpointError where no family that is still possible uses it."""
+        """Return what takes the place of a name.
+
+        Raises:
+            CheckpointError: no family that is still possible uses the name.
+        """
         matching = {family: table for family, table in self._tables.items() if (module, name) in table}
         if not matching:
             raise CheckpointError(
@@ -38,7 +43,7 @@ class Names:
         return next(iter(matching.values()))[module, name]
 
 
-class PersistentObject(Record):
+class PersistentObject(Placeholder):
     """A module of an NVIDIA network: the name of its class and its attributes. Its source text is never looked at."""
 
     __slots__ = ("class_name",)
@@ -48,59 +53,59 @@ class PersistentObject(Record):
         self.class_name = class_name
 
 
-class AttributeRecord(Record):
+class AttributeRecord(Placeholder):
     """A TensorFlow network or an argparse.Namespace: a dictionary of attributes."""
 
     __slots__ = ()
 
     def build(self, state: object) -> None:
-        """Keep the attributes."""
+        """Set the attributes, once."""
         if self.state is not None or type(state) is not dict:
             raise CheckpointError("the attributes of an object are no dictionary, or are set twice")
         self.state = state
 
 
-def plain_pickle_names(budget: Budget, load_bytes: Callable[[memoryview], Storage]) -> Names:
-    """Names of pickles that are not torch containers: NVIDIA's, by PyTorch or by TensorFlow.
+def nvidia_globals(budget: Budget, load_bytes: Callable[[memoryview], Storage]) -> SafeGlobals:
+    """List the names in pickles of NVIDIA, written by PyTorch or by TensorFlow.
 
     Args:
         budget: of the file.
         load_bytes: reads the torch stream of one storage that is nested in a byte string.
     """
-    easy_dict = {("dnnlib.util", "EasyDict"): StandIn(create=dict)}
-    network = StandIn(create=AttributeRecord)
+    easy_dict = {("dnnlib.util", "EasyDict"): SafeGlobal(create=dict)}
+    network = SafeGlobal(create=AttributeRecord)
     nvidia: Table = {
         **_torch_tensors(budget),
-        **numpy_names(budget),
+        **numpy_globals(budget),
         **easy_dict,
-        ("torch_utils.persistence", "_reconstruct_persistent_obj"): StandIn(call=_persistent_object),
-        ("torch.storage", "_load_from_bytes"): StandIn(call=lambda args: load_bytes(as_bytes(_single(args)))),
-        **dict.fromkeys([("builtins", "set"), ("__builtin__", "set")], StandIn(call=_set_maker(budget))),
+        ("torch_utils.persistence", "_reconstruct_persistent_obj"): SafeGlobal(call=_persistent_object),
+        ("torch.storage", "_load_from_bytes"): SafeGlobal(call=lambda args: load_bytes(as_bytes(_single(args)))),
+        **dict.fromkeys([("builtins", "set"), ("__builtin__", "set")], SafeGlobal(call=_set_maker(budget))),
     }
     tensorflow: Table = {
-        **numpy_names(budget),
+        **numpy_globals(budget),
         **easy_dict,
         ("dnnlib.tflib.network", "Network"): network,
         ("tfutil", "Network"): network,
     }
-    return Names({"PyTorch pickle of NVIDIA": nvidia, "TensorFlow pickle of NVIDIA": tensorflow})
+    return SafeGlobals({"PyTorch pickle of NVIDIA": nvidia, "TensorFlow pickle of NVIDIA": tensorflow})
 
 
-def torch_names(budget: Budget) -> Names:
-    """Names inside files of ``torch.save``."""
-    numbers = {key: value for key, value in numpy_names(budget).items() if key[1] in ("scalar", "dtype", "encode")}
+def torch_globals(budget: Budget) -> SafeGlobals:
+    """List the names in files of ``torch.save``."""
+    numbers = {key: value for key, value in numpy_globals(budget).items() if key[1] in ("scalar", "dtype", "encode")}
     table: Table = {
         **_torch_tensors(budget),
         **_STORAGE_TYPES,
         **numbers,
-        ("argparse", "Namespace"): StandIn(call=lambda args: _empty(args, AttributeRecord), create=AttributeRecord),
+        ("argparse", "Namespace"): SafeGlobal(call=lambda args: _empty(args, AttributeRecord), create=AttributeRecord),
     }
-    return Names({"state dict of torch.save": table})
+    return SafeGlobals({"state dict of torch.save": table})
 
 
-def storage_names() -> Names:
-    """Names inside the torch stream of a single storage."""
-    return Names({"storage nested in a pickle": _STORAGE_TYPES})
+def storage_globals() -> SafeGlobals:
+    """List the names in the torch stream of a single storage."""
+    return SafeGlobals({"storage nested in a pickle": _STORAGE_TYPES})
 
 
 _STORAGE_TYPES: Table = {("torch", name): dtype for name, dtype in TYPES_BY_STORAGE.items()}
@@ -108,9 +113,9 @@ _STORAGE_TYPES: Table = {("torch", name): dtype for name, dtype in TYPES_BY_STOR
 
 def _torch_tensors(budget: Budget) -> Table:
     return {
-        ("collections", "OrderedDict"): StandIn(call=_ordered_dict_maker(budget)),
-        ("torch._utils", "_rebuild_tensor_v2"): StandIn(call=_tensor_maker(budget)),
-        ("torch._utils", "_rebuild_parameter"): StandIn(call=_parameter),
+        ("collections", "OrderedDict"): SafeGlobal(call=_ordered_dict_maker(budget)),
+        ("torch._utils", "_rebuild_tensor_v2"): SafeGlobal(call=_tensor_maker(budget)),
+        ("torch._utils", "_rebuild_parameter"): SafeGlobal(call=_parameter),
     }
 
 

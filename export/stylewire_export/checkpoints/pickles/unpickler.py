@@ -1,15 +1,17 @@
-"""An interpreter for the part of the pickle language that checkpoints use, which can only build inert values.
+"""An interpreter for the part of the pickle language that checkpoints use, which builds plain values only.
 
 There is no ``pickle.load`` and no ``torch.load`` in this package. A pickle is a program; here it runs on a machine
-whose only names are the entries of a small table (:mod:`.safe_globals`), whose calls are our own functions, and whose
-every step is counted. ``torch.load(weights_only=True)`` is not enough: it cannot read NVIDIA's files, lets tensors of
-10^13 elements with zero strides pass, and its list of names changes between releases.
+whose only names are the entries of a small table (:mod:`.safe_globals`), whose calls are functions of this package,
+and whose every step is counted. ``torch.load(weights_only=True)`` is not enough: it cannot read NVIDIA's files, accepts
+tensors of 10^13 elements with zero strides, and its list of names changes between releases. Source of the opcodes:
+Python's ``pickletools``; of the limits: format notes 3, section 3.7.
 """
 
 import struct
 from collections.abc import Callable, Mapping
 
-from stylewire_export.checkpoints.pickles.placeholders import MAX_DEPTH, Budget, NameTable, Record, StandIn, check_depth
+from stylewire_export.checkpoints.pickles.placeholders import MAX_DEPTH, Budget, Placeholder, SafeGlobal, check_depth
+from stylewire_export.checkpoints.pickles.safe_globals import SafeGlobals
 from stylewire_export.errors import CheckpointError, quote
 
 MAX_MEMO = 500_000
@@ -21,13 +23,13 @@ PersistentLoad = Callable[[object], object]
 
 
 def read_pickle(
-    content: memoryview, *, names: NameTable, budget: Budget, persistent_load: PersistentLoad | None = None
+    content: memoryview, *, safe_globals: SafeGlobals, budget: Budget, persistent_load: PersistentLoad | None = None
 ) -> tuple[object, int]:
     """Run one pickle.
 
     Args:
         content: bytes that start with the pickle; more may follow.
-        names: the only names that it may use.
+        safe_globals: the only names that it may use.
         budget: shared with every other pickle of the file.
         persistent_load: resolves storages that lie outside of the pickle.
 
@@ -37,7 +39,7 @@ def read_pickle(
     Raises:
         CheckpointError: for anything that is not a complete, plain checkpoint pickle.
     """
-    machine = _Machine(content, names, budget, persistent_load)
+    machine = _Machine(content, safe_globals, budget, persistent_load)
     root = machine.run()
     check_depth(root)
     return root, machine.position
@@ -47,16 +49,17 @@ class _Machine:
     """Stack, marks and memo of the pickle language."""
 
     def __init__(
-        self, content: memoryview, names: NameTable, budget: Budget, persistent_load: PersistentLoad | None
+        self, content: memoryview, safe_globals: SafeGlobals, budget: Budget, persistent_load: PersistentLoad | None
     ) -> None:
-        self.content, self.names, self.budget, self.persistent_load = content, names, budget, persistent_load
+        self.content, self.budget = content, budget
+        self.safe_globals, self.persistent_load = safe_globals, persistent_load
         self.position = 0
         self.stack: list[object] = []
         self.outer: list[list[object]] = []  # the stacks below each MARK
         self.memo: dict[int, object] = {}
 
     def run(self) -> object:
-        """Execute up to STOP and give the one object on the stack."""
+        """Execute up to STOP and return the one object on the stack."""
         while (code := self.unsigned(1)) != _STOP:
             self.budget.spend(1)
             operation = _OPERATIONS.get(code)
@@ -160,7 +163,7 @@ class _Machine:
 
     def put(self, index: int) -> None:
         if index >= MAX_MEMO:
-            raise CheckpointError(f"the pickle asks for memo entry {index} (limit {MAX_MEMO})")
+            raise CheckpointError(f"the pickle sets memo entry {index} (limit {MAX_MEMO})")
         self.memo[index] = self.top()
 
     def get(self, index: int) -> None:
@@ -173,7 +176,7 @@ class _Machine:
     def named(self, module: object, name: object) -> None:
         if type(module) is not str or type(name) is not str:
             raise CheckpointError("the pickle names an object by something that is no string")
-        self.push(self.names.find(module, name))
+        self.push(self.safe_globals.find(module, name))
 
     def stack_global(self) -> None:
         name, module = self.pop(), self.pop()
@@ -181,13 +184,13 @@ class _Machine:
 
     def reduce(self) -> None:
         arguments, target = self.pop(), self.pop()
-        if type(target) is not StandIn or target.call is None or type(arguments) is not tuple:
+        if type(target) is not SafeGlobal or target.call is None or type(arguments) is not tuple:
             raise CheckpointError("the pickle calls something that may not be called")
         self.push(target.call(arguments))
 
     def new_object(self) -> None:
         arguments, target = self.pop(), self.pop()
-        if type(target) is not StandIn or target.create is None or arguments != ():
+        if type(target) is not SafeGlobal or target.create is None or arguments != ():
             raise CheckpointError("the pickle creates an object of a kind that may not be created")
         self.push(target.create())
 
@@ -196,7 +199,7 @@ class _Machine:
         if type(target) is dict:  # torch hangs `_metadata` on a state dict: version numbers, not needed
             if type(state) is not dict or len(state) > 1 or (state and "_metadata" not in state):
                 raise CheckpointError("the pickle sets attributes of a dictionary")
-        elif isinstance(target, Record):
+        elif isinstance(target, Placeholder):
             target.build(state)
         else:
             raise CheckpointError("the pickle sets the state of something that has none")
