@@ -15,7 +15,7 @@ from stylewire.server.engine.models.lifecycle import Lifecycle
 from stylewire.server.engine.models.loader import Loader
 from stylewire.server.engine.models.model import Model
 from stylewire.server.engine.models.operations import Operations
-from stylewire.server.engine.models.repository import Folder
+from stylewire.server.engine.models.repository import Repository
 from stylewire.server.engine.models.watcher import Watcher
 from stylewire.server.telemetry.metrics import Metrics
 from support.fakes import FakeClock
@@ -89,7 +89,7 @@ class ModelsHarness:
         self.clock, self.metrics = FakeClock(), Metrics()
         given = Settings(**({"backend": "onnxruntime", "models": folder, "threads": 1} | settings))
         loader = make_loader(given, self.metrics, None)
-        self.lifecycle = Lifecycle(Folder(folder), given, self.metrics, loader, self.clock)
+        self.lifecycle = Lifecycle(Repository(folder), given, self.metrics, loader, self.clock)
         self.registry, self.plan = self.lifecycle.registry, self.lifecycle.plan
         self.operations, self.watcher = Operations(self.lifecycle), Watcher(self.lifecycle, 1.0)
 
@@ -103,7 +103,7 @@ class ModelsHarness:
     async def look(self, count=2) -> None:
         """Look at the folder, as often as a change needs to count."""
         for _ in range(count):
-            await self.watcher.look()
+            await self.watcher.scan()
 
     async def closed(self) -> None:
         """Wait until everything that was retired is closed."""

@@ -17,7 +17,7 @@ from stylewire.server.engine.models.lifecycle import Lifecycle
 from stylewire.server.engine.models.loader import Loader, MakeLoader
 from stylewire.server.engine.models.operations import Operations
 from stylewire.server.engine.models.registry import Lease
-from stylewire.server.engine.models.repository import Folder
+from stylewire.server.engine.models.repository import Repository
 from stylewire.server.engine.models.watcher import Watcher
 from stylewire.server.engine.projection.projector import Projector
 from stylewire.server.engine.projection.tasks import Task
@@ -57,7 +57,7 @@ class LocalEngine:
         self._settings = settings
         self.remote = _open_remote(settings)
         loader = make_loader(settings, metrics, self.remote)
-        self._lifecycle = Lifecycle(Folder(models), settings, metrics, loader)
+        self._lifecycle = Lifecycle(Repository(models), settings, metrics, loader)
         self._registry = self._lifecycle.registry
         self._operations = Operations(self._lifecycle)
         self.projector = Projector(settings, metrics.projections)

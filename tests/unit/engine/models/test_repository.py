@@ -1,4 +1,4 @@
-"""What a look at the models folder finds."""
+"""What a scan of the models folder finds."""
 
 import json
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from stylewire.demo import MODELS
 from stylewire.manifest import Manifest
-from stylewire.server.engine.models.repository import Folder
+from stylewire.server.engine.models.repository import Repository
 from stylewire.server.engine_api.catalog import version_order
 from support.folders import put
 
@@ -17,18 +17,18 @@ MANIFEST = MODELS / "pixels" / "model.json"
 
 
 def make(directory: Path, name: str = "faces") -> Path:
-    """A model directory with a manifest alone: a look reads no other file."""
+    """A model directory with a manifest alone: a scan reads no other file."""
     directory.mkdir(parents=True)
     Manifest.read(MODELS / "pixels").model_copy(update={"name": name}).write(directory)
     return directory
 
 
 def found(folder: Path) -> list[str]:
-    return [entry.reference for entry in Folder(folder).look().entries]
+    return [each.reference for each in Repository(folder).scan().model_versions]
 
 
 def problems(folder: Path) -> dict[str, str]:
-    return {entry.reference: entry.problem for entry in Folder(folder).look().entries if entry.problem}
+    return {each.reference: each.problem for each in Repository(folder).scan().model_versions if each.problem}
 
 
 def test_versions_are_found_the_newest_first(tmp_path):
@@ -112,12 +112,12 @@ def test_manifest_that_cannot_be_read_has_a_problem(tmp_path, content):
 
 
 def test_damaged_manifest_keeps_its_name(tmp_path):
-    """While a manifest cannot be read its directory is the model that it was, look after look."""
-    folder = Folder(tmp_path)
+    """While a manifest cannot be read its directory is the model that it was, scan after scan."""
+    repository = Repository(tmp_path)
     directory = make(tmp_path / "directory", "faces")
-    names = [folder.look().entries[0].name]
+    names = [repository.scan().model_versions[0].name]
     (directory / "model.json").write_text("{")
-    names += [folder.look().entries[0].name for _ in range(3)]
+    names += [repository.scan().model_versions[0].name for _ in range(3)]
 
     assert ["faces"] * 4 == names
 
@@ -126,8 +126,8 @@ def test_damaged_manifest_keeps_its_name(tmp_path):
 def test_signature_tells_changes(tmp_path, change):
     """Time, size, inode and absence of the files count, and those of the manifest."""
     directory = put(MODELS / "pixels", tmp_path / "pixels")
-    folder, file = Folder(tmp_path), directory / "mapping.onnx"
-    before = folder.look().entries[0].signature
+    repository, file = Repository(tmp_path), directory / "mapping.onnx"
+    before = repository.scan().model_versions[0].signature
     match change:
         case "touch":
             os.utime(file, ns=(1, 1))
@@ -144,17 +144,17 @@ def test_signature_tells_changes(tmp_path, change):
             manifest = json.loads((directory / "model.json").read_text())
             (directory / "model.json").write_text(json.dumps({**manifest, "license": "MIT"}))
 
-    assert before != folder.look().entries[0].signature
+    assert before != repository.scan().model_versions[0].signature
 
 
 def test_signature_ignores_strangers(tmp_path):
     """A file that the manifest does not name changes nothing."""
     directory = put(MODELS / "pixels", tmp_path / "pixels")
-    folder = Folder(tmp_path)
-    before = folder.look().entries[0].signature
+    repository = Repository(tmp_path)
+    before = repository.scan().model_versions[0].signature
     (directory / "NOTES").write_text("a note")
 
-    assert before == folder.look().entries[0].signature
+    assert before == repository.scan().model_versions[0].signature
 
 
 def test_volume_of_kubernetes_is_followed_to_its_files(tmp_path):
@@ -163,9 +163,9 @@ def test_volume_of_kubernetes_is_followed_to_its_files(tmp_path):
     (tmp_path / "pixels" / "..data").symlink_to("..2024_1")
     for file in (MODELS / "pixels").iterdir():
         (tmp_path / "pixels" / file.name).symlink_to(f"..data/{file.name}")
-    (entry,) = Folder(tmp_path).look().entries
+    (found,) = Repository(tmp_path).scan().model_versions
 
-    assert (tmp_path / "pixels" / "..2024_1").resolve() == entry.content_directory()
+    assert (tmp_path / "pixels" / "..2024_1").resolve() == found.content_directory()
 
 
 def test_files_that_are_links_of_their_own_are_read_by_their_links(tmp_path):
@@ -175,9 +175,9 @@ def test_files_that_are_links_of_their_own_are_read_by_their_links(tmp_path):
     for number, file in enumerate((MODELS / "pixels").iterdir()):
         shutil.copy(file, tmp_path / "blobs" / str(number))
         (tmp_path / "models" / "pixels" / file.name).symlink_to(tmp_path / "blobs" / str(number))
-    (entry,) = Folder(tmp_path / "models").look().entries
+    (found,) = Repository(tmp_path / "models").scan().model_versions
 
-    assert (tmp_path / "models" / "pixels").resolve() == entry.content_directory()
+    assert (tmp_path / "models" / "pixels").resolve() == found.content_directory()
 
 
 def test_directory_that_cannot_be_read_is_told(tmp_path, monkeypatch):
@@ -192,7 +192,7 @@ def test_directory_that_cannot_be_read_is_told(tmp_path, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr("os.scandir", refuse)
-    look = Folder(tmp_path).look()
+    scan = Repository(tmp_path).scan()
 
-    assert (tmp_path / "lost+found",) == look.unreadable
-    assert ["faces"] == [entry.name for entry in look.entries]
+    assert (tmp_path / "lost+found",) == scan.unreadable
+    assert ["faces"] == [each.name for each in scan.model_versions]

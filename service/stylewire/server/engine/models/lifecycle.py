@@ -19,7 +19,7 @@ from stylewire.server.engine.models.loader import Loader, Unloaded
 from stylewire.server.engine.models.model import Model
 from stylewire.server.engine.models.plan import Plan
 from stylewire.server.engine.models.registry import Registry
-from stylewire.server.engine.models.repository import Entry, Folder
+from stylewire.server.engine.models.repository import ModelVersion, Repository
 from stylewire.server.engine_api.catalog import reference_order, version_order
 from stylewire.server.engine_api.models import State
 from stylewire.server.telemetry.metrics import Metrics
@@ -39,14 +39,14 @@ class Lifecycle:
     """The models of a server.
 
     Args:
-        folder: where they are.
+        repository: where they are.
         settings: how they run, and how many versions of one are served.
         metrics: where loads are counted and states shown.
         loader: loads directories.
         clock: monotonic seconds.
 
     Attributes:
-        folder: as above.
+        repository: as above.
         registry: the models that answer.
         plan: what should be loaded; change it within ``alone`` only.
         found: what the folder held at the start.
@@ -57,21 +57,21 @@ class Lifecycle:
 
     def __init__(
         self,
-        folder: Folder,
+        repository: Repository,
         settings: Settings,
         metrics: Metrics,
         loader: Loader,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.folder, self._settings, self._metrics, self._loader = folder, settings, metrics, loader
+        self.repository, self._settings, self._metrics, self._loader = repository, settings, metrics, loader
         self.registry = Registry(settings.default_model)
         self.plan = Plan(settings.model_versions, clock)
-        self._loading: Entry | None = None
-        self._waiting: dict[Entry, Unloaded] = {}
+        self._loading: ModelVersion | None = None
+        self._waiting: dict[ModelVersion, Unloaded] = {}
         self._counts: dict[str, ModelSeries] = {}
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.found = self._first_look()
+        self.found = self._first_scan()
         metrics.watch_states(self.states, [state.value for state in _SHOWN_STATES])
 
     async def start(self) -> None:
@@ -81,9 +81,9 @@ class Lifecycle:
             ManifestError: a model directory is damaged.
             BackendUnavailableError: the backend or device cannot be used here.
         """
-        for entry in sorted(self._waiting, key=lambda entry: reference_order(entry.reference)):
-            model = await self._loader.load(self._waiting[entry])
-            del self._waiting[entry]
+        for model_version in sorted(self._waiting, key=lambda each: reference_order(each.reference)):
+            model = await self._loader.load(self._waiting[model_version])
+            del self._waiting[model_version]
             self._publish([*self.registry.served, model])
             self._count(model.name, "ok")
 
@@ -108,29 +108,29 @@ class Lifecycle:
             raise RetryableError("another model is being loaded; retry", retry_after_seconds=1.0)
         return await asyncio.shield(self._begin(self._locked(work)))
 
-    async def settle(self, entries: Sequence[Entry]) -> None:
+    async def settle(self, model_versions: Sequence[ModelVersion]) -> None:
         """Make the models what the folder says, as far as they can be loaded; within ``alone``."""
-        self.plan.note_found(entries)
+        self.plan.note_found(model_versions)
         served = {model.name for model in self.registry.served}
-        for name in sorted(served | {entry.name for entry in entries}):
-            own = [entry for entry in entries if entry.name == name]
-            await self._settle_model(name, sorted(own, key=lambda entry: version_order(entry.version), reverse=True))
+        for name in sorted(served | {model_version.name for model_version in model_versions}):
+            own = [each for each in model_versions if each.name == name]
+            await self._settle_model(name, sorted(own, key=lambda each: version_order(each.version), reverse=True))
         self._forget_counts()
 
-    async def load(self, entry: Entry) -> Model:
+    async def load(self, model_version: ModelVersion) -> Model:
         """Load a directory aside, then let it answer in the place of what had its name and version; within ``alone``.
 
         Raises:
             ModelLoadError: it cannot be loaded; what was there answers.
         """
-        self._loading = entry
+        self._loading = model_version
         try:
-            model = await self._loader.load(await asyncio.to_thread(self._read, entry))
+            model = await self._loader.load(await asyncio.to_thread(self._read, model_version))
         except Exception as err:  # whatever a runtime raises, what serves goes on
-            raise self._failure(entry, err) from err
+            raise self._failure(model_version, err) from err
         finally:
             self._loading = None
-        self._admit(entry, model)
+        self._admit(model_version, model)
         return model
 
     def retire(self, models: Iterable[Model]) -> None:
@@ -141,20 +141,20 @@ class Lifecycle:
             self.plan.note_gone(model.info.reference)
             self._drain(model)
 
-    def retire_surplus(self, name: str, entries: Sequence[Entry]) -> None:
+    def retire_surplus(self, name: str, model_versions: Sequence[ModelVersion]) -> None:
         """Retire the versions of a model that should not be served; all of them only if all directories are gone."""
-        kept = {entry.reference for entry in self.plan.kept(entries)}
-        if kept or not entries:
+        kept = {each.reference for each in self.plan.kept(model_versions)}
+        if kept or not model_versions:
             models = self.registry.served
             self.retire([model for model in models if model.name == name and model.info.reference not in kept])
 
-    async def _settle_model(self, name: str, entries: Sequence[Entry]) -> None:
-        while due := self.plan.due(entries):
+    async def _settle_model(self, name: str, model_versions: Sequence[ModelVersion]) -> None:
+        while due := self.plan.due(model_versions):
             try:
                 await self.load(due)
             except ModelLoadError:  # noted and logged, so it is not due any more
                 continue
-        self.retire_surplus(name, entries)
+        self.retire_surplus(name, model_versions)
 
     async def _locked(self, work: Coroutine[Any, Any, T]) -> T:
         async with self._lock:
@@ -167,24 +167,24 @@ class Lifecycle:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may be left to see it
         return task
 
-    def _first_look(self) -> tuple[Entry, ...]:
-        path = self.folder.path
+    def _first_scan(self) -> tuple[ModelVersion, ...]:
+        path = self.repository.path
         try:
-            entries = self.folder.look().entries
+            model_versions = self.repository.scan().model_versions
         except OSError as err:
             raise ManifestError(f"--models {path}: {err.strerror}") from err
-        if not entries:
+        if not model_versions:
             raise ManifestError(f"{path} holds no model directory; make one with stylewire-export model")
-        names = {entry.name for entry in entries}
-        chosen = [each for name in names for each in self.plan.newest([e for e in entries if e.name == name])]
-        if wrong := [entry.problem for entry in chosen if entry.problem]:
+        names = {each.name for each in model_versions}
+        chosen = [each for name in names for each in self.plan.newest([e for e in model_versions if e.name == name])]
+        if wrong := [each.problem for each in chosen if each.problem]:
             raise ManifestError("; ".join(wrong))
-        self._waiting = {entry: self._read(entry) for entry in chosen}
+        self._waiting = {each: self._read(each) for each in chosen}
         self._publish(())
-        for entry in chosen:
-            self.plan.note_loaded(entry)
+        for model_version in chosen:
+            self.plan.note_loaded(model_version)
         self._check_default()
-        return entries
+        return model_versions
 
     def _check_default(self) -> None:
         try:
@@ -197,32 +197,34 @@ class Lifecycle:
     def _publish(self, models: Iterable[Model]) -> None:
         self.registry.publish(models, [unloaded.status for unloaded in self._waiting.values()])
 
-    def _read(self, entry: Entry) -> Unloaded:
-        if entry.problem:
-            raise ManifestError(entry.problem)
-        unloaded = self._loader.read(entry.content_directory(), entry.version)
-        if unloaded.status.info.name != entry.name:
-            raise ManifestError(f"{entry.directory} became another model while it was read; it will be read again")
+    def _read(self, model_version: ModelVersion) -> Unloaded:
+        if model_version.problem:
+            raise ManifestError(model_version.problem)
+        unloaded = self._loader.read(model_version.content_directory(), model_version.version)
+        if unloaded.status.info.name != model_version.name:
+            raise ManifestError(
+                f"{model_version.directory} became another model while it was read; it will be read again"
+            )
         return unloaded
 
-    def _admit(self, entry: Entry, model: Model) -> None:
+    def _admit(self, model_version: ModelVersion, model: Model) -> None:
         others = [each for each in self.registry.served if each.info.reference != model.info.reference]
         replaced = [each for each in self.registry.served if each.info.reference == model.info.reference]
         self.registry.publish([*others, model])
-        self.plan.note_loaded(entry)
+        self.plan.note_loaded(model_version)
         self._count(model.name, "ok")
         for old in replaced:
             self._drain(old)
 
-    def _failure(self, entry: Entry, err: Exception) -> ModelLoadError:
+    def _failure(self, model_version: ModelVersion, err: Exception) -> ModelLoadError:
         """Note, count and log that a directory cannot be loaded."""
-        self._count(entry.name, "failed")
+        self._count(model_version.name, "failed")
         surprising = not isinstance(err, (ManifestError, StylewireError, OSError))
-        level = logging.ERROR if self.plan.note_failed(entry) else logging.DEBUG  # once for each content
+        level = logging.ERROR if self.plan.note_failed(model_version) else logging.DEBUG  # once for each content
         told = "model %s could not be loaded, what was served before still is: %s"
-        log.log(level, told, entry.reference, err, exc_info=err if surprising else None)
-        text = _PATH.sub(r"\1", str(err).replace(str(self.folder.path), "").partition("\n")[0])
-        return ModelLoadError(f"{entry.reference} cannot be loaded: {text[:_TEXT_LETTERS]}")
+        log.log(level, told, model_version.reference, err, exc_info=err if surprising else None)
+        text = _PATH.sub(r"\1", str(err).replace(str(self.repository.path), "").partition("\n")[0])
+        return ModelLoadError(f"{model_version.reference} cannot be loaded: {text[:_TEXT_LETTERS]}")
 
     def _drain(self, model: Model) -> None:
         self.registry.retire(model)
@@ -261,5 +263,5 @@ class Lifecycle:
             yield model.info.name, model.info.version, State.RETIRING.value
         if loading := self._loading:
             yield loading.name, loading.version, State.LOADING.value
-        for entry in self.plan.failed:
-            yield entry.name, entry.version, State.FAILED.value
+        for model_version in self.plan.failed:
+            yield model_version.name, model_version.version, State.FAILED.value

@@ -5,7 +5,7 @@ import asyncio
 from stylewire.errors import ModelLoadError, ModelNotFoundError
 from stylewire.server.engine.models.lifecycle import Lifecycle
 from stylewire.server.engine.models.model import Model
-from stylewire.server.engine.models.repository import Entry
+from stylewire.server.engine.models.repository import ModelVersion
 from stylewire.server.engine_api.catalog import reference_order
 from stylewire.server.engine_api.models import ModelStatus
 
@@ -54,38 +54,38 @@ class Operations:
         return await self._lifecycle.alone(self._reload(name, version))
 
     async def _load(self, name: str, version: str) -> ModelStatus:
-        entries = await self._entries(name)
-        chosen = next((entry for entry in entries if not version or entry.version == version), None)
+        model_versions = await self._model_versions(name)
+        chosen = next((each for each in model_versions if not version or each.version == version), None)
         if chosen is None:
             raise _not_found(_reference(name, version), "the models folder has none of this name and version")
         plan = self._lifecycle.plan
         plan.ask_for(chosen, pinned=bool(version))
         if not plan.is_loaded(chosen):
             await self._lifecycle.load(chosen)
-            self._lifecycle.retire_surplus(name, entries)
+            self._lifecycle.retire_surplus(name, model_versions)
         return self._lifecycle.registry.catalog.find(chosen.reference)
 
     async def _unload(self, name: str, version: str) -> list[ModelStatus]:
         models = self._loaded(name, version)
-        entries = await self._entries(name)
-        self._lifecycle.plan.leave_out([entry for entry in entries if not version or entry.version == version])
+        model_versions = await self._model_versions(name)
+        self._lifecycle.plan.leave_out([each for each in model_versions if not version or each.version == version])
         self._lifecycle.retire(models)
         return [model.status for model in models]
 
     async def _reload(self, name: str, version: str) -> ModelStatus:
         reference = self._loaded(name, version)[-1].info.reference
-        entry = next((entry for entry in await self._entries(name) if entry.reference == reference), None)
-        if entry is None:
+        model_version = next((each for each in await self._model_versions(name) if each.reference == reference), None)
+        if model_version is None:
             raise ModelLoadError(f"{reference} cannot be loaded: its directory is gone; unload it, or bring it back")
-        return (await self._lifecycle.load(entry)).status
+        return (await self._lifecycle.load(model_version)).status
 
-    async def _entries(self, name: str) -> list[Entry]:
-        """Look for a model in the folder; the newest version comes first."""
+    async def _model_versions(self, name: str) -> list[ModelVersion]:
+        """Scan for a model in the folder; the newest version comes first."""
         try:
-            look = await asyncio.to_thread(self._lifecycle.folder.look)
+            scan = await asyncio.to_thread(self._lifecycle.repository.scan)
         except OSError as err:
             raise ModelLoadError(f"the models folder cannot be read: {err.strerror}") from err
-        return [entry for entry in look.entries if entry.name == name]
+        return [each for each in scan.model_versions if each.name == name]
 
     def _loaded(self, name: str, version: str) -> list[Model]:
         """Find what is loaded of a model; the newest version comes last."""

@@ -1,4 +1,4 @@
-"""The models folder as a look at it finds it: ``<name>/model.json`` or ``<name>/<version>/model.json``.
+"""The model repository as a scan finds it: ``<name>/model.json`` or ``<name>/<version>/model.json``.
 
 Names that callers send are only ever compared with what is found here; no path is made of them.
 """
@@ -23,8 +23,8 @@ Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A model directory.
+class ModelVersion:
+    """A model directory: a version of a model, or a model that has only one.
 
     Attributes:
         directory: where it was found; may lead over symbolic links that are changed later.
@@ -32,7 +32,7 @@ class Entry:
         version: name of the directory; empty where a model has only one.
         signature: of its files.
         problem: why it cannot be loaded; empty if nothing is known against it.
-        settled: whether it looked the same for a while, so that nobody is copying it right now.
+        settled: whether it was the same for a while, so that nobody is copying it right now.
     """
 
     directory: Path
@@ -44,7 +44,7 @@ class Entry:
 
     @property
     def reference(self) -> str:
-        """What a request calls it."""
+        """How requests name it."""
         return f"{self.name}@{self.version}" if self.version else self.name
 
     def content_directory(self) -> Path:
@@ -59,15 +59,15 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What one look found.
+class Scan:
+    """What one scan found.
 
     Attributes:
-        entries: by name, and of a name the newest version first.
-        unreadable: directories that could not be looked into.
+        model_versions: by name, and of a name the newest version first.
+        unreadable: directories that could not be read.
     """
 
-    entries: tuple[Entry, ...]
+    model_versions: tuple[ModelVersion, ...]
     unreadable: tuple[Path, ...] = ()
 
 
@@ -80,22 +80,22 @@ class _Known(NamedTuple):
     problem: str
 
 
-class Folder:
-    """A folder of model directories; a folder that is one itself counts as one."""
+class Repository:
+    """A folder of model directories; one that is itself a model directory is a repository of one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[Path, _Known] = {}
 
-    def look(self) -> Look:
+    def scan(self) -> Scan:
         """Find the model directories; reads only the manifests that are new. It blocks, so call it in a thread.
 
         Raises:
             OSError: the folder itself cannot be read.
         """
-        found, unreadable = list[Entry](), list[Path]()
+        found, unreadable = list[ModelVersion](), list[Path]()
         if _has_manifest(self.path):
-            found.append(self._entry(self.path))
+            found.append(self._model_version(self.path))
         for child in _children(self.path):
             try:
                 found += self._models(child)
@@ -104,34 +104,36 @@ class Folder:
             except OSError as err:
                 log.debug("%s is left out: %s", child, err)
                 unreadable.append(child)
-        here = {entry.directory for entry in found}
+        here = {each.directory for each in found}
         self._known = {path: known for path, known in self._known.items() if path in here}
-        found.sort(key=lambda entry: version_order(entry.version), reverse=True)
-        found.sort(key=lambda entry: entry.name)
-        return Look(tuple(_refuse_twins(found)), tuple(unreadable))
+        found.sort(key=lambda each: version_order(each.version), reverse=True)
+        found.sort(key=lambda each: each.name)
+        return Scan(tuple(_refuse_twins(found)), tuple(unreadable))
 
-    def _models(self, directory: Path) -> list[Entry]:
+    def _models(self, directory: Path) -> list[ModelVersion]:
         """Find the model in a child of the folder, and its versions."""
-        found = [self._entry(directory)] if _has_manifest(directory) else []
+        found = [self._model_version(directory)] if _has_manifest(directory) else []
         return found + [self._version(child) for child in _children(directory) if _has_manifest(child)]
 
-    def _version(self, directory: Path) -> Entry:
+    def _version(self, directory: Path) -> ModelVersion:
         name, version = directory.parent.name, directory.name
-        entry = replace(self._entry(directory), version=_safe(version))
+        model_version = replace(self._model_version(directory), version=_safe(version))
         if not VERSION_PATTERN.fullmatch(version):
             wrong = "the name of a version is 1 to 63 letters, digits, '.', '_' or '-'; rename the directory"
-            return replace(entry, name=_safe(name), problem=f"{directory}: {wrong}")
-        if entry.name != name and not entry.problem:
-            wrong = f"its model.json names {entry.name!r} and its folder is {name!r}; rename the folder"
-            return replace(entry, name=_safe(name), problem=f"{directory}: {wrong}")
-        return replace(entry, name=_safe(name))
+            return replace(model_version, name=_safe(name), problem=f"{directory}: {wrong}")
+        if model_version.name != name and not model_version.problem:
+            wrong = f"its model.json names {model_version.name!r} and its folder is {name!r}; rename the folder"
+            return replace(model_version, name=_safe(name), problem=f"{directory}: {wrong}")
+        return replace(model_version, name=_safe(name))
 
-    def _entry(self, directory: Path) -> Entry:
+    def _model_version(self, directory: Path) -> ModelVersion:
         stamp, before = _signature(directory, ()), self._known.get(directory)
         if before is None or before.stamp != stamp:
             before = self._known[directory] = _read(directory, stamp, before.name if before else _safe(directory.name))
         signature = _signature(directory, before.files)
-        return Entry(directory=directory, name=before.name, version="", signature=signature, problem=before.problem)
+        return ModelVersion(
+            directory=directory, name=before.name, version="", signature=signature, problem=before.problem
+        )
 
 
 def _children(directory: Path) -> list[Path]:
@@ -164,16 +166,17 @@ def _stat(directory: Path, name: str) -> tuple[str, int, int, int]:
     return name, stat.st_size, stat.st_mtime_ns, stat.st_ino
 
 
-def _refuse_twins(entries: list[Entry]) -> Iterator[Entry]:
-    """Find something against directories that claim to be the same model."""
-    counts = Counter(entry.reference for entry in entries)
-    for entry in entries:
-        if counts[entry.reference] > 1 and not entry.problem:
-            wrong = f"there are two models named {entry.reference}; rename one, or make versions of them: NAME/VERSION"
-            entry = replace(entry, problem=f"{entry.directory}: {wrong}")  # noqa: PLW2901
-        yield entry
+def _refuse_twins(model_versions: list[ModelVersion]) -> Iterator[ModelVersion]:
+    """Note a problem of directories that claim to be the same model."""
+    counts = Counter(each.reference for each in model_versions)
+    for each in model_versions:
+        if counts[each.reference] > 1 and not each.problem:
+            wrong = f"there are two models named {each.reference}; rename one, or make versions of them: NAME/VERSION"
+            yield replace(each, problem=f"{each.directory}: {wrong}")
+        else:
+            yield each
 
 
 def _safe(text: str) -> str:
-    """Make a name of a directory fit to be shown; real names stay as they are."""
+    """Replace what a name may not have; real names stay as they are."""
     return re.sub(r"[^A-Za-z0-9._-]", "_", text)[:63]
