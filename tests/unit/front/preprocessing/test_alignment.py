@@ -74,7 +74,7 @@ def test_gaussian_equals_scipy(sigma_px, shape):
     """The blur equals SciPy's within float32 rounding, also where the kernel is longer than the image."""
     pixels = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
     expected = ndimage.gaussian_filter(pixels, [sigma_px, sigma_px, 0])
-    difference = float(np.abs(expected - alignment._gaussian(pixels, sigma_px)).max())
+    difference = float(np.abs(expected - alignment.gaussian(pixels, sigma_px)).max())
     print(f"gaussian {shape} sigma {sigma_px}: max difference {difference:.2e}")
 
     assert difference <= 2e-5

@@ -1,1 +1,1 @@
-"""Optimizing codes toward pictures, in processes of their own; only ``projector.py`` runs in the server's process."""
+"""Optimizing codes toward images, in processes of their own; only ``projector.py`` runs in the server's process."""

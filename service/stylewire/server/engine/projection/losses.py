@@ -1,7 +1,7 @@
-"""How far a picture is from another one, and a code from what the generator knows.
+"""How far an image is from another one, and a code from what the generator knows.
 
 No feature network: those with good weights come under licenses or from places that a server cannot rely on. Instead
-the pictures are compared at every size down to 4 px, by their values and by their edges. Shape legend: N batch,
+the images are compared at every size down to 4 px, by their values and by their edges. Shape legend: N batch,
 C channels, H W pixels, L layers, D w_dim.
 """
 
@@ -20,7 +20,7 @@ _TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 
 
 class PictureLoss(NamedTuple):
-    """Parts of the difference of two pictures, each a mean over all sizes.
+    """Parts of the difference of two images, each a mean over all sizes.
 
     Attributes:
         pixel: of the values.
@@ -32,7 +32,7 @@ class PictureLoss(NamedTuple):
 
 
 def pyramid(pictures: Tensor) -> list[Tensor]:
-    """Halve pictures float32[N, C, H, W] until they are small; gives all sizes, the largest first."""
+    """Halve images float32[N, C, H, W] until they are small; gives all sizes, the largest first."""
     sizes = [pictures]
     taps = torch.tensor(_TAPS, dtype=pictures.dtype, device=pictures.device)
     kernel = torch.outer(taps, taps).repeat(pictures.shape[1], 1, 1, 1)  # [C, 1, 5, 5]
@@ -72,7 +72,7 @@ def code_spread(code: Tensor, mean: Tensor, spread: float) -> Tensor:
 def noise_correlation(maps: list[Tensor]) -> Tensor:
     """Measure how much neighboring values of noise maps [1, 1, H, W] have in common, at every size down to 8 px.
 
-    A picture must not hide in the noise: what is correlated there is punished.
+    An image must not hide in the noise: what is correlated there is punished.
 
     Source: Karras et al. 2020 (StyleGAN2), appendix D, equation 5.
     """

@@ -1,4 +1,4 @@
-"""Moves a code, and on request the noise maps, until the generator draws a given picture.
+"""Moves a code, and on request the noise maps, until the generator draws a given image.
 
 Source: Karras et al. 2020 (StyleGAN2), appendix D: Adam, the schedule of the learning rate, the noise on the code and
 the care for the noise maps are theirs; the loss is that of ``losses.py``. Shape legend: L layers, D w_dim, C channels,
@@ -26,7 +26,7 @@ _RAMP_UP, _RAMP_DOWN = 0.05, 0.25
 _BETAS = (0.9, 0.999)
 _GRADIENT_WEIGHT = 1.0
 _SPREAD_WEIGHT = 3e-3
-"""At ten times as much the code stays among those that the mapping network makes, and the picture is a third worse."""
+"""At ten times as much the code stays among those that the mapping network makes, and the image is a third worse."""
 _NOISE_WEIGHT = 1e5
 _WANDER, _WANDER_SHARE = 0.05, 0.75
 """Standard deviation of the noise on a code that begins at the mean, in units of the code's own, and the share of the
@@ -35,7 +35,7 @@ steps in which it falls to 0: it keeps the code from the nearest poor minimum. A
 
 @dataclass(slots=True)
 class _Best:
-    """The best code yet, and what the picture of it is like."""
+    """The best code yet, and what the image of it is like."""
 
     loss: float = math.inf
     code: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -46,7 +46,7 @@ class Optimizer:
     """One projection.
 
     Args:
-        synthesis: gives the picture float32[1, C, R, R].
+        synthesis: gives the image float32[1, C, R, R].
         task: what is wanted.
         spread: standard deviation of a value of w.
         device: where it runs.
@@ -85,7 +85,7 @@ class Optimizer:
         return Found(code=_array(self._best.code), noise=noise)
 
     def _look(self, step: int, wander: float) -> tuple[Tensor, Progress]:
-        """Draw the picture, and measure it."""
+        """Draw the image, and measure it."""
         code = self._start + self._offset * self._spread
         seen = code + self._draw(*code.shape) * (wander * self._spread) if wander else code
         noise = torch.cat([each.flatten() for each in self._maps])[None] if self._maps else None  # [1, P]

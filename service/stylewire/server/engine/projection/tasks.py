@@ -20,7 +20,7 @@ class WorkerOptions(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A code to be moved until its picture is the target.
+    """A code to be moved until its image is the target.
 
     Attributes:
         directory: of the model.
@@ -32,7 +32,7 @@ class Task:
         step_count: at least 1.
         seed: of what is random.
         noise_sides_px: of the noise maps that are optimized too; empty for the stored ones.
-        picture_interval: every so many steps the progress has the code, for a picture; 0 for never.
+        picture_interval: every so many steps the progress has the code, for an image; 0 for never.
     """
 
     directory: str

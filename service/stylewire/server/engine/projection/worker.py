@@ -73,7 +73,7 @@ class _Model:
 
     Attributes:
         digest: of the directory.
-        synthesis: code -> picture.
+        synthesis: code -> image.
         spread: standard deviation of a value of w.
     """
 

@@ -20,9 +20,9 @@ ANIME_SCALE = 1.5
 """Side of the crop of a drawn face over that of the detector's box, so that hair and chin are in it."""
 
 Box: TypeAlias = tuple[float, float, float, float]
-"""Left, top, right, bottom in pixels of a picture."""
+"""Left, top, right, bottom in pixels of an image."""
 
-_BLOCK = 128  # rows of one product in _gaussian: small enough that the band is most of its matrix
+_BLOCK = 128  # rows of one product in gaussian: small enough that the band is most of its matrix
 
 
 class Crop(NamedTuple):
@@ -60,7 +60,7 @@ def align(
         rotated: turn the face upright; otherwise the crop is parallel to the photo.
 
     Returns:
-        An RGB picture, output_px x output_px.
+        An RGB image, output_px x output_px.
 
     Raises:
         ImageError: the landmarks cannot be those of a face in this photo.
@@ -71,15 +71,15 @@ def align(
 
 
 def align_box(image: Image.Image, box: Box, *, output_px: int = 256) -> Image.Image:
-    """Cut the square around a drawn face out of a picture; where it leaves the picture, it is padded as in ``align``.
+    """Cut the square around a drawn face out of an image; where it leaves the image, it is padded as in ``align``.
 
     Args:
-        image: a picture of any mode.
+        image: an image of any mode.
         box: of the face's features, without hair; the square is 1.5 times as large.
         output_px: side of the result.
 
     Returns:
-        An RGB picture, output_px x output_px.
+        An RGB image, output_px x output_px.
 
     Raises:
         ImageError: the square is too small.
@@ -121,7 +121,15 @@ def _check_landmarks(landmarks: Array64, image: Image.Image) -> None:
 
 
 def _square(landmarks: Array64, *, rotated: bool) -> tuple[Array64, float]:
-    """Lay the square around eyes and mouth: its corners float64[4, 2] and the length of its side."""
+    """Lay the square around eyes and mouth.
+
+    Args:
+        landmarks: float64[68, 2] or float64[5, 2].
+        rotated: whether it is turned with the face.
+
+    Returns:
+        Its corners float64[4, 2], and the length of its side in pixels.
+    """
     if len(landmarks) == 5:
         eye_left, eye_right, _, mouth_left, mouth_right = landmarks
     else:
@@ -146,7 +154,7 @@ def _check_side(side_px: float) -> None:
 
 
 def _quarter_turn(v: Array64) -> Array64:
-    """Turn (x, y) clockwise as seen in the photo, where y points down."""
+    """Turn float64[2], (x, y), clockwise as seen in the photo, where y points down."""
     return np.array([-v[1], v[0]])
 
 
@@ -162,7 +170,7 @@ def _shrink(crop: Crop, output_px: int) -> Crop:
 
 
 def _bounds(crop: Crop) -> tuple[int, int, int, int]:
-    """The whole pixels around the corners: left, top, right, bottom."""
+    """Return the whole pixels around the corners: left, top, right, bottom."""
     left, top = np.floor(crop.corners.min(axis=0))
     right, bottom = np.ceil(crop.corners.max(axis=0))
     return int(left), int(top), int(right), int(bottom)
@@ -199,7 +207,7 @@ def _pad(crop: Crop, border_px: int) -> Crop:
     pixels = np.asarray(crop.image, np.float32)  # [H, W, 3]
     pixels = np.pad(pixels, ((top, bottom), (left, right), (0, 0)), mode="reflect")
     fade = _fade(pixels.shape[:2], (left, top, right, bottom))[..., np.newaxis]  # [H, W, 1]
-    pixels += (_gaussian(pixels, crop.side_px * 0.02) - pixels) * np.clip(fade * 3 + 1, 0, 1)
+    pixels += (gaussian(pixels, crop.side_px * 0.02) - pixels) * np.clip(fade * 3 + 1, 0, 1)
     pixels += (np.median(pixels, axis=(0, 1)) - pixels) * np.clip(fade, 0, 1)
     padded = Image.fromarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
     return crop._replace(image=padded, corners=np.add(crop.corners, (left, top)))
@@ -216,7 +224,7 @@ def _fade(shape: tuple[int, ...], padding: tuple[int, int, int, int]) -> Array:
     return np.maximum(across, down)
 
 
-def _gaussian(pixels: Array, sigma_px: float) -> Array:
+def gaussian(pixels: Array, sigma_px: float) -> Array:
     """Blur float32[H, W, C] as ``scipy.ndimage.gaussian_filter``: cut at 4 sigma, the edge mirrored with itself.
 
     Each pass is a product with a band matrix, in blocks: many times faster than a sum over shifted copies.

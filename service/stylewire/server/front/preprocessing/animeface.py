@@ -1,7 +1,7 @@
 """Pixels -> the native part of animeface (the library nvxs), without Pillow between them.
 
 animeface 2.0.3 reads the memory of Pillow's images with the layout that they had up to Pillow 11. Later ones keep
-their fields elsewhere, so that ``animeface.detect`` reads what is no picture and finds nothing. Here the native
+their fields elsewhere, so that ``animeface.detect`` reads what is no image and finds nothing. Here the native
 function gets a structure of that old layout, over pixels of ours.
 """
 
@@ -38,7 +38,7 @@ class _OldImage(ctypes.Structure):
 
 
 def missing() -> str:
-    """Say what has to be installed; empty if nothing is missing."""
+    """Return what has to be installed; empty if nothing is missing."""
     if importlib.util.find_spec("animeface") is None:
         return "animeface is not installed there: pip install 'stylewire[align]'"
     found = importlib.metadata.version("animeface")
@@ -73,7 +73,10 @@ def find_boxes(image: Image.Image) -> list[Box]:
 
 
 def _check_head(view: _OldImage) -> None:
-    """The native function follows the pointer behind the object's head; in ctypes it is that to the structure."""
+    """Raise RuntimeError where ctypes does not keep the pointer to the structure behind the object's head.
+
+    The native function follows that pointer.
+    """
     pointer = ctypes.c_void_p.from_address(id(view) + object.__basicsize__).value
     if pointer != ctypes.addressof(view):
         raise RuntimeError("ctypes keeps its pointers elsewhere in this Python; drawn faces cannot be found")

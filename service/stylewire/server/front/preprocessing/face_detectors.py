@@ -1,6 +1,6 @@
-"""Pictures -> faces: dlib for people, animeface (by ``nvxs.py``) for drawings. Both are optional.
+"""Images -> faces: dlib for people, animeface (by ``animeface.py``) for drawings. Both are optional.
 
-Runs in a process of its own (``search.py``): loading dlib's models holds the GIL for a second.
+Runs in a process of its own (``face_search_process.py``): loading dlib's models holds the GIL for a second.
 """
 
 import importlib.util
@@ -25,12 +25,12 @@ _MODEL_PACKAGE, _MODEL_FILE = "face_recognition_models", "models/shape_predictor
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """The largest face of a picture.
+    """The largest face of an image.
 
     Attributes:
-        count: the faces in the picture.
-        box: as the detector gives it.
-        landmarks: float64[68, 2], (x, y) in pixels of the picture; None for drawings.
+        count: the faces in the image.
+        box: as the detector returns it.
+        landmarks: float64[68, 2], (x, y) in pixels of the image; None for drawings.
     """
 
     count: int
@@ -42,7 +42,7 @@ class Detector(Protocol):
     """Looks for faces."""
 
     def find(self, image: Image.Image) -> Face | None:
-        """Find the largest face of a picture of any mode; None if there is none."""
+        """Find the largest face of an image of any mode; None if there is none."""
         ...
 
 
@@ -57,11 +57,11 @@ def landmark_model(given: Path | None) -> Path | None:
 
 
 def missing(art: Art, model: Path | None) -> str:
-    """Say what has to be installed or given before faces can be found; empty if nothing is missing.
+    """Return what has to be installed or set before faces can be found; empty if nothing is missing.
 
     Args:
         art: what is looked for.
-        model: what the operator gave as landmark model.
+        model: the setting ``landmark_model``.
     """
     if art == "anime":
         return animeface.missing()
@@ -77,8 +77,8 @@ def open_detector(art: Art, model: Path | None, search_px: int) -> Detector:
 
     Args:
         art: what is looked for.
-        model: what the operator gave as landmark model.
-        search_px: longest side at which a picture is searched.
+        model: the setting ``landmark_model``.
+        search_px: longest side at which an image is searched.
     """
     if art == "anime":
         return AnimeDetector(search_px)
@@ -90,12 +90,12 @@ def open_detector(art: Art, model: Path | None, search_px: int) -> Detector:
 class FaceDetector:
     """dlib's frontal faces (histograms of oriented gradients) and its 68 landmarks, as pSp's script uses them.
 
-    Faces of 80 px and more are found in what is searched: small pictures are doubled, as in the script, larger ones
-    brought to ``search_px``. Landmarks are found in the picture at its own size.
+    Faces of 80 px and more are found in what is searched: small images are doubled, as in the script, larger ones
+    resized to ``search_px``. Landmarks are found in the image at its own size.
 
     Args:
         model: file of the landmark model.
-        search_px: longest side at which a picture is searched.
+        search_px: longest side at which an image is searched.
     """
 
     def __init__(self, model: Path, search_px: int) -> None:
@@ -107,11 +107,11 @@ class FaceDetector:
         self._search_px = search_px
 
     def find(self, image: Image.Image) -> Face | None:
-        """Find the largest face."""
+        """Find the largest face, with landmarks float64[68, 2]."""
         pixels = np.asarray(image.convert("RGB"))  # [H, W, 3]
         scale = self._search_px / max(image.size)
         if scale >= 2:
-            found, scores, _ = self._detector.run(pixels, 1)  # doubles it, and gives boxes of the picture as it was
+            found, scores, _ = self._detector.run(pixels, 1)  # doubles it, and returns boxes of the image as it was
             scale = 1.0
         else:
             found, scores, _ = self._detector.run(np.asarray(_resized(image, scale)), 0)
@@ -130,18 +130,18 @@ class FaceDetector:
 
 
 class AnimeDetector:
-    """animeface, which finds faces of 43 px and more; small pictures are doubled here too.
+    """animeface, which finds faces of 43 px and more; small images are doubled here too.
 
     Args:
         search_px: longest side at which a photograph would be searched; drawings are searched at half of it.
     """
 
     def __init__(self, search_px: int) -> None:
-        # The same share of the picture as dlib's 80 px; and large faces with soft lines are missed in large pictures.
+        # The same share of the image as dlib's 80 px; and large faces with soft lines are missed in large images.
         self._search_px = search_px / 2
 
     def find(self, image: Image.Image) -> Face | None:
-        """Find the largest face."""
+        """Find the largest face, without landmarks."""
         scale = min(2.0, self._search_px / max(image.size))
         boxes = [_scaled(box, 1 / scale) for box in animeface.find_boxes(_resized(image, scale))]
         return Face(len(boxes), max(boxes, key=_area)) if boxes else None

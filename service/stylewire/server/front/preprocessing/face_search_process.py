@@ -1,6 +1,6 @@
-"""The process that looks for faces: ``face_search.py`` sends it pictures, it returns inputs of encoders.
+"""The process that looks for faces: ``face_search.py`` sends it images, it returns inputs of encoders.
 
-A process of its own, since native code reads foreign pictures here: whatever happens to it, the server goes on.
+A process of its own, since native code reads foreign images here: whatever happens to it, the server goes on.
 """
 
 from dataclasses import dataclass
@@ -28,11 +28,11 @@ class SearchError(Exception):
 
 
 class Limits(NamedTuple):
-    """What holds for all pictures.
+    """What holds for all images.
 
     Attributes:
         landmark_model: the file that the operator named.
-        search_px: longest side at which a picture is searched.
+        search_px: longest side at which an image is searched.
         max_image_bytes: size of a file.
         max_image_pixels: width times height.
     """
@@ -45,7 +45,7 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A picture, what is looked for, and the encoder that it is made ready for."""
+    """An image, what is looked for, and the encoder that it is made ready for."""
 
     content: bytes
     art: Art
@@ -61,7 +61,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why there is no face; ``damaged`` if the picture could not be read at all."""
+    """Why there is no face; ``damaged`` if the image could not be read at all."""
 
     message: str
     damaged: bool = False
@@ -74,7 +74,7 @@ class SearchProcess:
     """The server's end. It may be used by one thread at a time; the process is started by the first question.
 
     Args:
-        limits: what holds for all pictures.
+        limits: what holds for all images.
 
     Attributes:
         child: the process; None if there is none.
@@ -126,7 +126,7 @@ class Searcher:
     """The process's end.
 
     Args:
-        limits: what holds for all pictures.
+        limits: what holds for all images.
     """
 
     def __init__(self, limits: Limits) -> None:

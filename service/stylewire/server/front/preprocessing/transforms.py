@@ -1,4 +1,4 @@
-"""Picture -> encoder input, as the encoders saw it in training.
+"""Image -> encoder input, as the encoders saw it in training.
 
 Every kind is resized to exactly H x W without keeping the aspect ratio, with Pillow's bilinear filter, on bytes.
 
@@ -16,7 +16,7 @@ from stylewire.media.codecs import ImageError, Pixels
 
 
 def encoder_input(image: Image.Image, encoder: EncoderInfo) -> Array:
-    """Turn a decoded picture into the input of an encoder.
+    """Turn a decoded image into the input of an encoder.
 
     Returns:
         float32[C, H, W] of the encoder's sizes.
@@ -37,13 +37,13 @@ def encoder_input(image: Image.Image, encoder: EncoderInfo) -> Array:
 
 
 def photo_input(image: Image.Image, height_px: int, width_px: int, *, reduction: int | None = None) -> Array:
-    """Scale the colors of a picture to [-1, 1]; alpha is dropped, not composed.
+    """Scale the colors of an image to [-1, 1]; alpha is dropped, not composed.
 
     Args:
-        image: a picture of any mode.
+        image: an image of any mode.
         height_px: H.
         width_px: W.
-        reduction: reduce the resized picture by this factor first, as the training for super-resolution did.
+        reduction: reduce the resized image by this factor first, as the training for super-resolution did.
 
     Returns:
         float32[3, H, W].
@@ -57,7 +57,12 @@ def photo_input(image: Image.Image, height_px: int, width_px: int, *, reduction:
 
 
 def sketch_input(image: Image.Image, height_px: int, width_px: int) -> Array:
-    """Scale the gray levels of a picture to [0, 1].
+    """Scale the gray levels of an image of any mode to [0, 1].
+
+    Args:
+        image: of any mode.
+        height_px: H.
+        width_px: W.
 
     Returns:
         float32[1, H, W].
@@ -66,10 +71,16 @@ def sketch_input(image: Image.Image, height_px: int, width_px: int) -> Array:
 
 
 def labels_input(image: Image.Image, height_px: int, width_px: int, *, label_count: int) -> Array:
-    """Turn a picture whose gray levels are label ids into one channel per label.
+    """Turn an image whose gray levels are label ids into one channel per label.
 
     The ids are resized with the same bilinear filter as photos: between two regions they blend into ids of others. The
     network saw that in training, so it is kept.
+
+    Args:
+        image: gray, or of equal channels.
+        height_px: H.
+        width_px: W.
+        label_count: C, the labels of the encoder.
 
     Returns:
         float32[label_count, H, W], 1 where the id is the channel's and 0 elsewhere.
@@ -101,7 +112,7 @@ def _gray_ids(image: Image.Image) -> Image.Image:
 
 
 def reduce_bicubic(pixels: Pixels, factor: int) -> Array64:
-    """Reduce a picture as the training for super-resolution did.
+    """Reduce an image as the training for super-resolution did.
 
     Mirrored at the borders (edge not repeated), then a cubic kernel of ``4 * factor`` taps with that stride, first down
     the columns, then along the rows. Factor 1 blurs and shifts by half a pixel: that is the original's.
