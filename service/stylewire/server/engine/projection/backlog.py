@@ -23,7 +23,7 @@ class Job:
         self._stepped_at = math.nan
 
     def stepped(self, step: int, now: float) -> float | None:
-        """Note that so many steps are done; gives the seconds of the last one, None for step 0, which only looks."""
+        """Note that so many steps are done; return the seconds of the last one, None for step 0, which makes none."""
         seconds, self._stepped_at = now - self._stepped_at, now
         self.steps_left = self.step_count - step
         if not step:
@@ -46,7 +46,7 @@ class Backlog:
 
     @property
     def waiting(self) -> int:
-        """Projections that have no place yet."""
+        """Number of projections that have no process yet."""
         return max(0, len(self._jobs) - self._places)
 
     @property
@@ -55,29 +55,29 @@ class Backlog:
         return len(self._jobs) >= self._places
 
     def add(self, digest: str, step_count: int) -> Job:
-        """Count a projection from now on."""
+        """Add a projection that waits."""
         job = Job(self, digest, step_count)
         self._jobs.append(job)
         return job
 
     def remove(self, job: Job) -> None:
-        """Count it no more."""
+        """Remove a projection that has ended."""
         self._jobs.remove(job)
 
     def learn(self, digest: str, seconds: float) -> None:
-        """Add a step that was made."""
+        """Learn from a step that was made."""
         self._costs.setdefault(digest, RunningMean(outlier=OUTLIER)).learn(seconds)
         self._costs.move_to_end(digest)
         while len(self._costs) > _KNOWN_MODELS:
             self._costs.popitem(last=False)
 
     def predict(self, digest: str, step_count: int) -> float:
-        """Predict in how many seconds one more would be done; steps of a model that never ran count as nothing."""
+        """Predict in how many seconds one more would be done; steps of a model that never ran count as 0."""
         before = sum(map(self._left_seconds, self._jobs)) / self._places if self.full else 0.0
         return before + step_count * self._step_seconds(digest)
 
     def next_end_seconds(self) -> float:
-        """Predict in how many seconds the next one that runs has ended."""
+        """Predict in how many seconds the first of those that run ends."""
         return min(map(self._left_seconds, self._jobs[: self._places]), default=0.0)
 
     def _left_seconds(self, job: Job) -> float:

@@ -19,7 +19,7 @@ _TAPS = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 """Burt and Adelson 1983, "The Laplacian pyramid as a compact image code": their filter with a = 3/8."""
 
 
-class PictureLoss(NamedTuple):
+class ImageLoss(NamedTuple):
     """Parts of the difference of two images, each a mean over all sizes.
 
     Attributes:
@@ -31,25 +31,29 @@ class PictureLoss(NamedTuple):
     gradient: Tensor
 
 
-def pyramid(pictures: Tensor) -> list[Tensor]:
-    """Halve images float32[N, C, H, W] until they are small; gives all sizes, the largest first."""
-    sizes = [pictures]
-    taps = torch.tensor(_TAPS, dtype=pictures.dtype, device=pictures.device)
-    kernel = torch.outer(taps, taps).repeat(pictures.shape[1], 1, 1, 1)  # [C, 1, 5, 5]
+def pyramid(images: Tensor) -> list[Tensor]:
+    """Halve images float32[N, C, H, W] until a side has 4 to 7 px.
+
+    Returns:
+        All sizes, the largest first.
+    """
+    sizes = [images]
+    taps = torch.tensor(_TAPS, dtype=images.dtype, device=images.device)
+    kernel = torch.outer(taps, taps).repeat(images.shape[1], 1, 1, 1)  # [C, 1, 5, 5]
     while min(sizes[-1].shape[2:]) >= 2 * SMALLEST_PX:
         padded = functional.pad(sizes[-1], (2, 2, 2, 2), mode="reflect")
-        sizes.append(functional.conv2d(padded, kernel, stride=2, groups=pictures.shape[1]))
+        sizes.append(functional.conv2d(padded, kernel, stride=2, groups=images.shape[1]))
     return sizes
 
 
-def compare(pictures: list[Tensor], others: list[Tensor]) -> PictureLoss:
-    """Compare two pyramids of the same shapes."""
-    differences = [one - other for one, other in zip(pictures, others, strict=True)]
+def compare(images: list[Tensor], others: list[Tensor]) -> ImageLoss:
+    """Compare two pyramids of the same shapes; both parts are float32[]."""
+    differences = [one - other for one, other in zip(images, others, strict=True)]
     pixel = torch.stack([_charbonnier(each).mean() for each in differences]).mean()
     edges = [
         (_charbonnier(each.diff(dim=-1)).mean() + _charbonnier(each.diff(dim=-2)).mean()) / 2 for each in differences
     ]
-    return PictureLoss(pixel, torch.stack(edges).mean())
+    return ImageLoss(pixel, torch.stack(edges).mean())
 
 
 def code_spread(code: Tensor, mean: Tensor, spread: float) -> Tensor:
@@ -61,7 +65,10 @@ def code_spread(code: Tensor, mean: Tensor, spread: float) -> Tensor:
     Args:
         code: float32[L, D].
         mean: float32[D].
-        spread: standard deviation of a value of w; the result is in units of its square.
+        spread: standard deviation of a value of w.
+
+    Returns:
+        float32[], in units of the square of ``spread``.
 
     Source: Tov et al. 2021 (encoder4editing), section 4.2 ("proximity to W").
     """
@@ -70,9 +77,15 @@ def code_spread(code: Tensor, mean: Tensor, spread: float) -> Tensor:
 
 
 def noise_correlation(maps: list[Tensor]) -> Tensor:
-    """Measure how much neighboring values of noise maps [1, 1, H, W] have in common, at every size down to 8 px.
+    """Measure how much neighboring values of noise maps have in common, at every size down to 8 px.
 
     An image must not hide in the noise: what is correlated there is punished.
+
+    Args:
+        maps: float32[1, 1, H, W] each.
+
+    Returns:
+        float32[], 0 where nothing is correlated.
 
     Source: Karras et al. 2020 (StyleGAN2), appendix D, equation 5.
     """
@@ -88,7 +101,7 @@ def noise_correlation(maps: list[Tensor]) -> Tensor:
 
 
 def _charbonnier(difference: Tensor) -> Tensor:
-    """Square small differences, and let large ones count by their size: outliers do not rule.
+    """Map small differences to their squares and large ones to their sizes, of any shape: outliers do not rule.
 
     Source: Charbonnier et al. 1994, "Two deterministic half-quadratic regularization algorithms".
     """

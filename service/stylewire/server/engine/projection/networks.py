@@ -24,12 +24,12 @@ class Network(Protocol):
     input_names: tuple[str, ...]
 
     def run(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Run it; axis 0 of inputs and output is N."""
+        """Compute the output; axis 0 of inputs and output is N."""
         ...
 
 
 def read_network(directory: Path, graph: str, files: Iterable[str], output: str, device: torch.device) -> Network:
-    """Read a graph, from TorchScript where there is such a file, else from ONNX.
+    """Load a graph, from TorchScript where there is such a file, else from ONNX.
 
     Args:
         directory: of the model.
@@ -69,7 +69,7 @@ class TorchScriptNetwork:
         self._index = OUTPUTS[graph].index(output)
 
     def run(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Run it."""
+        """Compute the output; axis 0 of inputs and output is N."""
         results = self._module(*(inputs[name] for name in self.input_names))
         result: Tensor = results[self._index] if isinstance(results, tuple) else results
         return result
@@ -100,7 +100,7 @@ class OnnxNetwork:
         self._last_uses = _last_uses(self._nodes, output)
 
     def run(self, inputs: dict[str, Tensor]) -> Tensor:
-        """Run it; what autograd does not need is freed as soon as nothing else does."""
+        """Compute the output; what autograd does not need is freed as soon as nothing else needs it."""
         values = {name: inputs[name] for name in self.input_names}
         for node, done in zip(self._nodes, self._last_uses, strict=True):
             values.update(
@@ -116,7 +116,7 @@ class OnnxNetwork:
         return values[name] if name in values else self._constants[name]
 
     def _fold(self, nodes: list[_Node], device: torch.device) -> list[_Node]:
-        """Compute once what depends on constants only; gives the other nodes."""
+        """Compute once what depends on constants only; return the other nodes."""
         left = []
         for node in nodes:
             if node.kind == "Constant":
@@ -142,7 +142,11 @@ def _node(found: Any) -> _Node:
 
 
 def _needed(nodes: list[_Node], output: str) -> list[_Node]:
-    """Keep what the output is made of, in order."""
+    """Return the nodes that the output depends on, in order.
+
+    Raises:
+        UnsupportedError: one of them has no counterpart here.
+    """
     wanted, kept = {output}, []
     for node in reversed(nodes):
         if wanted.intersection(node.outputs):
@@ -157,7 +161,7 @@ def _needed(nodes: list[_Node], output: str) -> list[_Node]:
 
 
 def _last_uses(nodes: list[_Node], output: str) -> list[list[str]]:
-    """Name for every node what no later one reads."""
+    """Return for every node the values that no later one reads."""
     seen, found = {output}, []
     for node in reversed(nodes):
         last = {*node.inputs, *node.outputs} - seen

@@ -1,7 +1,7 @@
 """The operators of ONNX that generators are made of, in PyTorch, so that gradients go through them.
 
-An operator takes the node's attributes and its inputs, None for one that is left out, and gives one tensor or, where it
-has several outputs, a tuple.
+An operator takes the node's attributes and its inputs, None for one that is left out, and returns one tensor or, where
+it has several outputs, a tuple.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,40 +18,44 @@ _TYPES = {1: torch.float32, 2: torch.uint8, 6: torch.int32, 7: torch.int64, 9: t
 """Numbers of onnx.TensorProto.DataType."""
 
 
-def _conv(given: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    top, left, bottom, right = given.get("pads", (0, 0, 0, 0))
+def _conv(attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
     padding = (top, left)
     if (top, left) != (bottom, right):
         x, padding = functional.pad(x, (left, right, top, bottom)), (0, 0)
-    strides, dilations = given.get("strides", 1), given.get("dilations", 1)
-    return functional.conv2d(x, weight, bias, strides, padding, dilations, given.get("group", 1))
+    strides, dilations = attributes.get("strides", 1), attributes.get("dilations", 1)
+    return functional.conv2d(x, weight, bias, strides, padding, dilations, attributes.get("group", 1))
 
 
-def _conv_transpose(given: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    top, left, bottom, right = given.get("pads", (0, 0, 0, 0))
+def _conv_transpose(attributes: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
     even = (top, left) == (bottom, right)
     y = functional.conv_transpose2d(
         x,
         weight,
         bias,
-        stride=given.get("strides", 1),
+        stride=attributes.get("strides", 1),
         padding=(top, left) if even else 0,
-        output_padding=given.get("output_padding", 0),
-        groups=given.get("group", 1),
-        dilation=given.get("dilations", 1),
+        output_padding=attributes.get("output_padding", 0),
+        groups=attributes.get("group", 1),
+        dilation=attributes.get("dilations", 1),
     )
     cropped: Tensor = y if even else y[..., top : y.shape[-2] - bottom, left : y.shape[-1] - right]
     return cropped
 
 
-def _gemm(given: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
-    product = (a.T if given.get("transA") else a) @ (b.T if given.get("transB") else b) * given.get("alpha", 1.0)
-    y: Tensor = product if c is None else product + c * given.get("beta", 1.0)
+def _gemm(attributes: Attributes, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+    product = (
+        (a.T if attributes.get("transA") else a)
+        @ (b.T if attributes.get("transB") else b)
+        * attributes.get("alpha", 1.0)
+    )
+    y: Tensor = product if c is None else product + c * attributes.get("beta", 1.0)
     return y
 
 
 def _slice(  # noqa: PLR0913, PLR0917 - ONNX has so many inputs
-    given: Attributes,  # noqa: ARG001 - as all operators
+    attributes: Attributes,  # noqa: ARG001 - as all operators
     x: Tensor,
     starts: Tensor,
     ends: Tensor,
@@ -66,30 +70,34 @@ def _slice(  # noqa: PLR0913, PLR0917 - ONNX has so many inputs
     return x[tuple(cut)]
 
 
-def _reshape(given: Attributes, x: Tensor, shape: Tensor) -> Tensor:  # noqa: ARG001
+def _reshape(attributes: Attributes, x: Tensor, shape: Tensor) -> Tensor:  # noqa: ARG001
     sizes = shape.tolist()
     return x.reshape([x.shape[axis] if size == 0 else size for axis, size in enumerate(sizes)])
 
 
-def _unsqueeze(given: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    places = _axes(given, axes) or []
+def _unsqueeze(attributes: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    places = _axes(attributes, axes) or []
     for axis in sorted(place % (x.ndim + len(places)) for place in places):
         x = x.unsqueeze(axis)
     return x
 
 
-def _squeeze(given: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    places = _axes(given, axes)
+def _squeeze(attributes: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    places = _axes(attributes, axes)
     return x.squeeze() if places is None else x.squeeze(tuple(places))
 
 
-def _split(given: Attributes, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
-    axis = given.get("axis", 0)
-    return x.chunk(given["num_outputs"], axis) if sizes is None else torch.split_with_sizes(x, sizes.tolist(), axis)
+def _split(attributes: Attributes, x: Tensor, sizes: Tensor | None = None) -> tuple[Tensor, ...]:
+    axis = attributes.get("axis", 0)
+    return (
+        x.chunk(attributes["num_outputs"], axis) if sizes is None else torch.split_with_sizes(x, sizes.tolist(), axis)
+    )
 
 
-def _pad(given: Attributes, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None) -> Tensor:
-    mode = given.get("mode", b"constant").decode()
+def _pad(
+    attributes: Attributes, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None
+) -> Tensor:
+    mode = attributes.get("mode", b"constant").decode()
     if mode != "constant" or axes is not None:
         raise NotImplementedError(f"Pad with mode {mode!r} and axes {axes is not None}")
     sizes = pads.tolist()
@@ -99,42 +107,44 @@ def _pad(given: Attributes, x: Tensor, pads: Tensor, value: Tensor | None = None
 
 
 def _reduce(function: Callable[..., Tensor]) -> Operator:
-    def operator(given: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
-        places = _axes(given, axes)
-        return function(x, list(range(x.ndim)) if places is None else places, keepdim=bool(given.get("keepdims", 1)))
+    def operator(attributes: Attributes, x: Tensor, axes: Tensor | None = None) -> Tensor:
+        places = _axes(attributes, axes)
+        return function(
+            x, list(range(x.ndim)) if places is None else places, keepdim=bool(attributes.get("keepdims", 1))
+        )
 
     return operator
 
 
-def _clip(given: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:  # noqa: ARG001
+def _clip(attributes: Attributes, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:  # noqa: ARG001
     return x.clamp(low, high)
 
 
 def _plain(function: Callable[..., Tensor]) -> Operator:
-    """Make an operator of a function that needs no attributes."""
-    return lambda given, *inputs: function(*inputs)  # noqa: ARG005
+    """Return the operator of a function that needs no attributes."""
+    return lambda attributes, *inputs: function(*inputs)  # noqa: ARG005
 
 
-def _axes(given: Attributes, axes: Tensor | None) -> Sequence[int] | None:
-    """Read axes, which were an attribute before opset 13 (of reductions: 18) and are an input since."""
-    found: Sequence[int] | None = given.get("axes") if axes is None else axes.tolist()
+def _axes(attributes: Attributes, axes: Tensor | None) -> Sequence[int] | None:
+    """Return the axes, which were an attribute before opset 13 (of reductions: 18) and are an input since."""
+    found: Sequence[int] | None = attributes.get("axes") if axes is None else axes.tolist()
     return found
 
 
 OPERATORS: Mapping[str, Operator] = {
     "Abs": _plain(torch.abs),
     "Add": _plain(torch.add),
-    "Cast": lambda given, x: x.to(_TYPES[given["to"]]),
+    "Cast": lambda attributes, x: x.to(_TYPES[attributes["to"]]),
     "Clip": _clip,
-    "Concat": lambda given, *parts: torch.cat(parts, given["axis"]),
+    "Concat": lambda attributes, *parts: torch.cat(parts, attributes["axis"]),
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "Div": _plain(torch.div),
     "Exp": _plain(torch.exp),
-    "Flatten": lambda given, x: x.flatten(given.get("axis", 1)),
+    "Flatten": lambda attributes, x: x.flatten(attributes.get("axis", 1)),
     "Gemm": _gemm,
     "Identity": _plain(lambda x: x),
-    "LeakyRelu": lambda given, x: functional.leaky_relu(x, given.get("alpha", 0.01)),
+    "LeakyRelu": lambda attributes, x: functional.leaky_relu(x, attributes.get("alpha", 0.01)),
     "MatMul": _plain(torch.matmul),
     "Mul": _plain(torch.mul),
     "Neg": _plain(torch.neg),
@@ -152,7 +162,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Squeeze": _squeeze,
     "Sub": _plain(torch.sub),
     "Tanh": _plain(torch.tanh),
-    "Transpose": lambda given, x: x.permute(given["perm"]),
+    "Transpose": lambda attributes, x: x.permute(attributes["perm"]),
     "Unsqueeze": _unsqueeze,
 }
 """By the name in ONNX."""

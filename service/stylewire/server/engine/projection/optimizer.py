@@ -35,7 +35,7 @@ steps in which it falls to 0: it keeps the code from the nearest poor minimum. A
 
 @dataclass(slots=True)
 class _Best:
-    """The best code yet, and what the image of it is like."""
+    """The best code yet: its loss, float32[L, D], and the noise float32[1, P] if that is optimized."""
 
     loss: float = math.inf
     code: Tensor = field(default_factory=lambda: torch.zeros(0))
@@ -46,7 +46,7 @@ class Optimizer:
     """One projection.
 
     Args:
-        synthesis: gives the image float32[1, C, R, R].
+        synthesis: w+ code -> image float32[1, C, R, R].
         task: what is wanted.
         spread: standard deviation of a value of w.
         device: where it runs.
@@ -63,13 +63,13 @@ class Optimizer:
         self._best = _Best()
 
     def steps(self) -> Iterator[Progress]:
-        """Make one step after the other; progress 0 tells of the start, and whoever stops there makes no step."""
+        """Make one step after the other; progress 0 is of the start, and whoever stops there makes no step."""
         count = self._task.step_count
         adam = torch.optim.Adam([self._offset, *self._maps], betas=_BETAS)
         for step in range(count + 1):
             last = step == count
             with torch.set_grad_enabled(not last):
-                total, progress = self._look(step, wander=self._wander(step))
+                total, progress = self._measure(step, wander=self._wander(step))
             yield progress
             if not last:
                 for group in adam.param_groups:
@@ -80,17 +80,17 @@ class Optimizer:
                 self._normalize_noise()
 
     def found(self) -> Found:
-        """Give the code with the least loss of all steps."""
+        """Return the code with the least loss of all steps."""
         noise = None if self._best.noise is None else _array(self._best.noise[0])
         return Found(code=_array(self._best.code), noise=noise)
 
-    def _look(self, step: int, wander: float) -> tuple[Tensor, Progress]:
-        """Draw the image, and measure it."""
+    def _measure(self, step: int, wander: float) -> tuple[Tensor, Progress]:
+        """Draw the image, and measure it; the loss is float32[], and the best code is kept."""
         code = self._start + self._offset * self._spread
         seen = code + self._draw(*code.shape) * (wander * self._spread) if wander else code
         noise = torch.cat([each.flatten() for each in self._maps])[None] if self._maps else None  # [1, P]
-        picture = self._picture(seen, noise)
-        parts = losses.compare(losses.pyramid(picture), self._target)
+        image = self._image(seen, noise)  # [1, C, R, R]
+        parts = losses.compare(losses.pyramid(image), self._target)
         spread = losses.code_spread(code, self._mean, self._spread)
         drawn = parts.pixel + _GRADIENT_WEIGHT * parts.gradient + _SPREAD_WEIGHT * spread
         correlation = losses.noise_correlation(self._maps) if self._maps else None
@@ -99,7 +99,7 @@ class Optimizer:
             self._best = _Best(
                 float(drawn.detach()), code.detach().clone(), None if noise is None else noise.detach().clone()
             )
-        difference = (picture.detach().clamp(-1, 1) - self._target[0]).square().mean()
+        difference = (image.detach().clamp(-1, 1) - self._target[0]).square().mean()
         return total, Progress(
             step=step,
             loss=float(total.detach()),
@@ -112,7 +112,7 @@ class Optimizer:
             noise=_array(noise[0].detach()) if noise is not None and self._task.shows(step) else None,
         )
 
-    def _picture(self, code: Tensor, noise: Tensor | None) -> Tensor:
+    def _image(self, code: Tensor, noise: Tensor | None) -> Tensor:
         """Draw float32[1, C, R, R]; maps that are optimized stand in the place of the stored ones."""
         inputs = {"w_plus": code[None]}
         if "noise" in self._synthesis.input_names:
@@ -133,7 +133,7 @@ class Optimizer:
                 each.mul_(each.square().mean().rsqrt())
 
     def _draw(self, *shape: int) -> Tensor:
-        """Draw normal numbers, the same on every device."""
+        """Draw normal numbers of a shape, the same on every device."""
         return torch.randn(shape, generator=self._random).to(self._device)
 
     def _tensor(self, array: Array) -> Tensor:
@@ -141,7 +141,7 @@ class Optimizer:
 
 
 def rate(step: int, count: int) -> float:
-    """Say which share of the learning rate a step has, of ``count`` in all.
+    """Return which share of the learning rate a step has, of ``count`` in all, in [0, 1].
 
     Source: as for the module.
     """
@@ -150,7 +150,7 @@ def rate(step: int, count: int) -> float:
 
 
 def measure_spread(mapping: Network, mean: Array, z_dim: int, label_dim: int, device: torch.device) -> float:
-    """Measure the standard deviation of a value of w around the mean, over ten thousand seeded z."""
+    """Measure the standard deviation of a value of w around the mean float32[D], over ten thousand seeded z."""
     random, draws = torch.Generator().manual_seed(0), []
     for _ in range(10):
         inputs = {"z": torch.randn((1000, z_dim), generator=random).to(device)}

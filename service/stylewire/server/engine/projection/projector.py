@@ -1,4 +1,4 @@
-"""Projections wait here for one of few processes; the calls of the fast path never do."""
+"""The queue of projections for one of few processes; other calls never wait here."""
 
 import asyncio
 import importlib.util
@@ -81,7 +81,7 @@ class Projector:
         self._closed = False
 
     def check(self, digest: str, step_count: int, deadline: float | None) -> None:
-        """Refuse a projection that could not be done.
+        """Raise where a projection could not be done.
 
         Args:
             digest: of the model.
@@ -116,7 +116,7 @@ class Projector:
             )
 
     async def project(self, task: Task, deadline: float | None) -> AsyncGenerator[Progress | Found]:
-        """Do a task: its steps, as far as the reader keeps up, then what was found.
+        """Do a task; yield its steps, as far as the reader keeps up, then what was found.
 
         Closing the generator ends the task.
 
@@ -153,7 +153,7 @@ class Projector:
             await asyncio.wait([running])
 
     async def close(self) -> None:
-        """End all processes, whatever they do."""
+        """Kill all processes, and wait for what they did."""
         self._closed = True
         if self._retirement:
             self._retirement.cancel()
@@ -189,7 +189,7 @@ class Projector:
             clean = True
             raise
         finally:
-            self._give_back(worker, clean=clean)
+            self._release(worker, clean=clean)
 
     def _take(self) -> WorkerProcess:
         """Take a process that has nothing to do, or start one.
@@ -216,7 +216,7 @@ class Projector:
         self.workers.add(worker)
         return worker
 
-    def _give_back(self, worker: WorkerProcess, *, clean: bool) -> None:
+    def _release(self, worker: WorkerProcess, *, clean: bool) -> None:
         if clean and worker.alive:
             self._idle.append(worker)
             loop = asyncio.get_running_loop()
