@@ -10,8 +10,6 @@ import torch
 
 from models.official import official_graph
 from serving.models import full_encoder, seeded_generator
-from stylewire_export.encoder import Encoder, make_encoder
-
 from stylewire_export.graphs import Graph, encoder_graph, synthesis_graph
 from stylewire_export.networks.encoder import Encoder, make_encoder
 
