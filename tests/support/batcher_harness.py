@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 
 from stylewire.server.engine.batching.batcher import Batcher
-from stylewire.server.engine.batching.scheduler import BatchLimits
+from stylewire.server.engine.batching.limits import BatchLimits
 from support.fakes import FakeClock, FakeGraph, FakeObserver
 
 NEVER = 1e9

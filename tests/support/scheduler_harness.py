@@ -3,7 +3,8 @@
 import numpy as np
 
 from stylewire.server.engine.batching.batch import Batch, QueuedRequest
-from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
+from stylewire.server.engine.batching.limits import BatchLimits
+from stylewire.server.engine.batching.scheduler import Scheduler
 from support.fakes import FakeClock, FakeFuture
 
 NEVER = 1e9

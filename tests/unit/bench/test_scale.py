@@ -15,7 +15,8 @@ from scale.scaler import Limits, Policy, Scaler
 from scale.steady import Profile, Scene, simulate
 from stylewire.errors import OverloadedError
 from stylewire.server.engine.batching.batch import QueuedRequest
-from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
+from stylewire.server.engine.batching.limits import BatchLimits
+from stylewire.server.engine.batching.scheduler import Scheduler
 
 RUN_SECONDS = 0.2
 ONE = Cost(name="one row at a time", origin="", fixed_seconds=0.0, row_seconds=RUN_SECONDS, max_queue_seconds=1e6)

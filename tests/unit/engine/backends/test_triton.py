@@ -23,7 +23,7 @@ from stylewire.server.engine.backends.triton.errors import judge
 from stylewire.server.engine.backends.triton.server_pool import TritonServers
 from stylewire.server.engine.backends.triton.shared_memory import Region, SharedMemory
 from stylewire.server.engine.batching.batcher import Batcher
-from stylewire.server.engine.batching.scheduler import BatchLimits
+from stylewire.server.engine.batching.limits import BatchLimits
 from support.fakes import FakeObserver
 
 X = np.arange(4, dtype=np.float32).reshape(2, 2)

@@ -10,7 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from stylewire.errors import DeadlineError, OverloadedError
 from stylewire.server.engine.batching.batch import Batch, QueuedRequest
-from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
+from stylewire.server.engine.batching.limits import BatchLimits
+from stylewire.server.engine.batching.scheduler import Scheduler
 from stylewire.server.engine_api.graphs import Dispatch
 from support.fakes import FakeClock
 from support.scheduler_harness import (

@@ -1,6 +1,7 @@
 """A batch: rows of several requests, stacked for one run and split again."""
 
 import asyncio
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, cast
@@ -8,7 +9,8 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from stylewire.server.engine_api.graphs import Arrays, BatchResult, Convert, Dispatch
+from stylewire.errors import StylewireError
+from stylewire.server.engine_api.graphs import Arrays, BatchError, BatchResult, Convert, Dispatch
 from stylewire.server.tracing import CallTrace
 
 Span: TypeAlias = tuple[float, float]
@@ -191,9 +193,36 @@ def split(slices: list[BatchSlice], outputs: Arrays) -> Iterator[Arrays]:
         row = stop
 
 
+def convert_slice(part: BatchSlice, rows: Arrays, clock: Callable[[], float]) -> SliceResult:
+    """Convert the rows of a slice, if its request asks for it; an error there belongs to that request only."""
+    request = part.request
+    if request.convert is None or request.future.done():
+        return SliceResult(part, rows)
+    started = clock()
+    try:
+        converted: list[Any] | Exception = request.convert(rows, part.start)
+    except Exception as err:  # noqa: BLE001 - goes to the caller
+        converted = err
+    return SliceResult(part, converted, (started, clock()))
+
+
 def join(parts: list[Arrays]) -> Arrays:
     """Put the rows of a request together that ran in several batches."""
     return {name: _concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def own_error(err: Exception, name: str) -> Exception:
+    """Return an exception of its own for a caller: they are raised, and changed, in different tasks.
+
+    Args:
+        err: what a batch failed with.
+        name: of the graph.
+    """
+    if isinstance(err, StylewireError):
+        return copy.copy(err)
+    own = BatchError(f"a batch of {name} failed")
+    own.__cause__ = err
+    return own
 
 
 def _covered(spans: list[Span]) -> float:

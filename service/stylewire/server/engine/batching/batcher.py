@@ -7,27 +7,32 @@ answer costs one hop from thread to thread.
 
 import asyncio
 import contextlib
-import copy
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError, StylewireError
 from stylewire.server.engine.backends import cancellation
-from stylewire.server.engine.batching.batch import Batch, BatchSlice, QueuedRequest, SliceResult, split, stack
+from stylewire.server.engine.batching.batch import (
+    Batch,
+    QueuedRequest,
+    SliceResult,
+    convert_slice,
+    own_error,
+    split,
+    stack,
+)
 from stylewire.server.engine.batching.cost_model import CostModel
-from stylewire.server.engine.batching.scheduler import BatchLimits, Scheduler
+from stylewire.server.engine.batching.limits import BatchLimits
+from stylewire.server.engine.batching.scheduler import Scheduler
 from stylewire.server.engine.batching.spans import BatchSpans
 from stylewire.server.engine_api.graphs import (
     Arrays,
-    BatchError,
     BatchResult,
     Convert,
-    Dispatch,
     Observer,
     RunBatch,
 )
@@ -35,31 +40,8 @@ from stylewire.server.tracing import CallTrace
 
 log = logging.getLogger(__name__)
 
-
 _NICE = 10
 """The event loop goes first: it is what keeps the queue full. 1.13 times the throughput at 64 px on two cores."""
-
-
-class Observers:
-    """Tells several what happens."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def batch(self, size: int, seconds: float, dispatch: Dispatch) -> None:
-        """Note that a batch ran."""
-        for each in self._observers:
-            each.batch(size, seconds, dispatch)
-
-    def request(self, result: BatchResult) -> None:
-        """Note that a request got its rows."""
-        for each in self._observers:
-            each.request(result)
-
-    def refused(self, reason: str) -> None:
-        """Note that a request got none."""
-        for each in self._observers:
-            each.refused(reason)
 
 
 class Batcher:
@@ -71,7 +53,7 @@ class Batcher:
         limits: what bounds batches and the queue.
         spans: of this graph; the default knows its name only.
         costs: of batches in one instance, and of those that have the whole device, if they are known.
-        clock: monotonic seconds; tests give their own.
+        clock: monotonic seconds.
 
     Attributes:
         scheduler: the rules and what they know; touch it under ``lock`` only.
@@ -117,8 +99,7 @@ class Batcher:
         """Run some rows, together with those of others.
 
         Args:
-            inputs: arrays with the same leading axis; checked by the caller, completely.
-            outputs: names of the outputs wanted.
+            inputs, outputs: see ``GraphRequest``.
             deadline: on the batcher's clock; None for no limit.
             convert: makes something else of the rows, in the thread that has them.
             trace: the call that it belongs to, if that is traced.
@@ -244,13 +225,16 @@ class Batcher:
                     inputs = stack(slices) if slices else {}
                 with cancellation.before(batch):
                     outputs = self._run(inputs, batch.wanted, exclusive=batch.exclusive) if slices else {}
-            return [self._convert(part, rows) for part, rows in zip(slices, split(slices, outputs), strict=True)]
+            return [
+                convert_slice(part, rows, self._clock)
+                for part, rows in zip(slices, split(slices, outputs), strict=True)
+            ]
         except Exception as err:  # whatever a backend raises belongs to the callers of this batch only
             expected = isinstance(err, StylewireError)  # such as that a server elsewhere is away
             level = logging.DEBUG if expected and batch.abandoned else logging.WARNING if expected else logging.ERROR
-            told = "a batch of %d rows of %s failed: %s"
-            log.log(level, told, batch.size, self.name, err, exc_info=None if expected else err)
-            return [SliceResult(part, self._own(err)) for part in slices]
+            cause = None if expected else err
+            log.log(level, "a batch of %d rows of %s failed: %s", batch.size, self.name, err, exc_info=cause)
+            return [SliceResult(part, own_error(err, self.name)) for part in slices]
 
     def _stack(self, batch: Batch) -> Arrays:
         try:
@@ -279,25 +263,6 @@ class Batcher:
                 self.scheduler.finish(batch, failed=failed)
                 self._instance_free.notify()
                 self._wake()
-
-    def _convert(self, part: BatchSlice, rows: Arrays) -> SliceResult:
-        """Convert the rows of a slice; an error there belongs to its request only."""
-        if part.request.convert is None or part.request.future.done():
-            return SliceResult(part, rows)
-        started = self._clock()
-        try:
-            converted: list[Any] | Exception = part.request.convert(rows, part.start)
-        except Exception as err:  # noqa: BLE001 - goes to the caller
-            converted = err
-        return SliceResult(part, converted, (started, self._clock()))
-
-    def _own(self, err: Exception) -> Exception:
-        """Give each caller an exception of its own: they are raised, and changed, in different tasks."""
-        if isinstance(err, StylewireError):
-            return copy.copy(err)
-        own = BatchError(f"a batch of {self.name} failed")
-        own.__cause__ = err
-        return own
 
     def _tell_loop(self, callback: Callable[..., None], *args: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: this thread hung and came back too late

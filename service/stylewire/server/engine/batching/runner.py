@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 from stylewire.server.engine.batching.batcher import Batcher
 from stylewire.server.engine.batching.cost_model import CostModel
 from stylewire.server.engine.batching.inline import Inline
-from stylewire.server.engine.batching.scheduler import BatchLimits
+from stylewire.server.engine.batching.limits import BatchLimits
 from stylewire.server.engine.batching.spans import BatchSpans
 from stylewire.server.engine_api.graphs import Arrays, BatchResult, Convert, Observer, RunBatch
 from stylewire.server.tracing import CallTrace

@@ -9,41 +9,19 @@ later could be in it, because as many requests wait as the batch has rows. One b
 """
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from stylewire.errors import DeadlineError, OverloadedError
 from stylewire.server.engine.batching.batch import Batch, BatchSlice, QueuedRequest, count_rows
 from stylewire.server.engine.batching.cost_model import CostModel, Margin
+from stylewire.server.engine.batching.limits import BatchLimits
+from stylewire.server.engine.batching.queue import RequestQueue
 from stylewire.server.engine_api.graphs import Dispatch
 
 _STALE_SECONDS = 1.0
 """An idle device whose last batch is longer ago tries a request even if the prediction says that it comes too late."""
 _MARGIN_SHARE = 0.5
 """What the margin may take of the time that a request has."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchLimits:
-    """What bounds batches, the queue, and the threads that run them.
-
-    Attributes:
-        max_batch_size: rows in the largest batch.
-        max_batch_seconds: predicted run time of the largest batch; one row always runs.
-        max_queue_seconds: predicted wait at which requests are refused.
-        instances: batches that run at once.
-        exclusive: whether a batch can have the whole device for itself, to be through sooner.
-        yields: whether the threads give way to the event loop; where both share one core, a flood of refusals must not
-            keep them from working.
-    """
-
-    max_batch_size: int
-    max_batch_seconds: float
-    max_queue_seconds: float
-    instances: int = 1
-    exclusive: bool = False
-    yields: bool = False
 
 
 class Scheduler:
@@ -54,8 +32,6 @@ class Scheduler:
     Attributes:
         costs: of a batch in one instance.
         exclusive_costs: of a batch that has the whole device.
-        rows: how many rows are in the queue.
-        requests: how many requests have them.
     """
 
     def __init__(
@@ -66,15 +42,24 @@ class Scheduler:
         costs: tuple[CostModel, CostModel] | None = None,
     ) -> None:
         self.costs, self.exclusive_costs = costs or (CostModel(), CostModel())
-        self.rows = self.requests = 0
         self._name, self._limits, self._clock = name, limits, clock
-        self._queue: deque[QueuedRequest] = deque()
+        self._queue = RequestQueue()
         self._expired: list[QueuedRequest] = []
         self._prepared: list[Batch] = []  # taken, not yet running
         self._running: list[Batch] = []
         self._taken_instances = self._busy_instances = 0
         self._margin = Margin()
         self._last_run = clock()
+
+    @property
+    def rows(self) -> int:
+        """Count the rows in the queue."""
+        return self._queue.rows
+
+    @property
+    def requests(self) -> int:
+        """Count the requests that have them."""
+        return self._queue.requests
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -105,18 +90,12 @@ class Scheduler:
 
     def push(self, request: QueuedRequest) -> None:
         """Let a request wait, or refuse it at the door; see ``check``."""
-        request.predicted_seconds, request.waits = self.check(request.row_count, request.deadline), True
-        self._queue.append(request)
-        self._count(request, 1)
+        request.predicted_seconds = self.check(request.row_count, request.deadline)
+        self._queue.add(request)
 
     def remove(self, request: QueuedRequest) -> None:
         """Take a request out of the queue, if it is there."""
-        if not request.waits:
-            return
-        request.waits = False
-        self._count(request, -1)
-        while self._queue and not self._queue[0].waits:  # others are skipped when their turn comes
-            self._queue.popleft()
+        self._queue.remove(request)
 
     def cancel(self, request: QueuedRequest) -> None:
         """Take a request out whose caller has gone; one that was late by then teaches that."""
@@ -131,10 +110,7 @@ class Scheduler:
     def remove_all(self) -> list[QueuedRequest]:
         """Take everybody out of the queue; returns them and those whose batch is prepared."""
         prepared = [each.request for batch in self._prepared for each in batch.slices]
-        queued = [request for request in self._queue if request.waits]
-        for request in queued:
-            self.remove(request)
-        return list(dict.fromkeys(prepared + queued))
+        return list(dict.fromkeys(prepared + self._queue.remove_all()))
 
     def pop_expired(self) -> list[QueuedRequest]:
         """Return those whose deadline had passed when it was their turn."""
@@ -174,7 +150,10 @@ class Scheduler:
             exclusive = self._exclusive_is_sooner(part)
             split = not exclusive and part < min(limit, self.rows)
             limit = limit if exclusive else part
-        slices = self._compose(limit)
+        slices, dead = self._queue.compose(limit, self._clock())
+        for request in dead:
+            self.cancel(request)
+            self._expired.append(request)
         if not slices:
             return None
         batch = Batch(slices, exclusive, self._reason(slices, limit, split=split))
@@ -245,10 +224,7 @@ class Scheduler:
             own = self.costs.predict_rows(-(-row_count // instances), size)
             return 0.0, min(own, self.exclusive_costs.predict_rows(row_count, size)) if self._limits.exclusive else own
         # In turn with everybody else: of a request with more rows, only as many come before.
-        if row_count == 1:
-            ahead = self.requests
-        else:
-            ahead = sum(min(each.left, row_count) for each in self._queue if each.waits)
+        ahead = self._queue.rows_ahead(row_count)
         queued = self.costs.predict_rows(ahead, size) / instances
         wait = queued if self._free and not ahead else queued + self._remaining() / instances
         own = self.costs.predict_rows(row_count, size)
@@ -274,10 +250,6 @@ class Scheduler:
         """Whether nothing waits and nothing runs."""
         return not (self.requests or self._prepared or self._running)
 
-    def _count(self, request: QueuedRequest, sign: int) -> None:
-        self.requests += sign
-        self.rows += sign * request.left
-
     @property
     def _free(self) -> int:
         """Instances that no batch has taken."""
@@ -294,57 +266,13 @@ class Scheduler:
         size = self.max_batch_size
         if self._prepared or self.requests < size or size == 1:  # one row: it might be that of somebody who comes now
             return False
-        return sum(1 for _ in itertools.islice(self._stackable(), size)) == size
+        return sum(1 for _ in itertools.islice(self._queue.stackable(self._clock()), size)) == size
 
     def _exclusive_is_sooner(self, part: int) -> bool:
         """Whether one exclusive batch of all rows is through before batches of ``part`` rows, one in each instance."""
         if not self._limits.exclusive or self._running or self._prepared or self.rows > self.max_batch_size:
             return False
         return self.exclusive_costs.known and self.exclusive_costs.predict(self.rows) < self.costs.predict(part)
-
-    def _stackable(self) -> Iterator[QueuedRequest]:
-        """Requests whose rows have the shapes of the first one's, such as those with stored noise only."""
-        now = self._clock()
-        alive = (request for request in self._queue if request.waits and not request.dead(now))
-        for first in alive:
-            yield first
-            yield from (request for request in alive if request.shapes == first.shapes)
-
-    def _compose(self, limit: int) -> list[BatchSlice]:
-        """Take a row of every request in turn until the batch is full or nobody waits."""
-        first = self._pop_first(limit)
-        counts = dict.fromkeys(first, 0)
-        room = limit
-        while room and (hungry := [request for request in first if counts[request] < request.left]):
-            for request in hungry[:room]:
-                counts[request] += 1
-            room -= min(room, len(hungry))
-        slices = [BatchSlice(request, request.taken, request.taken + count) for request, count in counts.items()]
-        for request, count in counts.items():
-            self._count(request, -1)
-            request.taken += count
-            request.waits = request.left > 0
-            if request.waits:  # to the end, so that those behind it come first into the next batch
-                self._count(request, 1)
-                self._queue.append(request)
-        return slices
-
-    def _pop_first(self, most: int) -> list[QueuedRequest]:
-        """Take the first requests of one shape out of the queue, past those that are dead."""
-        now, found, passed = self._clock(), list[QueuedRequest](), list[QueuedRequest]()
-        while self._queue and len(found) < most:
-            request = self._queue.popleft()
-            if not request.waits:
-                continue
-            if request.dead(now):
-                self.cancel(request)
-                self._expired.append(request)
-            elif found and request.shapes != found[0].shapes:
-                passed.append(request)
-            else:
-                found.append(request)
-        self._queue.extendleft(reversed(passed))
-        return found
 
     def _reason(self, slices: list[BatchSlice], limit: int, *, split: bool) -> Dispatch:
         if not self.requests:

@@ -25,15 +25,14 @@ from stylewire.server.engine.backends import (
 )
 from stylewire.server.engine.backends.selfcheck import read_vectors
 from stylewire.server.engine.batching import inline
-from stylewire.server.engine.batching.batcher import Observers
 from stylewire.server.engine.batching.cost_model import CostModel
+from stylewire.server.engine.batching.limits import BatchLimits
 from stylewire.server.engine.batching.runner import GraphRunner, MakeRunner, RunnerSpec, make_runner
-from stylewire.server.engine.batching.scheduler import BatchLimits
 from stylewire.server.engine.batching.spans import BatchSpans
 from stylewire.server.engine.models.autotune import Chooser, GraphFiles, Opened, default_memory
 from stylewire.server.engine.models.model import LoadedGraph, Model, runtimes
 from stylewire.server.engine.models.warmup import SizeLimits, WarmUp, warm_up
-from stylewire.server.engine_api.graphs import graph_kind
+from stylewire.server.engine_api.graphs import Observers, graph_kind
 from stylewire.server.engine_api.models import ModelInfo, ModelStatus, State
 from stylewire.server.host import free_bytes, resident_bytes, trim_memory
 from stylewire.server.telemetry.metrics import GraphMetrics, Metrics
