@@ -90,16 +90,19 @@ def test_calls_in_flight_are_bounded(server, client):
 
 
 class Reluctant(FakeServer):
-    """Answers the seed 0; with others it waits until their caller has left."""
+    """Answers the seed 0 when another has come; with others it waits until their caller has left."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.left = threading.Event()
+        self.begun, self.left = threading.Event(), threading.Event()
 
     def Generate(self, request, context):  # noqa: N802 - the name of the RPC
         if request.latents[0].seed:
             context.add_callback(self.left.set)
+            self.begun.set()
             self.left.wait(60)
+        else:
+            self.begun.wait(60)
         return super().Generate(request, context)
 
 
