@@ -149,5 +149,5 @@ def digest(directory: Path) -> str:
 
 
 async def run_mapping(model) -> np.ndarray:
-    result = await model.runner("mapping").submit({"z": np.zeros((1, 16), np.float32)}, ("w",))
+    result = await model.runners["mapping"].submit({"z": np.zeros((1, 16), np.float32)}, ("w",))
     return result.outputs["w"]

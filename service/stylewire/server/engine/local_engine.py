@@ -181,10 +181,12 @@ class LocalEngine:
         return await self._operations.reload(name, version)
 
     def _runner(self, model: ModelInfo, graph: str) -> GraphRunner:
-        loaded = self._registry.model(model)
+        loaded = self._registry.by_key.get(model.key)
         if loaded is None:
             raise ModelNotReadyError(f"model {model.reference!r} is loading; retry", retry_after_seconds=1.0)
-        return loaded.runner(graph)
+        if graph not in loaded.runners:
+            loaded.status.require(graph)
+        return loaded.runners[graph]
 
 
 def _open_remote(settings: Settings) -> Remote | None:

@@ -131,6 +131,7 @@ class ModelStatus:
         precision: the arithmetic they really run in; likewise.
         runtimes: of each graph that is loaded.
         resident_bytes: memory that loading it took.
+        runnable: the graphs that can run now.
     """
 
     info: ModelInfo
@@ -140,6 +141,11 @@ class ModelStatus:
     precision: str
     runtimes: Mapping[str, tuple[Runtime, ...]] = field(default_factory=dict)
     resident_bytes: int = 0
+    runnable: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        answers = self.state in (State.READY, State.RETIRING)
+        object.__setattr__(self, "runnable", frozenset(self.info.graphs if answers else ()))
 
     def require(self, graph: str) -> None:
         """Refuse a graph that cannot run.
@@ -156,7 +162,7 @@ class ModelStatus:
         info = self.info
         if graph not in info.graphs:
             return UnsupportedError(f"model {info.name!r} has no {graph} network; it has {', '.join(info.graphs)}")
-        if self.state not in (State.READY, State.RETIRING):
+        if graph not in self.runnable:
             message = f"model {info.reference!r} is {self.state.value}; retry"
             return ModelNotReadyError(message, retry_after_seconds=1.0)
         return None

@@ -39,8 +39,7 @@ class Statistics:
         counts = self.counts
         counts.row_count += row_count
         counts.answered_at = self._now()
-        counts.queue.add(queue)
-        counts.input.add(input_)
-        counts.run.add(run)
-        counts.output.add(output)
-        counts.success.add(queue + input_ + run + output)
+        parts = (counts.queue, queue), (counts.input, input_), (counts.run, run), (counts.output, output)
+        for total, seconds in (*parts, (counts.success, queue + input_ + run + output)):
+            total.count += 1
+            total.seconds += seconds

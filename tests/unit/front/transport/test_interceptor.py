@@ -57,3 +57,29 @@ def test_refusing_a_client_that_has_left_is_no_failure():
     labels = dict(zip(names, ("unary", pb.MODEL_SERVICE, "GetModel", "UNAVAILABLE"), strict=True))
 
     assert 1 == metrics.registry.get_sample_value("grpc_server_handled_total", labels)
+
+
+def test_draining_server_refuses_calls():
+    """From the first moment of a drain calls get DrainingError, and are not counted as in flight."""
+    interceptor, context = Interceptor(Metrics(), Access.of(Settings())), AbortedContext()
+
+    async def story():
+        handler = await interceptor.intercept_service(find, DETAILS)
+        draining = asyncio.create_task(interceptor.drain.drain(60))
+        await asyncio.sleep(0)
+        with pytest.raises(grpc.aio.AbortError):
+            await handler.unary_unary(b"", context)
+        calls = interceptor.drain.calls
+        await draining
+        return calls
+
+    assert 0 == asyncio.run(story())
+    assert (grpc.StatusCode.UNAVAILABLE, "the server is stopping; send the request to another one") == context.aborted
+
+
+class AbortedContext(LeftContext):
+    """A call whose client hears that it was refused."""
+
+    async def abort(self, code, details, trailers):
+        self.aborted = code, details
+        raise grpc.aio.AbortError

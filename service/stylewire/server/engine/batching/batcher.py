@@ -273,7 +273,8 @@ class Batcher:
     def _deliver(self, batch: Batch, results: list[SliceResult]) -> None:
         if any(not isinstance(result.rows, Exception) for result in results):
             self._observer.batch(batch.size, batch.run_seconds, batch.dispatch)
-        self._spans.batch(batch, results)
+        if any(part.request.trace for part, _, _ in results):
+            self._spans.batch(batch, results)
         for (request, start, stop), rows, converted in results:
             if request.future.done():
                 continue

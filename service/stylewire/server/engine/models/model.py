@@ -46,6 +46,8 @@ class Model:
         directory: as above.
         usage: the calls that use it.
         status: as it is now.
+        runners: what runs each graph; empty once it has finished.
+        statistics: what each graph has done.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class Model:
         self.usage = Usage()
         self.status = replace(status, state=State.READY)
         self._opened = {name: graph.opened for name, graph in graphs.items()}
-        self._runners = {name: graph.runner for name, graph in graphs.items()}
+        self.runners = {name: graph.runner for name, graph in graphs.items()}
         self.statistics = {name: graph.statistics for name, graph in graphs.items()}
         self._metrics, self._series = metrics, series
         self._show()
@@ -81,29 +83,19 @@ class Model:
         """Whether it answers."""
         return self.status.state
 
-    def runner(self, graph: str) -> GraphRunner:
-        """Find what runs a graph.
-
-        Raises:
-            UnsupportedError: the model has no such graph.
-            ModelNotReadyError: it is closed.
-        """
-        self.status.require(graph)
-        return self._runners[graph]
-
     def backlog_seconds(self, graph: str) -> float:
         """Predict how long a graph is busy with what waits."""
-        runner = self._runners.get(graph)
+        runner = self.runners.get(graph)
         return runner.backlog_seconds() if runner else 0.0
 
     def waiting_rows(self, graph: str) -> int:
         """Count the rows that wait for a graph."""
-        runner = self._runners.get(graph)
+        runner = self.runners.get(graph)
         return runner.waiting_rows() if runner else 0
 
     def hung_graphs(self, hang_seconds: float) -> list[str]:
         """Name the graphs with a batch that has been running for longer than that."""
-        return [graph for graph, runner in self._runners.items() if runner.check_hang(hang_seconds)]
+        return [graph for graph, runner in self.runners.items() if runner.check_hang(hang_seconds)]
 
     def retire(self) -> None:
         """Answer the calls that have it, and no new ones."""
@@ -114,9 +106,9 @@ class Model:
         self.status = replace(self.status, state=State.CLOSED)
         self._metrics.forget_model(self)
         self._series.close()
-        for runner in self._runners.values():
+        for runner in self.runners.values():
             await runner.close()
-        self._runners.clear()  # each holds its graph
+        self.runners.clear()  # each holds its graph
 
     def free(self) -> None:
         """Free the graphs of a model that has finished. Gigabytes take their time, so call it in a thread."""

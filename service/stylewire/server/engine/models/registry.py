@@ -20,13 +20,14 @@ class Registry:
         catalog: what new calls find.
         served: the models in it that are loaded.
         retiring: models that are not in it any more, and not closed yet.
+        by_key: all of both, by the keys of their infos.
     """
 
     def __init__(self, default: str = "") -> None:
         self.catalog = Catalog((), default)
         self.served: tuple[Model, ...] = ()
         self.retiring: list[Model] = []
-        self._by_key: dict[int, Model] = {}
+        self.by_key: dict[int, Model] = {}
 
     def publish(self, models: Iterable[Model], loading: Iterable[ModelStatus] = ()) -> None:
         """Let new calls find these models, and no others; on the event loop.
@@ -36,7 +37,7 @@ class Registry:
             loading: those that are not loaded yet; calls are told so.
         """
         self.served = tuple(models)
-        self._by_key = {model.info.key: model for model in (*self.served, *self.retiring)}
+        self.by_key = {model.info.key: model for model in (*self.served, *self.retiring)}
         statuses = [*(model.status for model in self.served), *loading]
         self.catalog = Catalog(statuses, self.catalog.default_reference)
 
@@ -44,16 +45,16 @@ class Registry:
         """Keep a model, which is not served any more, for the calls that have it."""
         model.retire()
         self.retiring.append(model)
-        self._by_key[model.info.key] = model
+        self.by_key[model.info.key] = model
 
     def forget(self, model: Model) -> None:
         """Forget a model that retired and is closed."""
         self.retiring.remove(model)
-        self._by_key.pop(model.info.key, None)
+        self.by_key.pop(model.info.key, None)
 
     def model(self, info: ModelInfo) -> Model | None:
         """Return the model that is loaded; None if it is not, or not any more."""
-        return self._by_key.get(info.key)
+        return self.by_key.get(info.key)
 
     @contextmanager
     def lease(self) -> Iterator["Lease"]:
@@ -98,7 +99,8 @@ class Lease:
 
     def refusal(self, model: ModelInfo, graph: str) -> StylewireError | None:
         """Return why a graph of a model that was found cannot run; None if it can."""
-        return self._found[model.key].refusal(graph)
+        status = self._found[model.key]
+        return None if graph in status.runnable else status.refusal(graph)
 
     def end(self) -> None:
         """Return the models."""

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from stylewire.errors import DrainingError
 from stylewire.server.telemetry.metrics import Method
@@ -19,39 +17,33 @@ def is_work(method: Method) -> bool:
 
 
 class Drain:
-    """Counts the calls of this server's own services; those of health and reflection are not counted.
+    """The calls in flight of this server's own services; those of health and reflection are not counted.
+
+    The interceptor counts them, since it sees every beginning and every end.
 
     Attributes:
         draining: whether new calls are refused.
+        calls: in flight.
     """
 
     def __init__(self) -> None:
-        self._count = 0
-        self.draining = False
+        self.draining, self.calls = False, 0
         self._empty = asyncio.Event()
 
-    @contextmanager
-    def entered(self) -> Iterator[None]:
-        """Count a call while it is in flight.
+    def refusal(self) -> DrainingError:
+        """Return what a new call gets."""
+        return DrainingError("the server is stopping; send the request to another one")
 
-        Raises:
-            DrainingError: the server drains.
-        """
-        if self.draining:
-            raise DrainingError("the server is stopping; send the request to another one")
-        self._count += 1
-        try:
-            yield
-        finally:
-            self._count -= 1
-            if self.draining and not self._count:
-                self._empty.set()
+    def ended(self) -> None:
+        """Note that a call ended while the server drains."""
+        if not self.calls:
+            self._empty.set()
 
     async def drain(self, seconds: float) -> None:
         """Refuse new calls, and wait until none is in flight, so long at most."""
         started = time.monotonic()
         self.draining = True
-        if self._count:
+        if self.calls:
             try:
                 await asyncio.wait_for(self._empty.wait(), seconds)
             except TimeoutError:

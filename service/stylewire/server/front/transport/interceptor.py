@@ -7,7 +7,7 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, aclosing, nullcontext
+from contextlib import aclosing
 from typing import Any, NamedTuple, TypeAlias
 
 import grpc
@@ -90,8 +90,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _endpoint(self, method: Method) -> "_Endpoint":
         work = is_work(method)
-        entered = self.drain.entered if work else nullcontext
-        return _Endpoint(method, self._metrics.method(method), entered, logging.INFO if work else logging.DEBUG)
+        level = logging.INFO if work else logging.DEBUG
+        return _Endpoint(method, self._metrics.method(method), work, method.service in OPEN_SERVICES, level)
 
     def _refusing(self, err: StylewireError, endpoint: "_Endpoint") -> _Handler:
         """Answer without reading what the client sends: as a stream, since grpc reads the request of a unary call."""
@@ -105,9 +105,8 @@ class Interceptor(grpc.aio.ServerInterceptor):
         async def answer(content: bytes, context: _Context) -> Any:
             call = self._begin(endpoint, context)
             try:
-                with endpoint.entered():
-                    self._enter(endpoint, call, context)
-                    response = await handler.unary_unary(_read(handler, endpoint, call, content), context)
+                self._enter(endpoint, call, context)
+                response = await handler.unary_unary(_read(handler, endpoint, call, content), context)
                 endpoint.metrics.sent.inc()
                 if call.timings.batch_size:  # a graph ran: not for a list of models
                     call.reply(call.timings)
@@ -126,21 +125,20 @@ class Interceptor(grpc.aio.ServerInterceptor):
         async def answer(request: Any, context: _Context) -> None:
             call = self._begin(endpoint, context)
             try:
-                with endpoint.entered():
-                    self._enter(endpoint, call, context)
-                    if handler.request_streaming:
-                        request = count_messages(request, metrics.received)
-                    else:
-                        request = _read(handler, endpoint, call, request)
-                    messages: Any = stream(request, CountingContext(context, metrics.sent))
-                    if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
-                        await messages
-                    else:
-                        # Not yielded: grpc drops a generator whose client has left; its end would never be counted.
-                        async with aclosing(messages):
-                            async for response in messages:
-                                metrics.sent.inc()
-                                await _write(context, response)
+                self._enter(endpoint, call, context)
+                if handler.request_streaming:
+                    request = count_messages(request, metrics.received)
+                else:
+                    request = _read(handler, endpoint, call, request)
+                messages: Any = stream(request, CountingContext(context, metrics.sent))
+                if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
+                    await messages
+                else:
+                    # Not yielded: grpc drops a generator whose client has left; its end would never be counted.
+                    async with aclosing(messages):
+                        async for response in messages:
+                            metrics.sent.inc()
+                            await _write(context, response)
             except BaseException as err:
                 await self._fail(endpoint, call, err, context)
                 raise
@@ -162,9 +160,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _enter(self, endpoint: "_Endpoint", call: RequestContext, context: _Context) -> None:
         """Let a call in that has sent its request."""
-        method = endpoint.method
-        if method.service not in OPEN_SERVICES:
+        method, drain = endpoint.method, self.drain
+        if endpoint.work and drain.draining:
+            raise drain.refusal()
+        if not endpoint.is_open:
             call.client = self._access.enter(context)
+            drain.calls += endpoint.work
         if self._tracer:  # not before: the context of somebody who may not call is nobody's
             metadata = context.invocation_metadata() or ()
             call.trace = self._tracer.begin(method.service, method.name, metadata, call.request_id)
@@ -196,6 +197,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _finish(self, endpoint: "_Endpoint", call: RequestContext, code: grpc.StatusCode) -> None:
         if call.client is not None:
             self._access.leave(call.client)
+            self.drain.calls -= endpoint.work
+            if self.drain.draining:
+                self.drain.ended()
         if call.trace:
             call.trace.end(code.value[0], code.name, call.model)
         seconds = time.monotonic() - call.started
@@ -211,13 +215,15 @@ class _Endpoint(NamedTuple):
     Attributes:
         method: its name and kind.
         metrics: where its calls are counted.
-        entered: counts a call while it is in flight.
+        work: whether it is what the server is there for.
+        is_open: whether it is asked without a token.
         level: of its lines in the log.
     """
 
     method: Method
     metrics: MethodMetrics
-    entered: Callable[[], AbstractContextManager[None]]
+    work: bool
+    is_open: bool
     level: int
 
 
