@@ -43,7 +43,7 @@ class App:
     """A server: gRPC, health, reflection, metrics, and the engine behind them.
 
     Args:
-        settings: what it is told.
+        settings: of the server.
         shared: whether other processes serve on the same port; the metrics of one are then for its parent only.
         make_loader: makes what loads models; tests hold loads and graphs by it.
 
@@ -52,7 +52,7 @@ class App:
         metrics: all of them.
         engine: has the models.
         aligner: finds faces.
-        health: what probes are told.
+        health: answers probes.
         interceptor: wraps every method of the callers' port.
         tracer: traces calls; None if no collector is named.
         port: the port of gRPC, once started.

@@ -1,6 +1,6 @@
 """One record of a call: who makes it, until when it is wanted, and where its time goes.
 
-The interceptor makes it, and puts what it says into the log, the metrics and the trace; what serves the call adds
+The interceptor makes it, and puts it into the log, the metrics and the trace; what serves the call adds
 times to it and reads its deadline. Nothing else knows any of these, and no reply is asked for them.
 """
 

@@ -23,7 +23,7 @@ async def serve(settings: Settings, ready: Callable[[Ports], None], *, shared: b
     """Run a server until SIGTERM or SIGINT; a second signal ends the process at once.
 
     Args:
-        settings: what it is told.
+        settings: of the server.
         ready: called with the ports when all models answer.
         shared: whether other processes serve on the same port.
     """

@@ -37,7 +37,7 @@ _SMALLEST = (READY, "process_start_time_seconds")
 _LARGEST = re.compile(
     r".*_info|stylewire_(backlog_seconds|max_queue_seconds|graph_hung|model_state|memory_limit_bytes|device_.*)"
 )
-"""Gauges of which the largest counts: each process says the same, or the worst is what matters."""
+"""Gauges of which the largest counts: each process has the same, or the worst is what matters."""
 
 
 class Workers:
@@ -61,8 +61,10 @@ class Workers:
         """
         count = self._settings.workers
         if self._settings.admin_address:
-            told = "an operation would reach one process only; let the processes follow the folder with --watch-seconds"
-            raise SettingError(f"--admin-address does not go with --workers {count}: {told}")
+            message = (
+                "an operation would reach one process only; let the processes follow the folder with --watch-seconds"
+            )
+            raise SettingError(f"--admin-address does not go with --workers {count}: {message}")
         with _reserve(self._settings) as reserved:
             port = reserved.getsockname()[1]
             registry = CollectorRegistry()
@@ -129,7 +131,7 @@ class MergedMetrics(Collector):
         self._urls = list(urls)
 
     def collect(self) -> Iterable[Metric]:
-        """Ask all processes, and add up what they say."""
+        """Read the metrics of all processes, and add them up."""
         merged: dict[str, Metric] = {}
         values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
         for url in self._urls:

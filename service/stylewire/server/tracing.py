@@ -1,4 +1,4 @@
-"""What the server tells about calls and batches while it traces; that it goes to OpenTelemetry, only ``otlp.py`` knows.
+"""The API of tracing: calls, and the phases and batches in them. Only ``telemetry/otlp.py`` knows OpenTelemetry.
 
 Times are monotonic seconds. Without tracing, no call has a ``CallTrace`` and nothing else here is ever reached.
 """
@@ -53,11 +53,11 @@ class CallTrace(Protocol):
         ...
 
     def phase(self, phase: Phase) -> None:
-        """Note what was done for the call."""
+        """Add a span for what was done for the call."""
         ...
 
     def batch(self, phase: Phase) -> Link:
-        """Note a batch that this call is in, with others; it belongs to no call's trace."""
+        """Make the span of a batch that this call is in, with others; it belongs to no call's trace."""
         ...
 
     def end(self, code: int, code_name: str, model: str) -> None:
@@ -66,7 +66,7 @@ class CallTrace(Protocol):
 
 
 class Tracer(Protocol):
-    """Follows calls."""
+    """Traces calls."""
 
     def begin(self, service: str, method: str, metadata: Metadata, request_id: str) -> CallTrace | None:
         """Begin to trace a call, in the trace that its metadata names; None for probes, which are not traced."""

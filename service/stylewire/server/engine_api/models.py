@@ -30,7 +30,7 @@ class ModelInfo:
     """What a model directory says about itself. Requests are validated against it; it holds no runtime.
 
     Attributes:
-        key: tells one load of a directory from the next; requests of the engine name it.
+        key: differs from one load of a directory to the next; requests of the engine name it.
         manifest: of the directory.
         version: of the model of this name; empty where it has only one.
         digest: of all its files.

@@ -74,7 +74,7 @@ class Found:
 
 
 def noise_sides(layer_sides_px: tuple[int, ...], noise_size: int) -> tuple[int, ...]:
-    """Find the sides of a generator's noise maps; empty where its layers do not tell them.
+    """Find the sides of a generator's noise maps; empty where they do not follow from its layers.
 
     StyleGAN2 has a map for every layer but the last, which only draws; StyleGAN1 one for each resolution.
 

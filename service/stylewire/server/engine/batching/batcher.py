@@ -29,13 +29,7 @@ from stylewire.server.engine.batching.cost_model import CostModel
 from stylewire.server.engine.batching.limits import BatchLimits
 from stylewire.server.engine.batching.scheduler import Scheduler
 from stylewire.server.engine.batching.spans import BatchSpans
-from stylewire.server.engine_api.graphs import (
-    Arrays,
-    BatchResult,
-    Convert,
-    Observer,
-    RunBatch,
-)
+from stylewire.server.engine_api.graphs import Arrays, BatchResult, Convert, Observer, RunBatch
 from stylewire.server.tracing import CallTrace
 
 log = logging.getLogger(__name__)
@@ -99,7 +93,8 @@ class Batcher:
         """Run some rows, together with those of others.
 
         Args:
-            inputs, outputs: see ``GraphRequest``.
+            inputs: arrays with the same leading axis; validated completely.
+            outputs: names of the outputs wanted.
             deadline: on the batcher's clock; None for no limit.
             convert: makes something else of the rows, in the thread that has them.
             trace: the call that it belongs to, if that is traced.
@@ -193,7 +188,7 @@ class Batcher:
     def _hang_error(self) -> BackendUnavailableError:
         return BackendUnavailableError(f"{self.name} hangs; send the request to another server")
 
-    # --- in the threads ----------------------------------------------------------------------------------------------
+    # --- in the threads ---
 
     def _work(self) -> None:
         if self._yields:  # a process of Linux's scheduler is what is called a thread here
@@ -268,7 +263,7 @@ class Batcher:
         with contextlib.suppress(RuntimeError):  # the loop is closed: this thread hung and came back too late
             self._loop.call_soon_threadsafe(callback, *args)
 
-    # --- back on the event loop --------------------------------------------------------------------------------------
+    # --- back on the event loop ---
 
     def _deliver(self, batch: Batch, results: list[SliceResult]) -> None:
         if any(not isinstance(result.rows, Exception) for result in results):

@@ -137,7 +137,7 @@ class Scheduler:
 
     @property
     def can_take(self) -> bool:
-        """Whether ``take`` would give a batch."""
+        """Whether ``take`` would return a batch."""
         return self.requests > 0 and (self._free > 0 or self._complete())
 
     def take(self) -> Batch | None:

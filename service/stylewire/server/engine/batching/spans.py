@@ -27,14 +27,14 @@ class BatchSpans:
             request.trace.phase(Phase(name="queue", start=request.submitted, stop=stop, attributes=self._graph))
 
     def run(self, call: CallTrace, times: Span, size: int, error: str = "", link: Link | None = None) -> None:
-        """Tell a call that a batch ran with rows of it; ``link``: the batch's span, if others may have been in it."""
+        """Add the span of a batch with rows of it; ``link``: the batch's span, if others may have been in it."""
         start, stop = times
         attributes: Attributes = {**self._graph, "stylewire.batch.size": size}
         links = () if link is None else (link,)
         call.phase(Phase(name=self._run, start=start, stop=stop, attributes=attributes, links=links, error=error))
 
     def batch(self, batch: Batch, results: Sequence[SliceResult]) -> None:
-        """Make the span of a batch, with a link to each traced call in it, and tell those calls."""
+        """Make the span of a batch, with a link to each traced call in it, and the spans of those calls."""
         calls = list(dict.fromkeys(part.request.trace for part, _, _ in results if part.request.trace))
         if not calls or batch.started is None:
             return

@@ -30,7 +30,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _PATH = re.compile(r"(?<![\w.])/(?:[^\s/:;,'\"]+/)*([^\s/:;,'\"]*)")
-"""What callers are told has no paths of this machine; the log has them."""
+"""Errors for callers name no paths of this machine; the log has them."""
 _SHOWN_STATES = (State.LOADING, State.READY, State.RETIRING, State.FAILED)
 _TEXT_LETTERS = 300
 
@@ -221,8 +221,8 @@ class Lifecycle:
         self._count(model_version.name, "failed")
         surprising = not isinstance(err, (ManifestError, StylewireError, OSError))
         level = logging.ERROR if self.plan.note_failed(model_version) else logging.DEBUG  # once for each content
-        told = "model %s could not be loaded, what was served before still is: %s"
-        log.log(level, told, model_version.reference, err, exc_info=err if surprising else None)
+        message = "model %s could not be loaded, what was served before still is: %s"
+        log.log(level, message, model_version.reference, err, exc_info=err if surprising else None)
         text = _PATH.sub(r"\1", str(err).replace(str(self.repository.path), "").partition("\n")[0])
         return ModelLoadError(f"{model_version.reference} cannot be loaded: {text[:_TEXT_LETTERS]}")
 

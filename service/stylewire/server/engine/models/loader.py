@@ -81,7 +81,7 @@ class Loader:
             version: of the model; empty where it has only one.
 
         Raises:
-            ManifestError: it says nothing that could be used.
+            ManifestError: its manifest cannot be used.
         """
         manifest = Manifest.read(directory)
         found = (manifest.graphs(suffix) for suffix in graph_suffixes(self._settings.backend))
@@ -216,7 +216,7 @@ class _Opening:
 
 
 def backend_options(settings: Settings, resolution_px: int, remote: RemoteModel | None = None) -> BackendOptions:
-    """Return what the backends of a model are told.
+    """Return the options of a model's backends.
 
     Where a run takes gigabytes and the cores are few, batches run one at a time: a second one would gain next to
     nothing.

@@ -34,7 +34,7 @@ class Registry:
 
         Args:
             models: loaded.
-            loading: those that are not loaded yet; calls are told so.
+            loading: those that are not loaded yet; calls of them are refused.
         """
         self.served = tuple(models)
         self.by_key = {model.info.key: model for model in (*self.served, *self.retiring)}

@@ -280,7 +280,7 @@ def points(landmarks: pb.Landmarks) -> Array64:
 
 
 def _exchange_codes(one: ModelInfo, other: ModelInfo) -> bool:
-    """Tell whether codes may cross; an id given by hand does not make shapes equal."""
+    """Return whether codes may cross; equal ids of latent spaces alone do not make shapes equal."""
     if not one.styled:
         return one is other
     return all(

@@ -38,7 +38,7 @@ class InferJob:
 
     @property
     def last_graph(self) -> str:
-        """The graph that gives the outputs."""
+        """The graph that has the outputs."""
         return self.graph or self.model.image_graph
 
 
@@ -59,8 +59,8 @@ async def infer(engine: Engine, job: InferJob, call: RequestContext) -> Arrays:
 
 async def _codes(engine: Engine, job: InferJob, call: RequestContext) -> Arrays:
     """Go from z to ``w_plus``."""
-    given = {name: array for name, array in job.inputs.items() if name != "psi"}
-    w = (await _run(engine, call, job.model, "mapping", inputs=given, outputs=("w",)))["w"]
+    inputs = {name: array for name, array in job.inputs.items() if name != "psi"}
+    w = (await _run(engine, call, job.model, "mapping", inputs=inputs, outputs=("w",)))["w"]
     codes = latents.broadcast(np.asarray(w, np.float32), job.model.manifest.layer_count)  # [N, L, D]
     psi = job.inputs.get("psi")
     return {"w_plus": codes if psi is None else _truncated(codes, job.model.mean_code, psi.tolist())}

@@ -127,8 +127,8 @@ class _Validator(Violations):
         request, known = self._request, self._expected.all_inputs
         raws = list(request.raw_input_contents)
         if raws and len(raws) != len(request.inputs):
-            told = f"has {len(raws)} elements for {len(request.inputs)} inputs; send all of them raw, or none"
-            self.wrong("raw_input_contents", told)
+            problem = f"has {len(raws)} elements for {len(request.inputs)} inputs; send all of them raw, or none"
+            self.wrong("raw_input_contents", problem)
             return {}
         read: dict[str, NDArray[Any]] = {}
         for index, message in enumerate(request.inputs):
@@ -150,8 +150,8 @@ class _Validator(Violations):
         wanted = []
         for index, message in enumerate(self._request.outputs):
             if message.name not in known:
-                told = f"{message.name[:80]!r} is no output of this model; it has {', '.join(known)}"
-                self.wrong(f"outputs[{index}].name", told)
+                problem = f"{message.name[:80]!r} is no output of this model; it has {', '.join(known)}"
+                self.wrong(f"outputs[{index}].name", problem)
             elif message.name in wanted:
                 self.wrong(f"outputs[{index}].name", f"{message.name!r} is there twice")
             else:
@@ -167,8 +167,8 @@ class _Validator(Violations):
     def check_whole(self, inputs: Mapping[str, NDArray[Any]]) -> None:
         """Check what belongs together where seeds or z become pixels."""
         if ("seed" in inputs) == ("z" in inputs):
-            told = "both seed and z are there" if "seed" in inputs else "neither seed nor z is there"
-            self.wrong("inputs", f"{told}; send one of them")
+            problem = "both seed and z are there" if "seed" in inputs else "neither seed nor z is there"
+            self.wrong("inputs", f"{problem}; send one of them")
         if "seed" in inputs and not ((inputs["seed"] >= 0) & (inputs["seed"] < 2**32)).all():
             self.wrong("inputs[seed]", "has a seed outside 0 to 4294967295")
         if "psi" in inputs and not (abs(inputs["psi"]) <= 2).all():

@@ -1,4 +1,4 @@
-"""Models and what they gave -> messages of the Open Inference Protocol."""
+"""Models and their outputs -> messages of the Open Inference Protocol."""
 
 from collections.abc import Iterable, Iterator
 

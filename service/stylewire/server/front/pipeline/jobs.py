@@ -101,7 +101,7 @@ class Refinement:
     """How a code is optimized.
 
     Attributes:
-        target: float32[C, R, R] in [-1, 1], the picture that it is to give.
+        target: float32[C, R, R] in [-1, 1], the image that it is to reach.
         step_count: at least 1.
         seed: of what is random.
         noise_sides_px: of the noise maps that are optimized too; empty for the stored ones.
@@ -170,7 +170,7 @@ class Video:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterpolateJob:
-    """A walk through keyframes; with ``video`` the form of its output is ``pixels``."""
+    """A path through keyframes and its frames; with ``video`` the form of its output is ``pixels``."""
 
     model: ModelInfo
     keyframes: tuple[Latent, ...]

@@ -101,8 +101,8 @@ def distortion(pixels: Pixels, seen: Pixels) -> float | None:
     if pixels.shape[2] != seen.shape[2] or seen.shape[0] != seen.shape[1]:
         return None
     side_px = min(pixels.shape[0], seen.shape[0])
-    made, given = (codecs.resize(each, side_px).astype(np.float32) / 127.5 for each in (pixels, seen))
-    return float(np.mean(np.square(made - given)))
+    reconstructed, original = (codecs.resize(each, side_px).astype(np.float32) / 127.5 for each in (pixels, seen))
+    return float(np.mean(np.square(reconstructed - original)))
 
 
 def noise_inputs(noise: jobs.Noise, noise_size: int, count: int) -> dict[str, Array]:

@@ -28,7 +28,7 @@ _THREADS = 1
 
 
 class _Form(NamedTuple):
-    """What FFmpeg is told for a container.
+    """FFmpeg's options for a container.
 
     No pictures are reordered: the first frame then is at time 0 without an edit list, which fragments cannot have, and
     so a looped video has no gap.
@@ -119,7 +119,7 @@ class VideoWriter:
             return start + self._file.take()
 
     def finish(self) -> bytes:
-        """End the file, and give the rest of it."""
+        """End the file, and return the rest of it."""
         with self._lock:
             assert self._container
             assert self._stream
@@ -137,7 +137,7 @@ class VideoWriter:
             self._container = self._stream = None
 
     def _open(self, height_px: int, width_px: int) -> bytes:
-        """Open the encoder, and give the head of the file."""
+        """Open the encoder, and return the head of the file."""
         import av  # noqa: PLC0415
 
         mp4, rate = self._video.container is jobs.Container.MP4, self._video.frame_rate

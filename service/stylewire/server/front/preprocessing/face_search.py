@@ -3,7 +3,6 @@
 A search takes tenths of a second, hence it waits for other searches only, and nothing waits for it.
 """
 
-import asyncio
 import logging
 import queue
 import time
@@ -20,7 +19,7 @@ from stylewire.errors import (
     Violation,
 )
 from stylewire.server.config.settings import SettingError, Settings
-from stylewire.server.context import RequestContext
+from stylewire.server.context import RequestContext, off_loop
 from stylewire.server.front.preprocessing.face_search_process import (
     Found,
     Limits,
@@ -31,14 +30,13 @@ from stylewire.server.front.preprocessing.face_search_process import (
     SearchProcess,
 )
 from stylewire.server.front.preprocessing.photos import AlignedPhoto, Photo, UnalignedPhoto
+from stylewire.server.running_mean import RunningMean
 from stylewire.server.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
 _FIRST_GUESS_SECONDS = 0.3
 """What a search takes, until one has been seen."""
-_MEMORY = 0.8
-"""Share of the old mean in the new one."""
 
 
 class Aligner:
@@ -69,7 +67,7 @@ class Aligner:
             self._idle.put(process)
         self._executor = ThreadPoolExecutor(settings.face_searches, thread_name_prefix="faces")
         self._metrics, self._settings = metrics, settings
-        self._in_flight, self._mean_seconds = 0, _FIRST_GUESS_SECONDS
+        self._in_flight, self._cost = 0, RunningMean(_FIRST_GUESS_SECONDS)
 
     @property
     def in_flight(self) -> int:
@@ -104,9 +102,7 @@ class Aligner:
         question = Question(photo.content, photo.art, photo.encoder)
         try:
             # A search that has not begun when the caller leaves is dropped with the task.
-            began, ended, reply = await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._search, question, call.deadline
-            )
+            began, ended, reply = await off_loop(self._executor, self._search, question, call.deadline)
         except SearchError as err:
             self._metrics.faces.labels(photo.art, "failed").inc()
             log.error("%s", err)  # noqa: TRY400 - the traceback is ours, not that of the process
@@ -119,7 +115,7 @@ class Aligner:
         return AlignedPhoto(model=photo.model, graph=photo.graph, kind=photo.kind, input=reply.input, face=reply.face)
 
     def _admit(self, call: RequestContext) -> None:
-        wait = self._in_flight // self._settings.face_searches * self._mean_seconds
+        wait = self._in_flight // self._settings.face_searches * self._cost.seconds
         if wait > self._settings.max_queue_seconds:
             raise OverloadedError(f"{self._in_flight} pictures wait for the search for faces", retry_after_seconds=wait)
         if call.deadline is not None and time.monotonic() + wait > call.deadline:
@@ -141,7 +137,7 @@ class Aligner:
         self, photo: UnalignedPhoto, call: RequestContext, times: tuple[float, float, float], reply: Reply
     ) -> None:
         asked, began, ended = times
-        self._mean_seconds = self._mean_seconds * _MEMORY + (ended - began) * (1 - _MEMORY)
+        self._cost.learn(ended - began)
         call.timings.queue_seconds += began - asked
         call.timings.encoding_seconds += ended - began
         call.phase("queue", asked, began)

@@ -25,16 +25,16 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # g
         self._stopping = self._closed = False
 
     async def set(self, name: str, status: int) -> None:
-        """Tell the state of a name, unless the server is stopping."""
+        """Set the state of a name, unless the server is stopping."""
         if not self._stopping:
             self._statuses[name] = status
-            self._tell()
+            self._notify()
 
     async def enter_graceful_shutdown(self) -> None:
-        """Say NOT_SERVING for every name, for good."""
+        """Set NOT_SERVING for every name, for good."""
         self._stopping = True
         self._statuses = dict.fromkeys(self._statuses, _Response.NOT_SERVING)
-        self._tell()
+        self._notify()
 
     def serving(self, name: str) -> bool:
         """Whether a name is SERVING."""
@@ -43,32 +43,32 @@ class HealthServicer(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # g
     async def close(self) -> None:
         """End the streams of all watchers, who find another server."""
         self._closed = True
-        self._tell()
+        self._notify()
 
     async def Check(self, request: health_pb2.HealthCheckRequest, context: _Context) -> _Response:  # noqa: N802
-        """Tell the state of a name."""
+        """Return the state of a name."""
         status = self._statuses.get(request.service)
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, "nothing of this name is watched here")
         return _Response(status=status)
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: _Context) -> None:  # noqa: N802
-        """Tell a caller the state of a name whenever it changes.
+        """Send the state of a name whenever it changes.
 
         Raises:
             DrainingError: the server ends.
         """
-        told = None
+        sent = None
         while True:
             changed = self._changed  # taken before the state is read, so that no change is missed
             status = self._statuses.get(request.service, _Response.SERVICE_UNKNOWN)
-            if status != told:
+            if status != sent:
                 await context.write(_Response(status=status))
-                told = status
+                sent = status
             if self._closed:
                 raise DrainingError("the server is stopping; watch another one")
             await changed.wait()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()

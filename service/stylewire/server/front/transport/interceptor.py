@@ -38,7 +38,7 @@ _MODEL_FIELDS = ("model", "name", "model_name")
 """What requests call the model that they are for."""
 _SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CODES: dict[Any, grpc.StatusCode] = {form: code for code in grpc.StatusCode for form in (code, code.value[0])}
-"""A status that a handler set, as grpc gives it -> as it is."""
+"""A status that a handler set, as grpc returns it -> its code."""
 _PROCESS_ID = uuid.uuid4().hex[:16]
 _numbers = itertools.count(1)
 _Handler: TypeAlias = Any
@@ -274,5 +274,5 @@ async def _abort(context: _Context, err: StylewireError, request_id: str) -> Non
 
 
 def _set_code(context: _Context) -> grpc.StatusCode:
-    """Read the status that a handler set by itself; grpc gives a number, an enum, or nothing."""
+    """Return the status that a handler set by itself; grpc has a number, an enum, or nothing."""
     return _CODES.get(context.code(), grpc.StatusCode.OK)

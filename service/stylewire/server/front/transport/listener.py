@@ -31,7 +31,10 @@ def make_server(settings: Settings, interceptor: Interceptor, *, shared: bool) -
 
 
 def listen(server: grpc.aio.Server, settings: Settings) -> int:
-    """Take the port; gives its number.
+    """Take the port.
+
+    Returns:
+        Its number.
 
     Raises:
         SettingError: it is taken, or a file of TLS is wrong.
