@@ -39,19 +39,19 @@ ENCODER = EncoderConfig(
 )
 
 
-def read_pictures(path: Path) -> Tensor:
-    """Read a raw file of pictures as uint8[count, 64, 64, 3]."""
+def read_images(path: Path) -> Tensor:
+    """Read a raw file of images as uint8[count, 64, 64, 3]."""
     return torch.from_numpy(np.fromfile(path, np.uint8).reshape(-1, SIDE_PX, SIDE_PX, 3))
 
 
-def draw(pictures: Tensor, count: int, device: torch.device) -> Tensor:
-    """Draw random pictures as float32[count, 3, 64, 64] in [-1, 1]."""
-    chosen = pictures[torch.randint(len(pictures), (count,))].to(device)
+def draw(images: Tensor, count: int, device: torch.device) -> Tensor:
+    """Draw random images as float32[count, 3, 64, 64] in [-1, 1]."""
+    chosen = images[torch.randint(len(images), (count,))].to(device)
     return chosen.permute(0, 3, 1, 2).float() / 127.5 - 1  # [N, 3, 64, 64]
 
 
 def synthesize(generator: Generator, codes: Tensor, noise_mode: str) -> Tensor:
-    """Draw codes float32[N, L, D] with ``const``, ``random`` or ``none`` noise."""
+    """Draw codes float32[N, L, D] as float32[N, C, R, R], with ``const``, ``random`` or ``none`` noise."""
     count, size = len(codes), generator.synthesis.noise_size
     strength = torch.full((count,), float(noise_mode == "const"), device=codes.device)
     noise = torch.randn(count, size, device=codes.device) if noise_mode == "random" else codes.new_zeros(count, 1)
@@ -60,5 +60,5 @@ def synthesize(generator: Generator, codes: Tensor, noise_mode: str) -> Tensor:
 
 
 def seed_latents(seeds: range) -> Tensor:
-    """The z of some seeds as the published tools draw them, float32[N, Z]."""
+    """Draw the z of some seeds, float32[N, Z], as the published tools do."""
     return torch.from_numpy(np.stack([sample_z(seed, GENERATOR.z_dim) for seed in seeds]))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from stylewire_export.checkpoints import GeneratorConfig
 from stylewire_export.networks.ops import SQRT2, EqualLinear
 
-GROUP_SIZE = 4  # pictures whose spread is measured together
+GROUP_SIZE = 4  # images whose spread is measured together
 
 
 class EqualConv(nn.Module):
@@ -32,7 +32,7 @@ class EqualConv(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Picture -> one logit; as wide as the generator of the same configuration."""
+    """Image -> one logit; as wide as the generator of the same configuration."""
 
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Discriminator(nn.Module):
 
 
 def _spread(x: Tensor) -> Tensor:
-    """Mean standard deviation within groups of the batch, as one more channel: float32[N, 1, H, W].
+    """Map float32[N, C, H, W] to the mean standard deviation within groups of the batch, float32[N, 1, H, W].
 
     Source: Karras et al. 2018 (ProGAN), section 3.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo import ENCODER, SIDE_PX, read_pictures
+from demo import ENCODER, SIDE_PX, read_images
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
@@ -41,9 +41,9 @@ def main() -> None:
             write_checkpoints(arguments, folder), arguments.out / "models", tuple(arguments.formats.split(","))
         )
     if arguments.heldout:
-        write_samples(read_pictures(arguments.heldout)[:SAMPLE_COUNT], samples)
+        write_samples(read_images(arguments.heldout)[:SAMPLE_COUNT], samples)
     if arguments.samples:
-        write_samples(torch.stack([read_picture(path) for path in sorted(arguments.samples.glob("*.png"))]), samples)
+        write_samples(torch.stack([read_image(path) for path in sorted(arguments.samples.glob("*.png"))]), samples)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -51,8 +51,8 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("base", "target", "encoder"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--heldout", type=Path, help="raw pictures; the first 16 become the samples")
-    parser.add_argument("--samples", type=Path, help="folder of sample pictures to copy instead")
+    parser.add_argument("--heldout", type=Path, help="raw images; the first 16 become the samples")
+    parser.add_argument("--samples", type=Path, help="folder of sample images to copy instead")
     parser.add_argument("--formats", default="onnx", help="graph formats; the package ships ONNX only, to stay small")
     parser.add_argument("--keep-checkpoints", type=Path, metavar="FOLDER", help="keep the published-format files here")
     parser.add_argument("out", type=Path)
@@ -107,23 +107,23 @@ def write_models(checkpoints: tuple[Path, Path, Path], folder: Path, formats: tu
     avatars = export_model(job)
     pixels = export_model(replace(job, generator=target, encoders=(), name="pixels", attribution=PIXELS))
     if avatars.manifest.latent_space != pixels.manifest.latent_space:
-        raise SystemExit("the target was not trained with --freeze-mapping: its codes mean other pictures")
+        raise SystemExit("the target was not trained with --freeze-mapping: its codes mean other images")
     for report in (avatars, pixels):
         size = sum(info.size_bytes for info in report.manifest.files.values())
         print(f"{report.directory}: {size / 1e6:.1f} MB, latent space {report.manifest.latent_space}")
 
 
-def read_picture(path: Path) -> Tensor:
-    """Read one picture as uint8[64, 64, 3]."""
-    with Image.open(path) as picture:
-        return torch.from_numpy(np.array(picture.convert("RGB")))
+def read_image(path: Path) -> Tensor:
+    """Read one image as uint8[64, 64, 3]."""
+    with Image.open(path) as image:
+        return torch.from_numpy(np.array(image.convert("RGB")))
 
 
-def write_samples(pictures: Tensor, folder: Path) -> None:
-    """Write pictures that no training saw, as inputs for inversion."""
+def write_samples(images: Tensor, folder: Path) -> None:
+    """Write images that no training saw, as inputs for inversion."""
     folder.mkdir(parents=True, exist_ok=True)
-    for index, picture in enumerate(pictures.numpy()):
-        Image.fromarray(picture).save(folder / f"avatar{index:02d}.png")
+    for index, image in enumerate(images.numpy()):
+        Image.fromarray(image).save(folder / f"avatar{index:02d}.png")
 
 
 if __name__ == "__main__":

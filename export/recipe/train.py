@@ -1,4 +1,4 @@
-"""Train or fine-tune the generator on a raw file of pictures.
+"""Train or fine-tune the generator on a raw file of images.
 
 python train.py --data base.rgb --out runs/base --minutes 70 --noise-after 60
 python train.py --data target.rgb --out runs/target --init runs/base/ckpt.pt --freeze-mapping --augment --minutes 8
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo import GENERATOR, draw, read_pictures, seed_latents, synthesize
+from demo import GENERATOR, draw, read_images, seed_latents, synthesize
 from discriminator import Discriminator
 from PIL import Image
 from torch import Tensor
@@ -41,7 +41,7 @@ class Trainer:
         self.generator = Generator(GENERATOR).to(self.device)
         self.discriminator = Discriminator(GENERATOR).to(self.device)
         self.average = copy.deepcopy(self.generator).eval()
-        self.pictures = read_pictures(arguments.data)
+        self.images = read_images(arguments.data)
         self.kimg = self._load() if arguments.init else 0.0
         trained = self.generator.synthesis if arguments.freeze_mapping else self.generator
         self.generator_optimizer = torch.optim.Adam(trained.parameters(), lr=arguments.lr, betas=(0.0, 0.99))
@@ -51,7 +51,7 @@ class Trainer:
         )
 
     def _load(self) -> float:
-        """Start from a checkpoint: its latest weights to resume, its average to fine-tune. Gives the images seen."""
+        """Start from a checkpoint: its latest weights to resume, its average to fine-tune. Return the kimg seen."""
         state = torch.load(self.arguments.init, map_location=self.device, weights_only=True)
         self.generator.load_state_dict(state["g" if self.arguments.resume else "ema"])
         self.discriminator.load_state_dict(state["d"])
@@ -59,7 +59,7 @@ class Trainer:
         return float(state["kimg"]) if self.arguments.resume else 0.0
 
     def step(self, index: int) -> dict[str, float]:
-        """Train both networks on one batch; gives the losses."""
+        """Train both networks on one batch, and return the losses."""
         self.discriminator.requires_grad_(requires_grad=False)
         fakes = self._fakes()
         generator_loss = functional.softplus(-self.discriminator(self._jitter(fakes))).mean()
@@ -89,13 +89,13 @@ class Trainer:
         return synthesize(self.generator, codes, "random" if self.kimg >= self.arguments.noise_after else "none")
 
     def _discriminator_loss(self, fakes: Tensor) -> Tensor:
-        reals = draw(self.pictures, self.arguments.batch, self.device)
+        reals = draw(self.images, self.arguments.batch, self.device)
         loss: Tensor = functional.softplus(self.discriminator(self._jitter(fakes))).mean()
         return loss + functional.softplus(-self.discriminator(self._jitter(reals))).mean()
 
     def _penalty(self) -> Tensor:
-        """R1: squared gradient of the logits at real pictures. Source: Mescheder et al. 2018, equation 9."""
-        reals = draw(self.pictures, self.arguments.batch, self.device).requires_grad_()
+        """R1: squared gradient of the logits at real images. Source: Mescheder et al. 2018, equation 9."""
+        reals = draw(self.images, self.arguments.batch, self.device).requires_grad_()
         logits = self.discriminator(self._jitter(reals))
         (gradient,) = torch.autograd.grad(logits.sum(), reals, create_graph=True)
         return gradient.square().sum((1, 2, 3)).mean()
@@ -120,7 +120,7 @@ class Trainer:
 
 
 def augment(images: Tensor) -> Tensor:
-    """Jitter brightness, saturation, position and a hole, the same way for real and generated pictures.
+    """Jitter brightness, saturation, position and a hole of float32[N, C, R, R], the same for real and generated ones.
 
     Source: Zhao et al. 2020 (DiffAugment, arXiv 2006.10738).
     """
@@ -152,7 +152,7 @@ def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 @torch.no_grad()
 def write_grid(generator: Generator, path: Path, *, rows: int = 6, columns: int = 10) -> None:
-    """Draw seeds 0, 1, ... at psi 0.7 into one picture."""
+    """Draw seeds 0, 1, ... at psi 0.7 into one image file."""
     device = generator.mapping.w_avg.device
     w = generator.mapping(seed_latents(range(rows * columns)).to(device))
     w = generator.mapping.w_avg + 0.7 * (w - generator.mapping.w_avg)
@@ -167,12 +167,12 @@ def write_grid(generator: Generator, path: Path, *, rows: int = 6, columns: int 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="raw uint8 RGB pictures of 64 px")
+    parser.add_argument("--data", type=Path, required=True, help="raw uint8 RGB images of 64 px")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="checkpoint to start from")
     parser.add_argument("--resume", action="store_true", help="with --init: go on where that training stopped")
     parser.add_argument("--freeze-mapping", action="store_true", help="keep the w space, so that codes are shared")
-    parser.add_argument("--augment", action="store_true", help="for few pictures")
+    parser.add_argument("--augment", action="store_true", help="for few images")
     parser.add_argument("--minutes", type=float, default=70)
     parser.add_argument("--save-minutes", type=float, default=5)
     parser.add_argument("--noise-after", type=float, default=0, help="kimg before which noise only hinders the shapes")

@@ -2,7 +2,7 @@
 
 python train_encoder.py --generator runs/base/ckpt.pt --data base.rgb --test heldout.rgb --out runs/encoder --minutes 20
 
-Half of each batch are real pictures, reconstructed through the frozen generator; half are generated ones, whose code
+Half of each batch are real images, reconstructed through the frozen generator; half are generated ones, whose code
 is known. Loss: squared error at three scales, edges, distance to the known codes and a pull toward the mean code, after
 Richardson et al. 2021 (pSp) without its face identity.
 """
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import torch
-from demo import ENCODER, GENERATOR, draw, read_pictures, synthesize
+from demo import ENCODER, GENERATOR, draw, read_images, synthesize
 from torch import Tensor
 from torch.nn import functional
 from train import LOG_INTERVAL, log
@@ -42,18 +42,18 @@ class Trainer:
             state = torch.load(arguments.init, map_location=self.device, weights_only=True)
             self.encoder.load_state_dict(state["encoder"])
         self.optimizer = torch.optim.Adam(self.encoder.parameters(), lr=arguments.lr, betas=(0.9, 0.99))
-        self.pictures = read_pictures(arguments.data)
-        held_out = read_pictures(arguments.test)[:TEST_COUNT].to(self.device)
+        self.images = read_images(arguments.data)
+        held_out = read_images(arguments.test)[:TEST_COUNT].to(self.device)
         self.held_out = held_out.permute(0, 3, 1, 2).float() / 127.5 - 1  # [N, 3, 64, 64]
 
     def step(self, lr: float) -> float:
-        """Train on one batch; gives the loss."""
+        """Train on one batch, and return the loss."""
         half, mean = self.arguments.batch // 2, self.generator.mapping.w_avg
-        real = draw(self.pictures, half, self.device)
+        real = draw(self.images, half, self.device)
         codes = self._codes(half)
         fake = synthesize(self.generator, codes, "const")
         found = self.encoder(torch.cat([real, fake])) + mean
-        loss = picture_loss(synthesize(self.generator, found[:half], "const"), real)
+        loss = image_loss(synthesize(self.generator, found[:half], "const"), real)
         loss = loss + KNOWN_WEIGHT * functional.smooth_l1_loss(found[half:], codes)
         loss = loss + PULL_WEIGHT * (found[:half] - mean).square().mean()
         for group in self.optimizer.param_groups:
@@ -66,7 +66,7 @@ class Trainer:
 
     @torch.no_grad()
     def _codes(self, count: int) -> Tensor:
-        """Draw codes of one or two w, half of each kind."""
+        """Draw codes float32[N, L, D] of one or two w, half of each kind."""
         layer_count = self.generator.synthesis.layer_count
         first, second = (
             self.generator.mapping(torch.randn(count, GENERATOR.z_dim, device=self.device)) for _ in range(2)
@@ -90,8 +90,8 @@ class Trainer:
         (folder / "ckpt.tmp").replace(folder / "ckpt.pt")
 
 
-def picture_loss(got: Tensor, wanted: Tensor) -> Tensor:
-    """Squared error at three scales plus the absolute error of the edges."""
+def image_loss(got: Tensor, wanted: Tensor) -> Tensor:
+    """Return the squared error at three scales plus the absolute error of the edges, of float32[N, C, R, R]."""
     loss = functional.mse_loss(got, wanted)
     for axis in (2, 3):
         loss = loss + functional.l1_loss(got.diff(dim=axis), wanted.diff(dim=axis))
@@ -104,8 +104,8 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--generator", type=Path, required=True, help="checkpoint of train.py")
-    parser.add_argument("--data", type=Path, required=True, help="raw uint8 RGB pictures of 64 px")
-    parser.add_argument("--test", type=Path, required=True, help="raw pictures that no training sees")
+    parser.add_argument("--data", type=Path, required=True, help="raw uint8 RGB images of 64 px")
+    parser.add_argument("--test", type=Path, required=True, help="raw images that no training sees")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="checkpoint of this script to start from")
     parser.add_argument("--minutes", type=float, default=20)

@@ -50,7 +50,11 @@ class BlendRule:
     whole_blocks: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what no rule means."""
+        """Refuse rules that do not exist.
+
+        Raises:
+            BlendError: what to change.
+        """
         if self.resolution_px < 4 or self.resolution_px & (self.resolution_px - 1):
             raise BlendError(f"the resolution {self.resolution_px} px is none of a generator: use 4, 8, 16 ...")
         if self.level not in {0, 1}:
@@ -63,7 +67,7 @@ class BlendRule:
             raise BlendError("whole blocks change at once and have no level: leave out --level and --fade")
 
     def share(self, name: str) -> float:
-        """Share of the fine-tuned generator in a tensor, in [0, 1].
+        """Return the share of the fine-tuned generator in a tensor, in [0, 1].
 
         The 4 px convolution, the mapping network, the mean of w, noise maps and residual branches stay with the base,
         unless whole blocks are taken.
@@ -90,10 +94,10 @@ def blend(
     """Blend two generators.
 
     Args:
-        base: gives the low resolutions, the mapping network and everything that no rule names.
-        finetuned: gives the high resolutions.
+        base: source of the low resolutions, the mapping network and everything that no rule names.
+        finetuned: source of the high resolutions.
         rule: which layers come from where.
-        related: the person who blends says that both understand the same codes, though their mapping networks differ.
+        related: both take the same codes, by the word of the person who blends, though their mapping networks differ.
 
     Raises:
         BlendError: the generators differ in structure, their codes are not related, or nothing would change.
@@ -103,7 +107,7 @@ def blend(
     if not related and not _same_mapping(base, finetuned):
         raise BlendError(
             "the mapping networks differ, so codes of one may mean nothing to the other; if one was fine-tuned from "
-            "the other, or both from one parent, say so with --latent-space and an id of your choice"
+            "the other, or both from one parent, set --latent-space to an id of your choice"
         )
     state = {name: _mix(tensor, finetuned.state.get(name), rule.share(name)) for name, tensor in base.state.items()}
     return replace(base, state=state, notes=(*base.notes, *finetuned.notes, *_notes(base.config, finetuned.config)))
@@ -134,7 +138,7 @@ def _check_structure(base: GeneratorConfig, finetuned: GeneratorConfig) -> None:
 
 
 def _check_resolution(config: GeneratorConfig, rule: BlendRule) -> None:
-    """A hard change at the last resolution would come after all layers."""
+    """Refuse a hard change at the last resolution: it would come after all layers."""
     last_px = config.resolution_px if rule.whole_blocks or rule.fade_width is not None else config.resolution_px // 2
     if rule.resolution_px > last_px:
         raise BlendError(
@@ -144,7 +148,7 @@ def _check_resolution(config: GeneratorConfig, rule: BlendRule) -> None:
 
 
 def _same_mapping(base: GeneratorCheckpoint, finetuned: GeneratorCheckpoint) -> bool:
-    """Tell whether z and labels give the same w; the mean of w may drift in a fine-tuning."""
+    """Whether both map z and labels to the same w; the mean of w may drift in a fine-tuning."""
     if any(getattr(base.config, name) != getattr(finetuned.config, name) for name in _MAPPING_FIELDS):
         return False
     names = [name for name in base.state if name.startswith("mapping.") and name != "mapping.w_avg"]

@@ -30,7 +30,7 @@ from stylewire_export.networks.loading import load_encoder
 from stylewire_export.staging import check_target, staging
 from stylewire_export.verify import reference_cases, verify_graph, write_check_vectors
 
-MAX_IMAGE_CHANNELS = 4
+MAX_IMAGE_CHANNELS = 4  # RGBA, the most that an image file holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,7 @@ def _read(job: ExportJob) -> _Model:
 
 
 def _read_generators(job: ExportJob) -> tuple[AnyGenerator, list[SourceInfo]]:
-    """Read the generator, blended if the job says so, and list the files that it came from."""
+    """Read the generator, blended if the job blends, and list the files that it came from."""
     if job.blending is None:
         checkpoint = read_any_generator(job.generator, resolution_px=job.resolution_px)
         return checkpoint, [_source(job.generator, checkpoint.family)]
@@ -158,7 +158,7 @@ def _read_generators(job: ExportJob) -> tuple[AnyGenerator, list[SourceInfo]]:
 
 
 def _check_fit(job: ExportJob, generator: Exportable) -> None:
-    """Compare what the job says about the generator with the generator."""
+    """Compare what the job states about the generator with the generator."""
     if job.resolution_px not in (None, generator.resolution_px):
         raise BundleError(f"this generator draws {generator.resolution_px} px only, not {job.resolution_px}")
     if generator.image_channels > MAX_IMAGE_CHANNELS:
@@ -197,7 +197,7 @@ def _encoder_graph(name: str, checkpoint: EncoderCheckpoint, generator: Exportab
     layer_count, w_dim = len(generator.layer_resolutions_px), generator.w_dim
     if (checkpoint.layer_count, checkpoint.w_dim) != (layer_count, w_dim):
         raise CheckpointError(
-            f"The encoder gives codes of {checkpoint.layer_count} x {checkpoint.w_dim} values, the generator takes "
+            f"The encoder makes codes of {checkpoint.layer_count} x {checkpoint.w_dim} values, the generator takes "
             f"{layer_count} x {w_dim}: they do not belong together."
         )
     mean_code = torch.zeros(layer_count, w_dim) if checkpoint.latent_avg is None else checkpoint.latent_avg
@@ -205,7 +205,7 @@ def _encoder_graph(name: str, checkpoint: EncoderCheckpoint, generator: Exportab
 
 
 def _write_graphs(model: _Model, directory: Path, formats: tuple[str, ...]) -> tuple[list[ArtifactCheck], list[str]]:
-    """Write all files; give what their verification measured, and notes about optional ones that are left out."""
+    """Write all files; return what their verification measured, and notes about optional ones that are left out."""
     checks, notes = [], []
     for graph in model.graphs:
         cases, rule = reference_cases(graph), model.generator.pixel_rule

@@ -29,7 +29,7 @@ LatentSpace = Annotated[
     typer.Option(help="Id shared by models whose codes are interchangeable; default: from the mapping network."),
 ]
 License = Annotated[str, typer.Option("--license", help="SPDX id or text: a checkpoint carries none.")]
-Attribution = Annotated[str, typer.Option(help="Whom to name, as the license asks.")]
+Attribution = Annotated[str, typer.Option(help="Whom to name, as the license requires.")]
 LabelNames = Annotated[
     str, typer.Option(help="Names of the labels by index, separated by commas; or @FILE with one a line.")
 ]
@@ -153,7 +153,7 @@ def triton_repository(
     queue_delay_us: Annotated[int, typer.Option(min=0, help="How long a batch may wait for more requests.")] = 0,
     max_queue_size: Annotated[int, typer.Option(min=0, help="Requests that wait for a graph; 0: no limit.")] = 64,
     timeout_us: Annotated[
-        int, typer.Option(min=0, help="How long a request may wait that gives no timeout of its own; 0: without end.")
+        int, typer.Option(min=0, help="How long a request without a timeout of its own may wait; 0: without end.")
     ] = 0,
     threads: Annotated[int, typer.Option(min=0, max=1024, help="That an instance computes with on CPUs; 0: all.")] = 0,
     tensorrt: Annotated[bool, typer.Option(help="Let onnxruntime hand the graphs to TensorRT, on GPUs.")] = False,
@@ -198,7 +198,7 @@ def main() -> None:
 
 
 def _label_names(text: str) -> tuple[str, ...]:
-    """Read names given as a list, or as @FILE with one a line."""
+    """Parse names separated by commas, or @FILE with one a line."""
     if text.startswith("@"):
         return tuple(line.strip() for line in Path(text[1:]).read_text(encoding="utf-8").splitlines() if line.strip())
     return tuple(name.strip() for name in text.split(",")) if text else ()

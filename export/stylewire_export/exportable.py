@@ -1,4 +1,4 @@
-"""Every kind of generator in one form: its graphs, and what the manifest says about it."""
+"""Every kind of generator in one form: its graphs, and its entries in the manifest."""
 
 import hashlib
 from dataclasses import dataclass
@@ -82,10 +82,10 @@ def check_label_names(names: tuple[str, ...], label_dim: int) -> None:
     """Refuse names that do not name every label once; no names at all are fine.
 
     Raises:
-        BundleError: what does not fit.
+        BundleError: their number is another, one is empty, or two are equal.
     """
     if names and len(names) != label_dim:
-        raise BundleError(f"{len(names)} label names are given for {label_dim} labels")
+        raise BundleError(f"{len(names)} label names do not fit {label_dim} labels")
     if not all(names) or len(set(names)) != len(names):
         raise BundleError("the label names must all be different, and none empty")
 

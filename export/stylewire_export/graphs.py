@@ -6,7 +6,6 @@ to the encoder's offsets. Shape legend: N batch, Z z_dim, D w_dim, L layers, P n
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stylewire.latents import Array
+from stylewire_export.checkpoints.config import PixelRule
 from stylewire_export.networks.encoder import Encoder
 from stylewire_export.networks.generator import Generator
 from stylewire_export.networks.stylegan1 import StyleGan1
 
 Examples = Callable[[int], Mapping[str, Array]]
-PixelRule = Literal["round", "truncate"]
 
 CHECK_NOISE_SIZE = 4096  # cuts the noise of the two-item example: at 1024 px all of it would be 22 MB of check.npz
 
@@ -30,7 +29,7 @@ class Graph:
 
     Attributes:
         name: as in the model directory, such as ``synthesis``.
-        module: takes the inputs by position and gives one tensor or a tuple in the order of ``outputs``.
+        module: takes the inputs by position and returns one tensor or a tuple in the order of ``outputs``.
         inputs: names; axis 0 of each is N.
         outputs: names; axis 0 of each is N.
         examples: batch size -> a valid, seeded value of every input; always the same for the same size.
@@ -47,18 +46,25 @@ class Graph:
         self.module.eval().requires_grad_(requires_grad=False)
 
     def run(self, values: Mapping[str, Array]) -> dict[str, NDArray[np.generic]]:
-        """Run the PyTorch module: input name -> array gives output name -> array."""
-        with torch.inference_mode():
-            got = self.module(*(torch.from_numpy(values[name]) for name in self.inputs))
-        tensors = got if isinstance(got, tuple) else (got,)
-        return {name: tensor.numpy() for name, tensor in zip(self.outputs, tensors, strict=True)}
+        """Run the PyTorch module: input name -> array to output name -> array."""
+        return run_module(self.module, self.inputs, self.outputs, values)
+
+
+def run_module(
+    module: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...], values: Mapping[str, Array]
+) -> dict[str, NDArray[np.generic]]:
+    """Run a module whose inputs and outputs have names here, and positions there."""
+    with torch.inference_mode():
+        result = module(*(torch.from_numpy(values[name]) for name in inputs))
+    tensors = result if isinstance(result, tuple) else (result,)
+    return {name: tensor.numpy() for name, tensor in zip(outputs, tensors, strict=True)}
 
 
 class SynthesisWithPixels(nn.Module):
-    """Synthesis that also gives the image as bytes, so that 8-bit images, not floats, cross the device boundary.
+    """Synthesis that also returns the image as bytes, so that 8-bit images, not floats, leave the device.
 
     Args:
-        synthesis: gives float32[N, C, R, R]; may also be a whole generator without styles.
+        synthesis: returns float32[N, C, R, R]; may also be a whole generator without styles.
         rule: ``round`` as NVIDIA's tools do, ``truncate`` as pSp's ``tensor2im`` does (half a level darker).
     """
 
@@ -69,7 +75,7 @@ class SynthesisWithPixels(nn.Module):
         self.synthesis, self.rule = synthesis, rule
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Give pixels uint8[N, R, R, C] and the image float32[N, C, R, R]."""
+        """Map the network's inputs to pixels uint8[N, R, R, C] and the image float32[N, C, R, R]."""
         image: Tensor = self.synthesis(*inputs)
         return self.levels(image).to(torch.uint8), image
 
@@ -84,7 +90,7 @@ class EncoderWithMean(nn.Module):
     """Encoder that adds the mean code: image -> w+ code.
 
     Args:
-        encoder: gives offsets float32[N, L, D].
+        encoder: returns offsets float32[N, L, D].
         mean_code: float32[L, D].
     """
 
@@ -103,7 +109,7 @@ class EncoderWithMean(nn.Module):
 
 
 def mapping_graph(generator: Generator | StyleGan1) -> Graph:
-    """Make the graph z (, label) -> w."""
+    """Make the graph z float32[N, Z] (, label float32[N, label_dim]) -> w float32[N, D]."""
     config = generator.config
 
     def examples(batch_size: int) -> dict[str, Array]:
@@ -114,7 +120,11 @@ def mapping_graph(generator: Generator | StyleGan1) -> Graph:
 
 
 def synthesis_graph(generator: Generator | StyleGan1) -> Graph:
-    """Make the graph w+ (, noise) -> pixels, image."""
+    """Make the graph w_plus (, noise_strength, noise) -> pixels, image.
+
+    Shapes: w_plus float32[N, L, D], noise_strength float32[N], noise float32[N, up to P], pixels uint8[N, R, R, C],
+    image float32[N, C, R, R].
+    """
     mapping, synthesis = mapping_graph(generator), generator.synthesis
 
     def examples(batch_size: int) -> dict[str, Array]:
@@ -128,7 +138,7 @@ def synthesis_graph(generator: Generator | StyleGan1) -> Graph:
 
 
 def generator_graph(network: nn.Module, z_dim: int, label_dim: int) -> Graph:
-    """Make the only graph of a generator without styles: z (, label) -> pixels, image."""
+    """Make the only graph of a generator without styles: z (, label) -> pixels, image, shaped as above."""
 
     def examples(batch_size: int) -> dict[str, Array]:
         return latent_examples(batch_size, z_dim, label_dim)
@@ -151,7 +161,7 @@ def encoder_graph(name: str, encoder: Encoder, mean_code: Tensor) -> Graph:
 
 
 def latent_examples(batch_size: int, z_dim: int, label_dim: int) -> dict[str, Array]:
-    """Draw seeded z and, for a conditional network, one-hot labels."""
+    """Draw seeded z float32[N, Z] and, for a conditional network, one-hot labels float32[N, label_dim]."""
     random = np.random.RandomState(batch_size)
     values = {"z": random.randn(batch_size, z_dim).astype(np.float32)}
     if label_dim:
@@ -160,7 +170,10 @@ def latent_examples(batch_size: int, z_dim: int, label_dim: int) -> dict[str, Ar
 
 
 def _noise_examples(batch_size: int, noise_size: int) -> dict[str, Array]:
-    """Cover the ways to use noise: one item CONST, two a prefix of new noise, more CONST, NONE and RANDOM mixed."""
+    """Make noise_strength float32[N] and noise float32[N, up to P] that cover the modes of the service.
+
+    One item is CONST, two have a prefix of new noise, more mix CONST, NONE and RANDOM.
+    """
     random = np.random.RandomState(batch_size)
     if batch_size == 1:
         return {"noise_strength": np.ones(1, np.float32), "noise": np.zeros((1, 1), np.float32)}

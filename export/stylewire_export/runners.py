@@ -1,6 +1,5 @@
-"""Graph files opened in their runtimes on the CPU, for verification: all take and give the graph's own names."""
+"""Graph files opened in their runtimes on the CPU, for verification: all use the graph's own names."""
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 from stylewire.latents import Array
 from stylewire_export.errors import VerificationError, quote
 from stylewire_export.formats.ncnn import PARAM, weights_of
+from stylewire_export.formats.torchscript import torchscript_allowed
+from stylewire_export.graphs import run_module
 
 AnyArray = NDArray[np.generic]
 Run = Callable[[Mapping[str, Array]], dict[str, AnyArray]]
@@ -30,13 +31,13 @@ def open_graph_file(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...
 
 
 def open_foreign_onnx(content: bytes) -> Run:
-    """Open an ONNX model of somebody else on the CPU, with whatever inputs and outputs it has.
+    """Open an ONNX model from elsewhere on the CPU, with whatever inputs and outputs it has.
 
     Raises:
         VerificationError: onnxruntime refuses it, now or when it runs.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is said once, by the exception
+    options.log_severity_level = 4  # fatal only: the exception reports what is wrong
     session = _refusable(lambda: onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"]))
     names = [node.name for node in session.get_outputs()]
 
@@ -70,17 +71,9 @@ def _open_onnx(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) ->
 
 
 def _open_torchscript(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Run:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+    with torchscript_allowed():
         module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]  # torch's own
-
-    def run(values: Mapping[str, Array]) -> dict[str, AnyArray]:
-        with torch.inference_mode():
-            got = module(*(torch.from_numpy(values[name]) for name in inputs))
-        tensors = got if isinstance(got, tuple) else (got,)
-        return {name: tensor.numpy() for name, tensor in zip(outputs, tensors, strict=True)}
-
-    return run
+    return lambda values: run_module(module, inputs, outputs, values)
 
 
 def _open_ncnn(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Run:
@@ -90,7 +83,7 @@ def _open_ncnn(path: Path, inputs: tuple[str, ...], outputs: tuple[str, ...]) ->
     net.opt.use_vulkan_compute = False
     for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_packed", "use_bf16_storage"):
         setattr(net.opt, name, False)
-    # A net that was not loaded crashes when it runs; the return codes are all that tells.
+    # A net that was not loaded crashes when it runs, and only the return codes show it.
     if net.load_param(str(path)) or net.load_model(str(weights_of(path))):
         raise VerificationError(f"ncnn refuses {path.name}")
     names = [f"in{k}" for k in range(len(inputs))], [f"out{k}" for k in range(len(outputs))]

@@ -12,7 +12,7 @@ from stylewire_export.errors import BundleError
 
 
 def check_target(out: Path, name: str, *, force: bool) -> None:
-    """Refuse a name that is no model's, and to replace a model unasked.
+    """Refuse a name that no model may have, and a directory that exists unless it is to be replaced.
 
     Raises:
         BundleError: what to change.
@@ -25,7 +25,7 @@ def check_target(out: Path, name: str, *, force: bool) -> None:
 
 @contextmanager
 def staging(out: Path, name: str) -> Iterator[Path]:
-    """Give a directory beside ``out/name`` that becomes it when the block ends well, else vanishes."""
+    """Yield a directory beside ``out/name`` that replaces it when the block ends without an error, else is removed."""
     target = out / name
     missing = [parent for parent in (out, *out.parents) if not parent.exists()]
     out.mkdir(parents=True, exist_ok=True)

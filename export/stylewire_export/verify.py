@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from stylewire.latents import Array
 from stylewire.manifest import CHECK_FILE, ArtifactCheck, Manifest
+from stylewire_export.checkpoints.config import PixelRule
 from stylewire_export.errors import VerificationError
 from stylewire_export.formats import FORMATS, Precision
-from stylewire_export.graphs import Graph, PixelRule
+from stylewire_export.graphs import Graph
 from stylewire_export.runners import AnyArray, Run, open_graph_file
 
 BATCH_SIZES = (1, 2, 5)
@@ -30,7 +31,7 @@ T = TypeVar("T", bound=np.generic)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReport:
-    """What verification found out about one graph file; ``problems`` is empty for a good one."""
+    """The result of verifying one graph file; ``problems`` is empty for a good one."""
 
     check: ArtifactCheck
     problems: tuple[str, ...]
@@ -38,7 +39,7 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Inputs of one batch and what PyTorch makes of them."""
+    """Inputs of one batch, and the outputs that PyTorch computes from them."""
 
     inputs: Mapping[str, Array]
     outputs: Mapping[str, AnyArray]
@@ -94,7 +95,7 @@ def check_graph_file(path: Path, cases: Sequence[Case], rule: PixelRule, precisi
 
 
 def write_check_vectors(graphs: list[Graph], path: Path) -> None:
-    """Store the two-item example of every graph with what PyTorch computes from it."""
+    """Store the two-item example of every graph with the outputs that PyTorch computes from it."""
     cases = {}
     for graph in graphs:
         values = graph.examples(2)
@@ -127,14 +128,15 @@ def _compare(path: Path, run: Run, cases: Sequence[Case], rule: PixelRule, preci
     psnr_db = MOST_PSNR_DB
     problems: list[str] = []
     for size, case in zip(BATCH_SIZES, cases, strict=True):
-        got = run(case.inputs)
+        outputs = run(case.inputs)
         for name, reference in case.outputs.items():
-            if got[name].shape != reference.shape or got[name].dtype != reference.dtype:
-                problems.append(f"{name} at batch {size} is {got[name].dtype}{got[name].shape}, not {reference.shape}")
+            got = outputs[name]
+            if got.shape != reference.shape or got.dtype != reference.dtype:
+                problems.append(f"{name} at batch {size} is {got.dtype}{got.shape}, not {reference.shape}")
                 continue
-            error = relative_error(reference, got[name]) if name != "pixels" else pixel_error(case.outputs, got, rule)
+            error = relative_error(reference, got) if name != "pixels" else pixel_error(case.outputs, outputs, rule)
             errors[name] = max(error, errors.get(name, 0.0))
-            likeness = MOST_PSNR_DB if name == "pixels" else psnr(reference, got[name])
+            likeness = MOST_PSNR_DB if name == "pixels" else psnr(reference, got)
             psnr_db = min(psnr_db, likeness)
             if problem := _judge(name, error, likeness, precision):
                 problems.append(f"{name} at batch {size} {problem}")
@@ -145,7 +147,7 @@ def _compare(path: Path, run: Run, cases: Sequence[Case], rule: PixelRule, preci
 
 
 def _judge(name: str, error: float, psnr_db: float, precision: Precision) -> str:
-    """Say what is wrong with an output; NaN must fail, hence "not within" and never "beyond"."""
+    """Describe what is wrong with an output, "" if nothing; NaN must fail, hence "not within" and never "beyond"."""
     if precision == "fp32" and not error <= LIMITS[name]:
         return f"is off by {error:.2g}, limit {LIMITS[name]:.2g}"
     if precision == "fp16" and name == "pixels" and not error <= FP16_LEVELS:
@@ -156,13 +158,23 @@ def _judge(name: str, error: float, psnr_db: float, precision: Precision) -> str
 
 
 def relative_error(expected: AnyArray, got: AnyArray) -> float:
-    """Largest absolute difference, relative to the range of the expected values; NaN if anything is NaN."""
+    """Return the largest absolute difference over the range of the expected values; NaN if anything is NaN.
+
+    Args:
+        expected: numbers of any shape.
+        got: of the same shape.
+    """
     reference, values = expected.astype(np.float64), got.astype(np.float64)
     return float(np.abs(values - reference).max() / max(float(np.ptp(reference)), 1e-12))
 
 
 def psnr(expected: AnyArray, got: AnyArray) -> float:
-    """Ratio of the range of the expected values to the rms error, in dB, at most 200; NaN if anything is NaN."""
+    """Return the ratio of the range of the expected values to the rms error, in dB, at most 200; NaN if any is NaN.
+
+    Args:
+        expected: numbers of any shape.
+        got: of the same shape.
+    """
     reference, values = expected.astype(np.float64), got.astype(np.float64)
     error = np.sqrt(np.mean((values - reference) ** 2))
     if error == 0:
@@ -171,9 +183,14 @@ def psnr(expected: AnyArray, got: AnyArray) -> float:
 
 
 def pixel_error(expected: Mapping[str, AnyArray], got: Mapping[str, AnyArray], rule: PixelRule) -> float:
-    """Largest difference of the bytes in levels; infinite if a byte differs that the float image does not explain.
+    """Return the largest difference of the bytes in levels; infinite if the float image does not explain one.
 
     A byte may differ by one level where the float value lies as near to a step as the float images differ.
+
+    Args:
+        expected: ``pixels`` uint8[N, R, R, C] and ``image`` float32[N, C, R, R].
+        got: the same of another runtime.
+        rule: how floats became bytes.
     """
     image = expected["image"].astype(np.float64)
     levels = np.clip(image * 127.5 + (128 if rule == "round" else 127.5), 0, 255).transpose(0, 2, 3, 1)  # [N, H, W, C]

@@ -248,7 +248,7 @@ REFUSED = {
         "weights": [constant("wide", [-1, 3, 4, 16], np.int64)],
     },
     "hold NaN": {"nodes": (LINEAR, FOLD, ("Log", ["square"], ["picture"]))},
-    "hold values of .* say so with --value-range": {
+    "hold values of .* set --value-range": {
         "nodes": (LINEAR, FOLD, ("Exp", ["square"], ["mild"]), ("Exp", ["mild"], ["picture"]))
     },
 }
@@ -316,7 +316,7 @@ def test_other_files_are_refused(job, content):
         ({"z_dim": 6}, CheckpointError, "does not fit a z of 6"),
         ({"label_dim": 5}, CheckpointError, "does not fit a z of 0"),
         ({"label_dim": 2, "z_dim": 4}, CheckpointError, "a label of 1 numbers, not 2"),
-        ({"label_names": ("a",)}, BundleError, "1 label names are given for 0 labels"),
+        ({"label_names": ("a",)}, BundleError, "1 label names do not fit 0 labels"),
         ({"value_range": "0,2"}, BundleError, "unknown range '0,2'"),
         ({"name": "../x"}, BundleError, "is not allowed"),
     ],

@@ -172,7 +172,7 @@ def test_latent_spaces_of_two_trainings_differ(save):
         ({"z_dim": 13}, "takes 12 numbers, so z cannot have 13"),
         ({"z_dim": 0}, "z cannot have 0"),
         ({"resolution_px": 32}, "draws 16 px only, not 32"),
-        ({"label_names": ("a",)}, "1 label names are given for 0 labels"),
+        ({"label_names": ("a",)}, "1 label names do not fit 0 labels"),
         ({"z_dim": 10, "label_names": ("a", "a")}, "all be different"),
         ({"z_dim": 10, "label_names": ("a", "")}, "none empty"),
     ],

@@ -76,7 +76,7 @@ def test_label_is_normalized_with_z_where_tensorflow_does(tiny_generator):
 
 def test_synthesis_without_its_noise_inputs_is_an_error(tiny_generator):
     """A network with noise layers does not quietly draw without noise."""
-    with pytest.raises(TypeError, match="give noise_strength and noise"):
+    with pytest.raises(TypeError, match="pass noise_strength and noise"):
         tiny_generator.synthesis(torch.randn(1, 8, 8))
 
 

@@ -259,7 +259,7 @@ def test_versions_are_numbers_at_triton(model, tmp_path):
     folder = model.parent
     for version in ("2", "10", "v1"):
         shutil.copytree(model, folder / "faces" / version)
-    with pytest.raises(BundleError, match="give the one that is meant"):
+    with pytest.raises(BundleError, match="name one of them as MODELS"):
         find_models(folder)
     shutil.rmtree(folder / "faces" / "v1")
     shutil.rmtree(model)

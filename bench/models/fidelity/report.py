@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stylewire_export.graphs import PixelRule
+from stylewire_export.checkpoints.config import PixelRule
 from stylewire_export.runners import AnyArray
 from stylewire_export.verify import pixel_error, relative_error
 from tables import Table, figure

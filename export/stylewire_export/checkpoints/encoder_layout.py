@@ -8,7 +8,7 @@ Richardson et al. 2021 (pSp, arXiv 2008.00951), section 3.1.
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from stylewire_export.checkpoints.layout import Shape, Shapes, compare_shapes
+from stylewire_export.checkpoints.shapes import COUNTER, Shape, Shapes, compare_shapes, linear_shapes, norm_shapes
 from stylewire_export.errors import CheckpointError
 
 Head = Literal["pyramid", "w", "w_plus"]
@@ -16,8 +16,7 @@ Head = Literal["pyramid", "w", "w_plus"]
 NOMINAL_SIDE_PX = 16  # of the last map at an input of 256 px
 MAX_DEPTH = 6  # inputs of 1024 px
 STAGE_COUNT = 4  # each halves the side
-COARSE_STYLES, MIDDLE_STYLES = 3, 7  # styles below 3 read the last map, below 7 the map of twice its side
-_COUNTER = "num_batches_tracked"
+COARSE_STYLES, MIDDLE_STYLES = 3, 7  # rows 0 to 2 read the last map, 3 to 6 that of twice its side, others the largest
 
 
 class EncoderLayout(NamedTuple):
@@ -54,12 +53,12 @@ def infer_encoder(shapes: Mapping[str, Shape]) -> EncoderLayout:
         if rest:
             raise CheckpointError("tensor 'linear.weight' has a shape that is no multiple of the style width")
         layout = EncoderLayout("w_plus", known.size("input_layer.0.weight", 1), width, style_count, 256)
-        head = _norm("output_layer_2.0", width) | _linear("output_layer_2.3", width * 49, width)
-        head |= _linear("linear", width, width * style_count)
+        head = _norm("output_layer_2.0", width) | linear_shapes("output_layer_2.3", width * 49, width)
+        head |= linear_shapes("linear", width, width * style_count)
     else:
         layout = EncoderLayout("w", known.size("input_layer.0.weight", 1), width, 1, 256)
-        head = _linear("linear", width, width)
-    compare_shapes(shapes, expected | head, optional=tuple(name for name in expected | head if _COUNTER in name))
+        head = linear_shapes("linear", width, width)
+    compare_shapes(shapes, expected | head, optional=tuple(name for name in expected | head if COUNTER in name))
     return layout
 
 
@@ -109,7 +108,7 @@ def _pyramid(known: Shapes, stages: list[int]) -> tuple[EncoderLayout, dict[str,
         for index in range(0, 2 * convs, 2):
             shapes[f"styles.{style}.convs.{index}.weight"] = (width, width, 3, 3)
             shapes[f"styles.{style}.convs.{index}.bias"] = (width,)
-        shapes |= _linear(f"styles.{style}.linear", width, width)
+        shapes |= linear_shapes(f"styles.{style}.linear", width, width)
     for name, in_width in (("latlayer1", stages[2]), ("latlayer2", stages[1])):
         shapes |= {f"{name}.weight": (width, in_width, 1, 1), f"{name}.bias": (width,)}
     if depth > MAX_DEPTH:
@@ -125,13 +124,6 @@ def _conv_count(known: Shapes, style: int) -> int:
     return count
 
 
-def _linear(name: str, in_size: int, out_size: int) -> dict[str, Shape]:
-    return {f"{name}.weight": (out_size, in_size), f"{name}.bias": (out_size,)}
-
-
 def _norm(name: str, width: int) -> dict[str, Shape]:
-    """List the tensors of a batch normalization; the counter of training steps may be missing."""
-    values: dict[str, Shape] = {
-        f"{name}.{part}": (width,) for part in ("weight", "bias", "running_mean", "running_var")
-    }
-    return values | {f"{name}.{_COUNTER}": ()}
+    """List the tensors of a batch norm, its counter included."""
+    return norm_shapes(name, width) | {f"{name}.{COUNTER}": ()}

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from stylewire_export.checkpoints.config import GeneratorCheckpoint, PixelRule
-from stylewire_export.checkpoints.layout import FILTER, W_AVG, infer_config
+from stylewire_export.checkpoints.generator_layout import FILTER, W_AVG, infer_config
 from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
 from stylewire_export.errors import CheckpointError
 

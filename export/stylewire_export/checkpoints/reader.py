@@ -21,7 +21,7 @@ from stylewire_export.checkpoints.families.stylegan1 import is_stylegan1, read_s
 from stylewire_export.checkpoints.families.tensorflow import is_tensorflow, read_tensorflow
 from stylewire_export.checkpoints.generators import GeneratorTraits, build_generator
 from stylewire_export.checkpoints.tensors import TensorRecord
-from stylewire_export.errors import CheckpointError, quote
+from stylewire_export.errors import CheckpointError, quote, quote_all
 
 _AVERAGES = ("g_ema", "g_running")
 _LIVE = ("g", "generator", "netG")
@@ -115,7 +115,8 @@ def _from_state_dict(root: dict[str, object], resolution_px: int | None, size: i
     for kind, matches in _REFUSED.items():
         if matches(state):
             raise CheckpointError(f"{kind}, which is not supported; {SUPPORTED}")
-    raise CheckpointError(f"an unknown kind of checkpoint, which holds {_listed(state)}; {SUPPORTED}")
+    names = quote_all(list(state), most=5, limit=60) or "nothing"
+    raise CheckpointError(f"an unknown kind of checkpoint, which holds {names}; {SUPPORTED}")
 
 
 def _neighbor(
@@ -158,8 +159,3 @@ def _described(root: object) -> str:
     if type(root) is TensorRecord:
         return f"one tensor of shape {list(root.shape)} (a file of codes?)"
     return {list: "a list", tuple: "a tuple", str: "text", int: "a number"}.get(type(root), "another object")
-
-
-def _listed(state: Mapping[str, object]) -> str:
-    names = [quote(name, 60) for name in list(state)[:5]]
-    return (", ".join(names) + (" ..." if len(state) > len(names) else "")) or "nothing"

@@ -34,7 +34,7 @@ class Format:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Of all files of a graph in this format."""
+        """Suffixes of all files of a graph in this format."""
         return (self.suffix, self.weights_suffix) if self.weights_suffix else (self.suffix,)
 
 

@@ -1,6 +1,6 @@
 """Networks in half precision, for GPUs: the same functions, with float16 weights and activations.
 
-What decides about the picture stays in float32: styles, demodulation, the noise before it is added, and the image,
+What decides about the image stays in float32: styles, demodulation, the noise before it is added, and the image itself,
 which every block adds to. float16 ends at 65504, so weights and styles are divided by their largest magnitudes before a
 convolution, and the product of both is multiplied back afterwards with the demodulation: exact but for rounding.
 
@@ -52,7 +52,7 @@ class _HalfNetwork(nn.Module):
         self.network = copy.deepcopy(network).half()
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Give what the network gives, in float32."""
+        """Map the network's float32 inputs to its output, in float32."""
         y: Tensor = self.network(*(x.half() for x in inputs))
         return y.float()
 
@@ -144,5 +144,5 @@ class _HalfToImage(nn.Module):
 
 
 def _largest(styles: Tensor) -> Tensor:
-    """Largest magnitude of each row of float32[N, I], as float32[N, 1]."""
+    """Return the largest magnitude of each row of float32[N, I], as float32[N, 1]."""
     return styles.abs().amax(1, keepdim=True).clamp_min(1e-12)

@@ -19,7 +19,7 @@ from stylewire_export.formats.torchscript import write_torchscript
 from stylewire_export.graphs import Graph, SynthesisWithPixels
 
 OPEN_INPUT = "noise"
-"""Has as many values as are drawn; all other inputs have one shape."""
+"""The one input of any length; all others have one shape."""
 PARAM, BIN = ".ncnn.param", ".ncnn.bin"
 """Suffixes of the structure, which is text, and of the weights."""
 
@@ -32,6 +32,7 @@ class _WithLevels(nn.Module):
         self.module = module
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the network's inputs to levels float32[N, R, R, C] and the image float32[N, C, R, R]."""
         image: Tensor = self.module.synthesis(*inputs)
         return self.module.levels(image), image
 
@@ -62,7 +63,8 @@ def write_ncnn(graph: Graph, path: Path) -> None:
 def _with_shapes(structure: str, shapes: Mapping[str, Sequence[int]]) -> str:
     """Write the shapes of the inputs into the file, so that whoever runs it can refuse others: ncnn would crash.
 
-    A scalar of an item is an array of one number. Keys of the sizes: 0 width, 1 height, 2 channels.
+    A scalar of an item is an array of one number. Keys of the sizes, by the layer ``Input`` in ncnn's operators.md:
+    0 width, 1 height, 2 channels.
     """
 
     def add_sizes(found: re.Match[str]) -> str:
@@ -73,7 +75,7 @@ def _with_shapes(structure: str, shapes: Mapping[str, Sequence[int]]) -> str:
 
 
 def weights_of(path: Path) -> Path:
-    """``synthesis.ncnn.param`` -> ``synthesis.ncnn.bin``."""
+    """Return the path of the weights beside a structure: ``synthesis.ncnn.param`` -> ``synthesis.ncnn.bin``."""
     return path.with_name(path.name.removesuffix(PARAM) + BIN)
 
 

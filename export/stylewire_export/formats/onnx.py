@@ -1,7 +1,7 @@
 """Graphs as ONNX files, opset 17, with a dynamic batch axis.
 
 The TorchScript-based exporter is used, not the newer one (``dynamo=True``). Compared on PyTorch 2.13 with the demo
-models: the newer gives files 2 to 4 % larger that run at the same speed, takes 10 to 20 times as long, starts at opset
+models: the newer writes files 2 to 4 % larger that run at the same speed, takes 10 to 20 times as long, starts at opset
 18, needs onnxscript, and its optimizer removes the + 1e-8 of the demodulation.
 """
 
@@ -16,7 +16,7 @@ import torch
 
 from stylewire_export.graphs import Graph
 
-OPSET = 17  # read by every runtime that the service knows; newer ones add nothing that these graphs use
+OPSET = 17  # every runtime of the service reads it; newer ones add nothing that these graphs use
 MIN_HALVED_SIZE = 1024  # values; below, a cast costs more than it saves
 
 
@@ -55,7 +55,7 @@ def _trace(graph: Graph, path: Path) -> None:
     if "noise" in axes:
         axes["noise"][1] = "noise_size"
     with warnings.catch_warnings():
-        # This exporter is the older of two, which PyTorch says at every call; the reason to use it is above.
+        # PyTorch warns at every call that this exporter is the older of two; the reason to use it is above.
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript-based ONNX export", DeprecationWarning)
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"torch\.")
         # What the exporter leaves unfolded, the next step folds.

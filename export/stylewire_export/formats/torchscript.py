@@ -1,11 +1,29 @@
 """Graphs as TorchScript files, which ``torch.jit.load`` reads without our code."""
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from stylewire_export.graphs import Graph
+
+
+@contextmanager
+def torchscript_allowed() -> Iterator[None]:
+    """Silence PyTorch's deprecation of TorchScript: files of torch.export need the PyTorch that wrote them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
+        yield
+
+
+def trace(module: nn.Module, inputs: tuple[Tensor, ...]) -> torch.jit.ScriptModule:
+    """Trace a module on example inputs, in evaluation mode."""
+    with torchscript_allowed():
+        traced: torch.jit.ScriptModule = torch.jit.trace(module.eval(), inputs, check_trace=False)  # type: ignore[no-untyped-call]  # torch's
+    return traced
 
 
 def write_torchscript(graph: Graph, path: Path, batch_size: int = 2) -> None:
@@ -17,9 +35,6 @@ def write_torchscript(graph: Graph, path: Path, batch_size: int = 2) -> None:
         batch_size: N of the example that is traced; the file takes any.
     """
     example = graph.examples(batch_size)
-    with warnings.catch_warnings():
-        # PyTorch 2.9 deprecates TorchScript in favor of torch.export, whose files need the PyTorch that wrote them.
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        inputs = tuple(torch.from_numpy(example[name]) for name in graph.inputs)
-        traced = torch.jit.trace(graph.module, inputs, check_trace=False)  # type: ignore[no-untyped-call]  # torch's
+    traced = trace(graph.module, tuple(torch.from_numpy(example[name]) for name in graph.inputs))
+    with torchscript_allowed():
         torch.jit.freeze(traced.eval()).save(str(path))

@@ -13,7 +13,7 @@ from stylewire_export.checkpoints.config import DcganConfig
 
 
 class Dcgan(nn.Module):
-    """Transposed 4x4 convolutions with batch norm and ReLU; the last gives the image through tanh."""
+    """Transposed 4x4 convolutions with batch norm and ReLU; the last makes the image through tanh."""
 
     def __init__(self, config: DcganConfig) -> None:
         super().__init__()

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stylewire_export.checkpoints.config import EncoderType
+from stylewire_export.checkpoints.encoder_layout import COARSE_STYLES, MIDDLE_STYLES
 from stylewire_export.networks.ops import EqualLinear
 
-COARSE_COUNT, MIDDLE_END = 3, 7  # rows 0-2 read the smallest map, 3-6 the middle one, the others the largest
-POOLED_SIDE = 7  # of BackboneEncoderUsingLastLayerIntoWPlus
+POOLED_SIDE = 7  # of BackboneEncoderUsingLastLayerIntoWPlus: format notes 2, section 2.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,9 @@ class PyramidEncoder(Backbone):
         self.latlayer1 = nn.Conv2d(config.widths[3], top, 1)
         self.latlayer2 = nn.Conv2d(config.widths[2], top, 1)
         coarse, middle, fine = config.head_depths
-        depths = [coarse if k < COARSE_COUNT else middle if k < MIDDLE_END else fine for k in range(config.layer_count)]
+        depths = [
+            coarse if k < COARSE_STYLES else middle if k < MIDDLE_STYLES else fine for k in range(config.layer_count)
+        ]
         self.styles = nn.ModuleList(MapToStyle(top, config.w_dim, depth) for depth in depths)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -160,8 +162,8 @@ class PyramidEncoder(Backbone):
         fine, middle, coarse = self.features(image)
         middle = _double(coarse) + self.latlayer1(middle)
         fine = _double(middle) + self.latlayer2(fine)
-        maps = [coarse] * COARSE_COUNT + [middle] * (MIDDLE_END - COARSE_COUNT)
-        maps += [fine] * (self.config.layer_count - MIDDLE_END)
+        maps = [coarse] * COARSE_STYLES + [middle] * (MIDDLE_STYLES - COARSE_STYLES)
+        maps += [fine] * (self.config.layer_count - MIDDLE_STYLES)
         rows = [head(x) for head, x in zip(self.styles, maps, strict=True)]
         if self.config.encoder_type == "Encoder4Editing":
             rows = [rows[0], *[rows[0] + row for row in rows[1:]]]
@@ -239,7 +241,7 @@ Encoder = PyramidEncoder | MeanEncoder | PooledEncoder
 
 
 def make_encoder(config: EncoderConfig) -> Encoder:
-    """Make the network of a configuration with fresh weights."""
+    """Make the network of a configuration, with weights as torch initializes them."""
     match config.encoder_type:
         case "GradualStyleEncoder" | "Encoder4Editing":
             return PyramidEncoder(config)

@@ -206,7 +206,7 @@ class Block(nn.Module):
         """
         *conv_codes, image_code = codes
         if x is None:
-            x = self.conv1(self.const[None], conv_codes[0], next(noises))  # [1, O, 4, 4]: the styles bring N
+            x = self.conv1(self.const[None], conv_codes[0], next(noises))  # [1, O, 4, 4]: the styles have N
         else:
             shortcut = None if self.skip is None else self.skip(x)
             x = self.conv0(x, conv_codes[0], next(noises))
@@ -245,7 +245,7 @@ class Synthesis(nn.Module):
             noise_strength: float32[N], factor of the stored noise maps: 1 as trained, 0 for none.
             noise: float32[N, P'], 0 < P' <= P, further noise for all layers, flattened in layer order; the rest is 0.
 
-        Both noise arguments must be given, unless the network was built without noise.
+        Both noise arguments are required, unless the network was built without noise.
 
         Returns:
             float32[N, C, R, R], nominally in [-1, 1], not clamped.
@@ -260,11 +260,11 @@ class Synthesis(nn.Module):
         return image
 
     def _layer_noises(self, strength: Tensor | None, noise: Tensor | None) -> Iterator[Noise | None]:
-        """Give the noise of every convolution, in layer order."""
+        """Return the noise of every convolution, in layer order, from float32[N] and float32[N, P']."""
         if not self.noise_sides_px:
             return repeat(None)
         if strength is None or noise is None:
-            raise TypeError("this network has noise layers: give noise_strength and noise")
+            raise TypeError("this network has noise layers: pass noise_strength and noise")
         factor = strength[:, None, None, None]
         return (Noise(factor, values) for values in split_noise(noise, self.noise_sides_px))
 

@@ -16,15 +16,17 @@ from stylewire_export.checkpoints.config import (
     PlainCheckpoint,
     StyleGan1Checkpoint,
 )
+from stylewire_export.checkpoints.encoder_layout import COARSE_STYLES, MIDDLE_STYLES
+from stylewire_export.checkpoints.shapes import COUNTER
 from stylewire_export.errors import CheckpointError, quote
 from stylewire_export.networks.anime import AnimeFaces
 from stylewire_export.networks.dcgan import Dcgan
-from stylewire_export.networks.encoder import COARSE_COUNT, MIDDLE_END, Encoder, EncoderConfig, make_encoder
+from stylewire_export.networks.encoder import Encoder, EncoderConfig, make_encoder
 from stylewire_export.networks.generator import Generator
 from stylewire_export.networks.stylegan1 import StyleGan1
 
-MEAN_SEED, MEAN_SAMPLE_COUNT = 123, 10_000  # as NVIDIA's projector estimates the mean of w
-DERIVED_NAMES = ("resample_filter", "num_batches_tracked", "w_avg")  # the configuration or this module supplies them
+MEAN_SEED, MEAN_SAMPLE_COUNT = 123, 10_000  # as many as Karras et al. 2020, appendix D; the seed makes exports repeat
+DERIVED_NAMES = ("resample_filter", COUNTER, "w_avg")  # the configuration or this module supplies them
 
 
 def load_generator(checkpoint: GeneratorCheckpoint) -> Generator:
@@ -44,7 +46,11 @@ def load_generator(checkpoint: GeneratorCheckpoint) -> Generator:
 
 
 def load_stylegan1(checkpoint: StyleGan1Checkpoint) -> StyleGan1:
-    """Make the StyleGAN1 generator of a checkpoint; the mean of w is estimated from seeded samples."""
+    """Make the StyleGAN1 generator of a checkpoint; the mean of w is estimated from seeded samples.
+
+    Raises:
+        CheckpointError: tensors are missing or left over.
+    """
     generator = StyleGan1(checkpoint.config)
     _load(generator, checkpoint.state, "generator")
     generator.eval().requires_grad_(requires_grad=False)
@@ -53,7 +59,11 @@ def load_stylegan1(checkpoint: StyleGan1Checkpoint) -> StyleGan1:
 
 
 def load_plain(checkpoint: PlainCheckpoint) -> nn.Module:
-    """Make a generator without styles: z (, label) -> image."""
+    """Make a generator without styles, z (, label) -> image.
+
+    Raises:
+        CheckpointError: tensors are missing or left over.
+    """
     config = checkpoint.config
     generator = Dcgan(config) if isinstance(config, DcganConfig) else AnimeFaces(config)
     _load(generator, checkpoint.state, "generator")
@@ -100,7 +110,7 @@ def encoder_config(checkpoint: EncoderCheckpoint) -> EncoderConfig:
             width(f"body.{third}.res_layer.5.fc1"),
             width(f"body.{fourth}.res_layer.5.fc1"),
         ),
-        head_depths=(_head_depth(state, 0), _head_depth(state, COARSE_COUNT), _head_depth(state, MIDDLE_END)),
+        head_depths=(_head_depth(state, 0), _head_depth(state, COARSE_STYLES), _head_depth(state, MIDDLE_STYLES)),
     )
 
 
@@ -116,7 +126,7 @@ def _head_depth(state: dict[str, Tensor], head: int) -> int:
 
 
 def _load(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Load weights strictly, apart from what the network derives by itself."""
+    """Load weights strictly, apart from ``DERIVED_NAMES``."""
     missing, surplus = network.load_state_dict(state, strict=False)
     missing = [name for name in missing if not name.endswith(DERIVED_NAMES)]
     for names, problem in ((missing, "are missing"), (surplus, "are not part of it")):
@@ -128,6 +138,7 @@ def _load(network: nn.Module, state: dict[str, Tensor], what: str) -> None:
 
 
 def _sample_mean(generator: Generator | StyleGan1) -> Tensor:
+    """Estimate the mean of w, float32[D], from seeded samples of z and of the labels."""
     config, random = generator.config, np.random.RandomState(MEAN_SEED)
     z = torch.from_numpy(random.randn(MEAN_SAMPLE_COUNT, config.z_dim).astype(np.float32))
     inputs = [z]

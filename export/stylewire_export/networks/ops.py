@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SQRT2 = math.sqrt(2)
-SLOPE = 0.2  # of the generator's leaky ReLU; the encoders' heads use 0.01
+SLOPE = 0.2  # of the generator's leaky ReLU (Karras et al. 2018, appendix A.1); the encoders' heads use 0.01
 
 
 class EqualLinear(nn.Module):
@@ -53,12 +53,20 @@ class EqualLinear(nn.Module):
 
 
 def normalize_second_moment(x: Tensor) -> Tensor:
-    """Scale every row of float32[N, I] to unit mean square."""
+    """Scale every row of float32[N, I] to unit mean square. Source: Karras et al. 2018 (ProGAN), section 4.2."""
     return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
 def split_noise(noise: Tensor, sides_px: Sequence[int]) -> Iterator[Tensor]:
-    """Cut flattened noise maps, float32[N, P'], into one float32[N, 1, side, side] each; what is missing is 0."""
+    """Cut flattened noise maps.
+
+    Args:
+        noise: float32[N, P']; values that are missing at the end are 0.
+        sides_px: side of every map, in order.
+
+    Yields:
+        float32[N, 1, side, side].
+    """
     # Pad by the full size, then cut: no shape enters the traced graph, so P' stays dynamic.
     noise = functional.pad(noise, (0, sum(side * side for side in sides_px)))
     start = 0
@@ -89,7 +97,7 @@ class Smoothing(nn.Module):
         self.register_buffer("kernel", torch.outer(kernel, kernel).repeat(channels, 1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [N, C, 2H+1, 2W+1] to [N, C, 2H, 2W]."""
+        """Map float32[N, C, 2H+1, 2W+1] to float32[N, C, 2H, 2W]."""
         padding = self.before
         if self.before != self.after:  # an odd filter; the usual one is padded inside the convolution, at no cost
             x, padding = functional.pad(x, (self.before, self.after, self.before, self.after)), 0

@@ -106,7 +106,7 @@ class Block(nn.Module):
             float32[N, O, r, r].
         """
         noise = self.noise_const * strength + noise
-        x = self.const[None] if x is None else self.up(x)  # [1, O, 4, 4] at first: the noise brings N
+        x = self.const[None] if x is None else self.up(x)  # [1, O, 4, 4] at first: the noise has N
         x = self.style1(x, codes[0], noise)
         y: Tensor = self.style2(self.conv(x), codes[1], noise)
         return y

@@ -1,4 +1,4 @@
-"""A foreign ONNX graph under the names and shapes of the model directory: z (, label) -> pixels, image.
+"""An ONNX graph from elsewhere under the names and shapes of the model directory: z (, label) -> pixels, image.
 
 Shape legend: N batch, Z z_dim, C image channels, R resolution.
 """
@@ -15,14 +15,14 @@ from stylewire_export.onnx_import.file import graphs_in
 from stylewire_export.onnx_import.signature import Signature
 
 RANGES = {"-1,1": (1.0, 0.0), "0,1": (2.0, -1.0), "0,255": (1 / 127.5, -1.0)}
-"""Range that a generator draws in -> factor and summand that bring it to [-1, 1]."""
+"""Range that a generator draws in -> factor and summand that convert it to [-1, 1]."""
 _PREFIX = "original/"
 _OURS = "stylewire/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLayout:
-    """What the image of a foreign graph looks like.
+    """What the image of such a graph looks like.
 
     Attributes:
         channels: C.
@@ -43,7 +43,7 @@ def adapt(model: onnx.ModelProto, signature: Signature, layout: ImageLayout) -> 
     Args:
         model: checked; stays as it is.
         signature: of the model.
-        layout: of what it gives.
+        layout: of its image.
 
     Returns:
         A graph with inputs z float32[N, Z] (, label float32[N, label_dim]), and outputs pixels uint8[N, R, R, C] and
@@ -74,20 +74,25 @@ def adapt(model: onnx.ModelProto, signature: Signature, layout: ImageLayout) -> 
 
 
 def to_image(drawn: NDArray[np.generic], layout: ImageLayout) -> Array:
-    """Bring a foreign output to float32[N, C, R, R] in [-1, 1], as the wrapped graph does."""
+    """Convert an output of any number type to float32[N, C, R, R] in [-1, 1], as the wrapped graph does.
+
+    Args:
+        drawn: [N, C, R, R], or [N, R, R, C] where ``layout.channels_last``.
+        layout: of the output.
+    """
     factor, summand = RANGES[layout.value_range]
     image = drawn.transpose(0, 3, 1, 2) if layout.channels_last else drawn  # [N, C, R, R]
     return np.ascontiguousarray(image.astype(np.float32) * np.float32(factor) + np.float32(summand))
 
 
 def to_pixels(image: Array) -> NDArray[np.uint8]:
-    """Round float32[N, C, R, R] in [-1, 1] to bytes, [N, R, R, C], as the wrapped graph does."""
+    """Round float32[N, C, R, R] in [-1, 1] to uint8[N, R, R, C], as the wrapped graph does."""
     levels = np.clip(image * np.float32(127.5) + np.float32(128), 0, 255)
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(0, 2, 3, 1))  # [N, R, R, C]
 
 
 def _inputs(signature: Signature) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
-    """Lead our inputs into those of the graph."""
+    """Make the nodes from z and label to the inputs of the graph."""
     nodes, constants = [], []
     sources = {"z": signature.z} | ({"label": signature.label} if signature.label is not None else {})
     for name, target in sources.items():
@@ -102,7 +107,7 @@ def _inputs(signature: Signature) -> tuple[list[onnx.NodeProto], list[TensorProt
 
 
 def _outputs(signature: Signature, layout: ImageLayout) -> tuple[list[onnx.NodeProto], list[TensorProto]]:
-    """Make the image, and bytes from it: trunc(clamp(x * 127.5 + 128, 0, 255)).
+    """Make the nodes from the graph's output to the image, and to bytes: trunc(clamp(x * 127.5 + 128, 0, 255)).
 
     Max and Min stand for Clip, whose limits became inputs only in operator set 11.
     """

@@ -1,4 +1,4 @@
-"""ONNX files of other people: parsed, and checked for what a self-contained generator needs not.
+"""ONNX files from elsewhere: parsed, and refused where they need more than themselves.
 
 An ONNX graph runs no code of the file, but it can name other files, operators of other libraries, and endless loops.
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from stylewire_export.errors import CheckpointError, quote
+from stylewire_export.errors import CheckpointError, quote, quote_all
 
 MAX_FILE_BYTES = 2**31 - 1  # of a protobuf message: larger models keep their weights in other files
 MAX_NODES = 100_000
@@ -17,7 +17,6 @@ MIN_OPSET = 8  # the first with broadcasting in all operators that the import ad
 _STANDARD_DOMAINS = ("", "ai.onnx")
 _RANDOM = {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 _LOOPS = {"Loop", "Scan", "SequenceMap"}
-_SHOWN = 3
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:
@@ -42,8 +41,14 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     return model
 
 
+def free_inputs(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    """List the inputs of a graph that are no weights: old files list their weights as inputs too."""
+    weights = {tensor.name for tensor in graph.initializer}
+    return [value for value in graph.input if value.name not in weights]
+
+
 def graphs_in(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Walk a graph and those inside its operators; protobuf bounds the depth."""
+    """Yield a graph and those inside its operators; protobuf bounds the depth."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
@@ -73,15 +78,15 @@ def _check_model(model: onnx.ModelProto) -> None:
 def _check_operators(nodes: list[onnx.NodeProto]) -> None:
     foreign = {f"{node.domain}.{node.op_type}" for node in nodes if node.domain not in _STANDARD_DOMAINS}
     if foreign:
-        raise CheckpointError(f"operators of other libraries are not supported: {_listed(foreign)}")
+        raise CheckpointError(f"operators of other libraries are not supported: {quote_all(sorted(foreign), limit=60)}")
     used = {node.op_type for node in nodes}
-    if used & _RANDOM:
+    if random := sorted(used & _RANDOM):
         raise CheckpointError(
-            f"it draws random numbers itself ({_listed(used & _RANDOM)}), so that no image could be drawn again: "
+            f"it draws random numbers itself ({quote_all(random, limit=60)}), so that no image could be drawn again: "
             f"make them an input or a constant"
         )
-    if used & _LOOPS:
-        raise CheckpointError(f"loops are not supported: {_listed(used & _LOOPS)}")
+    if loops := sorted(used & _LOOPS):
+        raise CheckpointError(f"loops are not supported: {quote_all(loops, limit=60)}")
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -93,8 +98,3 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             sparse += [attribute.sparse_tensor, *attribute.sparse_tensors]
     for tensor in sparse:
         yield from (tensor.values, tensor.indices)
-
-
-def _listed(names: set[str]) -> str:
-    shown = ", ".join(quote(name, 60) for name in sorted(names)[:_SHOWN])
-    return shown + (" ..." if len(names) > _SHOWN else "")

@@ -10,8 +10,8 @@ import onnx
 
 from stylewire.latents import Array
 from stylewire.manifest import CHECK_FILE, ArtifactCheck, Manifest, SourceInfo, file_info
-from stylewire_export.bundle import ExportReport
-from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX
+from stylewire_export.bundle import MAX_IMAGE_CHANNELS, ExportReport
+from stylewire_export.checkpoints.shapes import MAX_RESOLUTION_PX
 from stylewire_export.errors import BundleError, CheckpointError, VerificationError
 from stylewire_export.exportable import check_label_names
 from stylewire_export.graphs import latent_examples
@@ -24,7 +24,7 @@ from stylewire_export.verify import BATCH_SIZES, Case, check_graph_file, save_ch
 
 GRAPH = "generator"
 MAX_MAGNITUDE = 2.0  # of an image that should lie in about [-1, 1]
-MAX_CHANNELS = 4
+
 _CHECK_SIZE = 2  # items in the check vectors
 _NO_REFERENCE = "the check vectors come from the ONNX file itself, as onnxruntime runs it: there is no other reference"
 
@@ -40,6 +40,7 @@ class ImportJob:
         label_dim: size of the label, where the file leaves it open.
         value_range: in which the model draws, a key of ``RANGES``.
         label_names: names of the labels by index; empty if nobody names them.
+        latent_space: id that allows codes to cross between models; None derives it from the file.
         force: replace an existing model directory.
     """
 
@@ -119,26 +120,30 @@ def _draw(run: Run, signature: Signature, values: Mapping[str, Array]) -> AnyArr
     size, count = signature.fixed_batch or 1, len(values["z"])
     drawn = np.concatenate([run(feed)[signature.image] for feed in _feeds(signature, values, size)])[:count]
     if drawn.ndim != 4 or len(drawn) != count:
-        raise CheckpointError(f"it gives an array of shape {list(drawn.shape)} for {count} z")
+        raise CheckpointError(f"it returns an array of shape {list(drawn.shape)} for {count} z")
     return drawn
 
 
 def _layout(drawn: AnyArray, value_range: str) -> ImageLayout:
-    """Look at what was drawn: is it an image, and in the range that the person named?"""
-    channels_last = drawn.shape[1] > MAX_CHANNELS >= drawn.shape[3]
+    """Derive the layout of what was drawn, [N, C, R, R] or [N, R, R, C].
+
+    Raises:
+        CheckpointError: it is no square image, or not in the range that the person named.
+    """
+    channels_last = drawn.shape[1] > MAX_IMAGE_CHANNELS >= drawn.shape[3]
     _, channels, height, width = (drawn.transpose(0, 3, 1, 2) if channels_last else drawn).shape
-    if height != width or not 1 <= channels <= MAX_CHANNELS or not 1 <= height <= MAX_RESOLUTION_PX:
+    if height != width or not 1 <= channels <= MAX_IMAGE_CHANNELS or not 1 <= height <= MAX_RESOLUTION_PX:
         raise CheckpointError(
             f"it draws {channels} x {height} x {width} (channels, height, width); supported are squares of at most "
-            f"{MAX_RESOLUTION_PX} px with up to {MAX_CHANNELS} channels"
+            f"{MAX_RESOLUTION_PX} px with up to {MAX_IMAGE_CHANNELS} channels"
         )
     layout = ImageLayout(channels=channels, resolution_px=height, channels_last=channels_last, value_range=value_range)
     image = to_image(drawn, layout)
     if not np.isfinite(image).all():
         raise CheckpointError("its images hold NaN or infinite values")
     if np.abs(image).max() > MAX_MAGNITUDE:
-        found = f"{drawn.min():.3g} to {drawn.max():.3g}"
-        raise CheckpointError(f"its images hold values of {found}, not of {value_range}: say so with --value-range")
+        values = f"{drawn.min():.3g} to {drawn.max():.3g}"
+        raise CheckpointError(f"its images hold values of {values}, not of {value_range}: set --value-range")
     return layout
 
 
@@ -156,7 +161,7 @@ def _feeds(signature: Signature, values: Mapping[str, Array], size: int) -> Iter
 
 
 def _remarks(signature: Signature, layout: ImageLayout, cases: list[Case]) -> Iterator[str]:
-    """Say what a person should know about the model."""
+    """Yield what a person should know about the model."""
     yield _NO_REFERENCE
     if layout.value_range == "-1,1" and cases[-1].outputs["image"].min() >= 0:
         yield "no value that it drew is negative: if it draws in 0 to 1, import it with --value-range 0,1"
@@ -183,7 +188,7 @@ def _check(path: Path, cases: list[Case], signature: Signature) -> ArtifactCheck
 
 def _fixed(signature: Signature) -> str:
     return (
-        f"it is made for a batch of exactly {signature.fixed_batch}, and gives no or other images with another size: "
+        f"it is made for a batch of exactly {signature.fixed_batch}, and draws no or other images with another size: "
         f"export it again with a dynamic batch axis"
     )
 

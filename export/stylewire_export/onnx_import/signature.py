@@ -1,4 +1,4 @@
-"""Which input of a foreign ONNX graph is z, which is the label, and which output is the image.
+"""Which input of an ONNX graph from elsewhere is z, which is the label, and which output is the image.
 
 Shape legend: N batch, Z z_dim, C image channels, R resolution.
 """
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import onnx
 
 from stylewire_export.errors import CheckpointError, quote
+from stylewire_export.onnx_import.file import free_inputs
 
-MAX_INPUT = 65536
+MAX_INPUT = 65536  # numbers of an input; real ones have up to a few thousand
 _Z_NAMES = re.compile(r"z|noise|latent|seed|random", re.IGNORECASE)
 _LABEL_NAMES = re.compile(r"label|class|tag|attr|cond|^c$|^y$", re.IGNORECASE)
 
@@ -20,6 +21,7 @@ class Input:
     """An input of float32[N, size], or with axes of size 1 behind these.
 
     Attributes:
+        trailing: how many axes of size 1 follow.
         batch: N if the file fixes it, None if it is dynamic.
     """
 
@@ -62,8 +64,7 @@ def find_signature(model: onnx.ModelProto, z_dim: int | None, label_dim: int | N
     Raises:
         CheckpointError: the graph is no function z (, label) -> image; what it is instead.
     """
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [_input(value) for value in model.graph.input if value.name not in weights]
+    inputs = [_input(value) for value in free_inputs(model.graph)]
     if len(inputs) not in (1, 2):
         names = ", ".join(quote(found.name, 60) for found in inputs[:4])
         raise CheckpointError(f"it has {len(inputs)} inputs ({names}); supported are z, or z and a label")
@@ -97,7 +98,7 @@ def _input(value: onnx.ValueInfoProto) -> Input:
 
 
 def _order(inputs: list[Input], z_dim: int | None) -> tuple[Input, Input]:
-    """Tell z from the label: by size if that is given, else by name."""
+    """Order two inputs as z and label: by the size of z if it is known, else by name."""
     first, second = inputs
     if z_dim is not None and first.size != second.size:
         matches = [found.size == z_dim for found in inputs]

@@ -3,7 +3,6 @@
 Every row of the code is w; noise is the stored one at its full strength. As ONNX and as TorchScript.
 """
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +13,10 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 from stylewire_export.formats.onnx import OPSET
+from stylewire_export.formats.torchscript import torchscript_allowed, trace
 from stylewire_export.triton.signature import Signature
 
-_IR_VERSION = 8  # of opset 17
+_IR_VERSION = 8  # of opset 17, by the table in ONNX's Versioning.md
 
 
 def write_broadcast_onnx(signature: Signature, path: Path) -> None:
@@ -52,13 +52,11 @@ def write_broadcast_onnx(signature: Signature, path: Path) -> None:
 
 
 def write_broadcast_torchscript(signature: Signature, path: Path) -> None:
-    """Write the same as TorchScript."""
+    """Write the same function as TorchScript, with its inputs and outputs by position."""
     code, *noise = signature.outputs
     module = _Broadcast(code.shape[0], noisy=bool(noise))
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-        example = torch.zeros(2, *signature.inputs[0].shape)
-        traced = torch.jit.trace(module.eval(), (example,), check_trace=False)  # type: ignore[no-untyped-call]  # torch's
+    traced = trace(module, (torch.zeros(2, *signature.inputs[0].shape),))
+    with torchscript_allowed():
         traced.save(str(path))
 
 
@@ -68,6 +66,7 @@ class _Broadcast(nn.Module):
         self.row_count, self.noisy = row_count, noisy
 
     def forward(self, w: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """Map w float32[N, D] to w_plus float32[N, L, D] (, noise_strength float32[N], noise float32[N, 1])."""
         rows = w.unsqueeze(1).expand(-1, self.row_count, -1).contiguous()  # [N, L, D]
         if not self.noisy:
             return rows

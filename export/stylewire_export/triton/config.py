@@ -1,4 +1,8 @@
-"""The ``config.pbtxt`` of a model, by NVIDIA's own message for it, so that no field can be misspelt."""
+"""The ``config.pbtxt`` of a model, by Triton's own message for it, so that no field can be misspelt.
+
+Source of the fields: ``model_config.proto`` of triton-inference-server/common; of the parameters: the README of each
+backend.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +39,7 @@ class Serving:
         max_batch_size: the most items in a batch.
         queue_delay_us: how long a batch may wait for more requests.
         max_queue_size: requests that may wait for a graph; more are refused. 0 refuses none.
-        timeout_us: how long a request may wait that does not say it itself; 0 is without end.
+        timeout_us: how long a request without a timeout of its own may wait; 0 is without end.
         threads: that an instance computes with on CPUs; 0 leaves it to the runtime: all.
         tensorrt: whether onnxruntime hands the graphs to TensorRT.
         engine_cache: folder, as Triton sees it, where TensorRT keeps its engines; empty builds them at every start.
@@ -55,13 +59,13 @@ class Serving:
 
 
 def graph_config(name: str, signature: Signature, serving: Serving, noise_size: int = 0) -> ModelConfig:
-    """Describe a graph.
+    """Make the configuration of a graph.
 
     Args:
         name: of the model at Triton.
         signature: of the graph.
         serving: how to run it.
-        noise_size: the most noise values that an item of it can have; of TensorRT's interest.
+        noise_size: P, the most noise values of an item; TensorRT builds its engine for them.
     """
     config = ModelConfig(
         name=name,
@@ -82,11 +86,11 @@ def graph_config(name: str, signature: Signature, serving: Serving, noise_size: 
 def ensemble_config(
     name: str, steps: Sequence[tuple[str, Signature]], serving: Serving, facts: Mapping[str, str]
 ) -> ModelConfig:
-    """Describe graphs that Triton runs one after the other; tensors of the same name are the same.
+    """Make the configuration of graphs that Triton runs one after the other; tensors of the same name are the same.
 
     Args:
         name: of the model at Triton.
-        steps: names and signatures of the graphs, in their order. What no step gives is an input of the ensemble.
+        steps: names and signatures of the graphs, in their order. What no step returns is an input of the ensemble.
         serving: how the graphs run.
         facts: to go with the model, such as its license.
     """
@@ -105,7 +109,7 @@ def ensemble_config(
             model_name=graph,
             model_version=-1,  # the newest
             input_map={tensor.name: tensor.name for tensor in signature.inputs},
-            # A step is asked for what is mapped, and the image in float32 would be four times the pixels.
+            # A step computes the outputs that are mapped; the image in float32 would be four times the pixels.
             output_map={tensor.name: tensor.name for tensor in (outputs if last else signature.outputs)},
         )
     for key, value in facts.items():
@@ -114,13 +118,13 @@ def ensemble_config(
 
 
 def config_text(config: ModelConfig) -> str:
-    """Write a description as Triton reads it."""
+    """Convert a configuration to the text that Triton reads."""
     header = "# Written by stylewire-export triton-repository.\n"
     return header + text_format.MessageToString(config)
 
 
 def config_signature(text: str) -> tuple[str, Signature]:
-    """Read back the name of a model and what it takes and gives, as its graph sees it.
+    """Read back the name of a model, and inputs and outputs as its graph has them.
 
     Raises:
         google.protobuf.text_format.ParseError: Triton could not read it either.
@@ -129,11 +133,11 @@ def config_signature(text: str) -> tuple[str, Signature]:
     return config.name, Signature(*(tuple(map(_read_tensor, some)) for some in (config.input, config.output)))
 
 
-def _read_tensor(given: Any) -> Tensor:
+def _read_tensor(field: Any) -> Tensor:
     types = {value: key for key, value in _TYPES.items()}
-    name = given.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[given.data_type].name
+    name = field.DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[field.data_type].name
     return Tensor(
-        given.name, types.get(name, name), tuple(given.reshape.shape if given.HasField("reshape") else given.dims)
+        field.name, types.get(name, name), tuple(field.reshape.shape if field.HasField("reshape") else field.dims)
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs a graph of stylewire with onnxruntime in the Python backend of Triton.
+"""Run a graph of stylewire with onnxruntime in the Python backend of Triton.
 
 ``stylewire-export triton-repository --variant python`` copies this file into a version folder as it is, beside the
 graph, ``model.onnx``. It needs numpy 1 and onnxruntime (on a GPU: onnxruntime-gpu) for the Python that the backend was
@@ -17,7 +17,7 @@ sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
 # onnxruntime would report its use to its maker.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import numpy as np  # noqa: E402 - as said above
+import numpy as np  # noqa: E402 - after the path is set
 import onnxruntime as ort  # noqa: E402
 import triton_python_backend_utils as pb_utils  # noqa: E402
 
@@ -25,10 +25,14 @@ _CUDA = {"cudnn_conv_use_max_workspace": "1", "arena_extend_strategy": "kSameAsR
 
 
 class TritonPythonModel:
-    """A session; requests that Triton hands over together are one batch of it."""
+    """A session of onnxruntime; the requests of one ``execute`` are one batch."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Open the graph where the instance is to run, or fail."""
+        """Open the graph on the device of the instance.
+
+        Raises:
+            pb_utils.TritonModelException: numpy 2 is installed, or onnxruntime has no CUDA for a GPU instance.
+        """
         if int(np.__version__.partition(".")[0]) > 1:
             # Backends that were built before numpy 2 mistake its arrays: requests are misread and no bytes are sent.
             raise pb_utils.TritonModelException(f"numpy {np.__version__} is here: install numpy<2 for Triton's Python")
@@ -52,13 +56,13 @@ class TritonPythonModel:
         self._outputs = [each["name"] for each in config["output"]]
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Run what is not cancelled as one batch, and only the outputs that somebody asked for."""
+        """Run the requests that are not cancelled as one batch, and only the outputs that any of them names."""
         cancelled = [request.is_cancelled() for request in requests]
-        wanted = [request for request, left in zip(requests, cancelled, strict=True) if not left]
-        answers = iter(self._answer(wanted) if wanted else ())
-        return [_refuse("cancelled", pb_utils.TritonError.CANCELLED) if left else next(answers) for left in cancelled]
+        live = [request for request, dead in zip(requests, cancelled, strict=True) if not dead]
+        responses = iter(self._respond(live) if live else ())
+        return [_refuse("cancelled", pb_utils.TritonError.CANCELLED) if dead else next(responses) for dead in cancelled]
 
-    def _answer(self, requests: Sequence[Any]) -> list[Any]:
+    def _respond(self, requests: Sequence[Any]) -> list[Any]:
         try:
             return self._run(requests)
         except Exception as err:  # noqa: BLE001 - callers get one sentence whatever it is, and the log gets the rest
@@ -75,15 +79,15 @@ class TritonPythonModel:
             name: arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
             for name, arrays in zip(self._inputs, rows, strict=True)
         }
-        asked = [set(each.requested_output_names()) for each in requests]
-        names = [name for name in self._outputs if any(name in some for some in asked)]
+        requested = [set(each.requested_output_names()) for each in requests]
+        names = [name for name in self._outputs if any(name in some for some in requested)]
         values = dict(zip(names, self._session.run(names, feed), strict=True))
-        answers, start = [], 0
-        for count, some in zip(counts, asked, strict=True):
+        responses, start = [], 0
+        for count, some in zip(counts, requested, strict=True):
             tensors = [pb_utils.Tensor(name, values[name][start : start + count]) for name in names if name in some]
-            answers.append(pb_utils.InferenceResponse(tensors))
+            responses.append(pb_utils.InferenceResponse(tensors))
             start += count
-        return answers
+        return responses
 
 
 def _refuse(text: str, code: Any) -> Any:

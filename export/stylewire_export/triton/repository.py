@@ -65,7 +65,7 @@ class _Target:
     serving: Serving
 
     def add(self, config: ModelConfig) -> Path:
-        """Write the description of a model; returns its version folder, which is empty."""
+        """Write the configuration of a model, and return its version folder, which is empty."""
         folder = self.directory / str(config.name) / self.version
         folder.mkdir(parents=True)
         (folder.parent / CONFIG_FILE).write_text(config_text(config), encoding="utf-8")
@@ -73,10 +73,10 @@ class _Target:
 
 
 def find_models(path: Path) -> list[Path]:
-    """Find model directories: the one given, or those in it; of a model with versions, the highest.
+    """Find model directories: the path itself, or those in it; of a model with versions, the highest.
 
     Raises:
-        BundleError: there are none, or of versions that are no numbers, the one that is meant is not clear.
+        BundleError: there are none, or several versions of a model are no numbers.
     """
     if (path / FILE_NAME).is_file():
         return [path]
@@ -101,7 +101,7 @@ def write_repository(models: Sequence[Path], out: Path, serving: Serving, *, for
     manifests = {path: Manifest.read(path) for path in models}
     names = [manifest.name for manifest in manifests.values()]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise BundleError(f"several models are named {', '.join(sorted(twice))}: give the one that is meant as MODELS")
+        raise BundleError(f"several models are named {', '.join(sorted(twice))}: name one of them as MODELS")
     with staging(out.parent, out.name) as directory:
         for path, manifest in manifests.items():
             _write_model(path, manifest, directory, serving)
@@ -115,17 +115,17 @@ def _newest(path: Path) -> Path | None:
         return path
     versions = [each.parent for each in path.glob(f"[!.]*/{FILE_NAME}")]
     if len(versions) > 1 and not all(_number(each) for each in versions):
-        raise BundleError(f"{path} has versions that are no whole numbers: give the one that is meant as MODELS")
+        raise BundleError(f"{path} has versions that are no whole numbers: name one of them as MODELS")
     return max(versions, key=_number, default=None)
 
 
 def _number(path: Path) -> int:
-    """Read the version of a model directory as Triton's, which are numbers from 1; 0 if it is none."""
+    """Return the version in a directory's name; Triton's are numbers from 1, so 0 is none."""
     return int(path.name) if path.name.isascii() and path.name.isdigit() else 0
 
 
 def _is_ours(out: Path) -> bool:
-    """Whether everything in a folder is a model at Triton: what --force may remove."""
+    """Whether everything in a folder is a Triton model: only such a folder may be replaced by --force."""
     return out.is_dir() and all((each / CONFIG_FILE).is_file() for each in out.iterdir())
 
 
@@ -173,7 +173,7 @@ def _graph_file(manifest: Manifest, graph: str, suffix: str, serving: Serving) -
 
 
 def _with_own_cache(serving: Serving, name: str, manifest: Manifest, file: str) -> Serving:
-    """Give a graph a folder of its own for engines: onnxruntime tells them apart by their structure, not by weights."""
+    """Append a folder for the engines of one graph: onnxruntime distinguishes engines by structure, not by weights."""
     if not serving.engine_cache:
         return serving
     folder = f"{name}-{manifest.files[file].sha256[:16]}"
@@ -206,7 +206,7 @@ def _write_ensemble(path: Path, manifest: Manifest, steps: dict[str, Signature],
 
 
 def _finish(version: Path, config: ModelConfig, signature: Signature, serving: Serving) -> None:
-    """Put beside a graph what runs it, and compare the graph, its description as written, and the manifest."""
+    """Copy what runs a graph beside it, and compare the graph, its configuration as written, and the manifest."""
     if serving.variant == "python":
         shutil.copyfile(_PYTHON_MODEL, version / "model.py")
     if serving.variant == "libtorch":
@@ -219,7 +219,11 @@ def _finish(version: Path, config: ModelConfig, signature: Signature, serving: S
 
 
 def _check_text(file: Path, config: ModelConfig, graph: Signature | None) -> None:
-    """Read a description as Triton will."""
+    """Read a configuration as Triton does, and compare it with the graph.
+
+    Raises:
+        BundleError: it cannot be read, or differs.
+    """
     try:
         name, written = config_signature(file.read_text(encoding="utf-8"))
     except ParseError as err:

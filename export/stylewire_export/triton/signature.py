@@ -1,4 +1,4 @@
-"""What a graph takes and gives, as its manifest says, and as an ONNX or TorchScript file says.
+"""Inputs and outputs of a graph, by its manifest, and by its ONNX or TorchScript file.
 
 Shape legend: N batch, Z z_dim, D w_dim, L layers, P noise values, C channels, R resolution.
 """
@@ -12,6 +12,7 @@ import onnx
 
 from stylewire.manifest import Manifest
 from stylewire_export.errors import BundleError, quote
+from stylewire_export.onnx_import.file import free_inputs
 from stylewire_export.runners import open_graph_file
 
 OPEN = -1
@@ -25,7 +26,7 @@ class Tensor:
 
     Attributes:
         name: of it.
-        data_type: of numpy, ``float32`` or ``uint8``; what a file has otherwise is told in its own word.
+        data_type: numpy's name, ``float32`` or ``uint8``; any other type of a file under the file's own name.
         shape: behind the batch axis; empty for a number an item.
     """
 
@@ -41,30 +42,30 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a graph takes and gives, in the order in which a traced module does."""
+    """Inputs and outputs of a graph, in the order of the traced module's."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
 
 
 def manifest_signature(manifest: Manifest, graph: str) -> Signature:
-    """Say what a graph of a model has to take and give.
+    """Derive the inputs and outputs that a graph of a model must have.
 
     Raises:
-        BundleError: the manifest says nothing of this encoder.
+        BundleError: the manifest has no entry for this encoder.
     """
     z = Tensor("z", "float32", (manifest.z_dim,))
     latent = (z, Tensor("label", "float32", (manifest.label_dim,))) if manifest.label_dim else (z,)
     code = Tensor("w_plus", "float32", (manifest.layer_count, manifest.w_dim))
     noise = (Tensor("noise_strength", "float32", ()), Tensor("noise", "float32", (OPEN,)))
     side, channels = manifest.resolution_px, manifest.image_channels
-    pictures = (Tensor("pixels", "uint8", (side, side, channels)), Tensor("image", "float32", (channels, side, side)))
+    images = (Tensor("pixels", "uint8", (side, side, channels)), Tensor("image", "float32", (channels, side, side)))
     if graph == "mapping":
         return Signature(latent, (Tensor("w", "float32", (manifest.w_dim,)),))
     if graph == "synthesis":
-        return Signature((code, *noise) if manifest.noise_size else (code,), pictures)
+        return Signature((code, *noise) if manifest.noise_size else (code,), images)
     if graph == "generator":
-        return Signature(latent, pictures)
+        return Signature(latent, images)
     encoder = next((each for each in manifest.encoders if each.graph == graph), None)
     if encoder is None:
         raise BundleError(f"{manifest.name}: model.json has a file of {graph} but no entry in encoders; export it anew")
@@ -73,7 +74,7 @@ def manifest_signature(manifest: Manifest, graph: str) -> Signature:
 
 
 def broadcast_signature(manifest: Manifest) -> Signature:
-    """Say what the step from w to the inputs of the synthesis takes and gives."""
+    """Derive inputs and outputs of the step from w to the inputs of the synthesis."""
     w = manifest_signature(manifest, "mapping").outputs
     code, *noise = manifest_signature(manifest, "synthesis").inputs
     # One value an item stands for no noise but the stored one.
@@ -81,7 +82,7 @@ def broadcast_signature(manifest: Manifest) -> Signature:
 
 
 def onnx_signature(path: Path) -> Signature:
-    """Read what an ONNX file takes and gives.
+    """Read inputs and outputs of an ONNX file.
 
     Raises:
         BundleError: it is no ONNX file, or a tensor has no batch axis of any size.
@@ -90,20 +91,17 @@ def onnx_signature(path: Path) -> Signature:
         graph = onnx.load(path, load_external_data=False).graph
     except Exception as err:  # protobuf's exceptions have no class in common
         raise BundleError(f"{path} is no ONNX file: {quote(str(err))}") from err
-    weights = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in weights]
-    return Signature(
-        tuple(_onnx_tensor(path, value) for value in inputs), tuple(_onnx_tensor(path, value) for value in graph.output)
-    )
+    inputs, outputs = ([_onnx_tensor(path, value) for value in some] for some in (free_inputs(graph), graph.output))
+    return Signature(tuple(inputs), tuple(outputs))
 
 
 def torchscript_signature(path: Path, expected: Signature) -> Signature:
-    """Find out what a TorchScript file gives for what it should take, by running it on one item and on two.
+    """Find the outputs of a TorchScript file by running it on one item and on two.
 
-    Such a file has no names and no shapes, so its inputs are taken to be the expected ones if it takes them.
+    Such a file has no names and no shapes, so its inputs count as the expected ones if it runs on them.
 
     Raises:
-        BundleError: it does not take them, or gives another number of outputs, or one without a batch axis.
+        BundleError: it does not run on them, or has another number of outputs, or one without a batch axis.
     """
     run = open_graph_file(path, tuple(each.name for each in expected.inputs), tuple(t.name for t in expected.outputs))
     found: list[Signature] = []
@@ -115,34 +113,34 @@ def torchscript_signature(path: Path, expected: Signature) -> Signature:
             takes = ", ".join(map(str, expected.inputs))
             raise BundleError(f"{path} does not take {takes}: {quote(str(err).splitlines()[-1])}") from err
         if any(array.ndim < 1 or len(array) != size for array in got.values()):
-            raise BundleError(f"{path} gives outputs that do not have a row an item: {size} were given")
+            raise BundleError(f"{path} has outputs without a row for each of {size} items")
         outputs = tuple(Tensor(name, array.dtype.name, array.shape[1:]) for name, array in got.items())
         found.append(Signature(expected.inputs, outputs))
     return found[0]
 
 
 def differences(expected: Signature, found: Signature) -> list[str]:
-    """Say how a signature differs from what it should be; an open side of what is found fits any."""
+    """List how a signature differs from the expected one; an open side of the found one fits any."""
     wrong = []
     pairs = (("input", expected.inputs, found.inputs), ("output", expected.outputs, found.outputs))
-    for kind, wanted, given in pairs:
-        wrong += _differences(kind, wanted, given)
+    for kind, expected_tensors, found_tensors in pairs:
+        wrong += _differences(kind, expected_tensors, found_tensors)
     return wrong
 
 
-def _differences(kind: str, wanted: Sequence[Tensor], given: Sequence[Tensor]) -> list[str]:
-    if [each.name for each in wanted] != [each.name for each in given]:
-        names = [", ".join(quote(each.name, 60) for each in some) or "none" for some in (given, wanted)]
+def _differences(kind: str, expected: Sequence[Tensor], found: Sequence[Tensor]) -> list[str]:
+    if [each.name for each in expected] != [each.name for each in found]:
+        names = [", ".join(quote(each.name, 60) for each in some) or "none" for some in (found, expected)]
         return [f"its {kind}s are {names[0]} where {names[1]} are expected"]
     return [
-        f"its {kind} is {found} where {one} is expected"
-        for one, found in zip(wanted, given, strict=True)
-        if one.data_type != found.data_type or not _fits(one.shape, found.shape)
+        f"its {kind} is {theirs} where {ours} is expected"
+        for ours, theirs in zip(expected, found, strict=True)
+        if ours.data_type != theirs.data_type or not _fits(ours.shape, theirs.shape)
     ]
 
 
-def _fits(wanted: tuple[int, ...], given: tuple[int, ...]) -> bool:
-    return len(wanted) == len(given) and all(b in (OPEN, a) for a, b in zip(wanted, given, strict=True))
+def _fits(expected: tuple[int, ...], found: tuple[int, ...]) -> bool:
+    return len(expected) == len(found) and all(b in (OPEN, a) for a, b in zip(expected, found, strict=True))
 
 
 def _onnx_tensor(path: Path, value: onnx.ValueInfoProto) -> Tensor:

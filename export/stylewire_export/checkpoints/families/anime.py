@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from math import isqrt
 
 from stylewire_export.checkpoints.config import AnimeConfig, PlainCheckpoint
-from stylewire_export.checkpoints.families.dcgan import COUNTER, norm_shapes
-from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX, Shape, Shapes, compare_shapes
-from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
+from stylewire_export.checkpoints.families.plain import build_plain
+from stylewire_export.checkpoints.shapes import MAX_RESOLUTION_PX, Shape, Shapes, compare_shapes, norm_shapes
+from stylewire_export.checkpoints.tensors import TensorRecord
 from stylewire_export.errors import CheckpointError
 
 Z_DIM = 128  # of the paper; in the file z and attributes are one input
@@ -34,10 +34,7 @@ def read_anime(records: Mapping[str, TensorRecord], *, file_bytes: int) -> Plain
     Raises:
         CheckpointError: a tensor is missing, surplus or of another shape.
     """
-    weights = {name: record for name, record in records.items() if not name.endswith(COUNTER)}
-    config = _infer({name: record.shape for name, record in weights.items()})
-    state, notes = to_tensors(weights, file_bytes=file_bytes)
-    return PlainCheckpoint(family="srresnet-anime", config=config, state=state, notes=(_NOTE, *notes))
+    return build_plain(records, "srresnet-anime", _infer, file_bytes=file_bytes, notes=(_NOTE,))
 
 
 def _infer(shapes: Mapping[str, Shape]) -> AnimeConfig:

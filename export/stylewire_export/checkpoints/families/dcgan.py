@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from stylewire_export.checkpoints.config import DcganConfig, PlainCheckpoint
-from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX, Shape, Shapes, compare_shapes
-from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
+from stylewire_export.checkpoints.families.plain import build_plain
+from stylewire_export.checkpoints.shapes import MAX_RESOLUTION_PX, Shape, Shapes, compare_shapes, norm_shapes
+from stylewire_export.checkpoints.tensors import TensorRecord
 from stylewire_export.errors import CheckpointError
 
 FIRST_CONV, FIRST_MEAN = "main.0.weight", "main.1.running_mean"
-COUNTER = "num_batches_tracked"
 _MAX_LAYERS = 11  # MAX_RESOLUTION_PX
 
 
@@ -32,15 +32,7 @@ def read_dcgan(records: Mapping[str, TensorRecord], *, file_bytes: int) -> Plain
     Raises:
         CheckpointError: a tensor is missing, surplus or of another shape.
     """
-    weights = {name: record for name, record in records.items() if not name.endswith(COUNTER)}
-    config = _infer({name: record.shape for name, record in weights.items()})
-    state, notes = to_tensors(weights, file_bytes=file_bytes)
-    return PlainCheckpoint(family="dcgan", config=config, state=state, notes=tuple(notes))
-
-
-def norm_shapes(name: str, channels: int) -> dict[str, Shape]:
-    """List the tensors of a batch norm with their shapes."""
-    return {f"{name}.{part}": (channels,) for part in ("weight", "bias", "running_mean", "running_var")}
+    return build_plain(records, "dcgan", _infer, file_bytes=file_bytes)
 
 
 def _infer(shapes: Mapping[str, Shape]) -> DcganConfig:

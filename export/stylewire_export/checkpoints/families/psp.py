@@ -15,6 +15,7 @@ from stylewire_export.checkpoints.encoder_layout import EncoderLayout, infer_enc
 from stylewire_export.checkpoints.families.rosinality import read_rosinality
 from stylewire_export.checkpoints.generators import GeneratorTraits
 from stylewire_export.checkpoints.pickles.safe_globals import AttributeRecord
+from stylewire_export.checkpoints.shapes import COUNTER
 from stylewire_export.checkpoints.tensors import TensorRecord, to_tensors
 from stylewire_export.errors import CheckpointError, quote
 
@@ -127,7 +128,7 @@ def read_encoder_part(file: PspFile) -> EncoderCheckpoint:
     input_kind = _input_kind(file, layout)
     task, notes = _task(file, input_kind)
     reduction, reduction_notes = _reduction(file) if (task, input_kind) == ("super_resolution", "photo") else (None, ())
-    used = {name: record for name, record in records.items() if not name.endswith(".num_batches_tracked")}
+    used = {name: record for name, record in records.items() if not name.endswith(COUNTER)}
     state, tensor_notes = to_tensors(used, file_bytes=file.size_bytes)
     for name, tensor in state.items():
         if name.endswith(".running_var") and bool((tensor < 0).any()):

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from stylewire_export.checkpoints.config import GeneratorCheckpoint
+from stylewire_export.checkpoints.generator_layout import FILTER, W_AVG
 from stylewire_export.checkpoints.generators import GeneratorTraits, build_generator
-from stylewire_export.checkpoints.layout import FILTER, MAX_RESOLUTION_PX, W_AVG
+from stylewire_export.checkpoints.shapes import MAX_RESOLUTION_PX
 from stylewire_export.checkpoints.tensors import TensorRecord, wrap_array
 from stylewire_export.errors import CheckpointError, quote
 

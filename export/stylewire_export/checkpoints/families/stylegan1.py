@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stylewire_export.checkpoints.config import StyleGan1Checkpoint, StyleGan1Config
-from stylewire_export.checkpoints.layout import MAX_RESOLUTION_PX, Shape, Shapes, compare_shapes
+from stylewire_export.checkpoints.shapes import MAX_RESOLUTION_PX, Shape, Shapes, compare_shapes
 from stylewire_export.checkpoints.tensors import TensorRecord, to_float32, to_tensors
 from stylewire_export.errors import CheckpointError, quote
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stylewire_export.checkpoints.config import GeneratorCheckpoint
+from stylewire_export.checkpoints.generator_layout import FILTER, W_AVG
 from stylewire_export.checkpoints.generators import GeneratorTraits, build_generator
-from stylewire_export.checkpoints.layout import FILTER, W_AVG
 from stylewire_export.checkpoints.pickles.numpy_globals import NumpyArray
 from stylewire_export.checkpoints.pickles.safe_globals import AttributeRecord
 from stylewire_export.checkpoints.tensors import TensorRecord, bound_copies, to_float32, wrap_array

@@ -9,42 +9,11 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from stylewire_export.checkpoints.config import Architecture, GeneratorConfig
-from stylewire_export.errors import CheckpointError, quote
+from stylewire_export.checkpoints.shapes import MAX_RESOLUTION_PX, Shape, Shapes, compare_shapes, linear_shapes
+from stylewire_export.errors import CheckpointError
 
-Shape = tuple[int, ...]
-
-MAX_RESOLUTION_PX = 4096
 W_AVG = "mapping.w_avg"  # the one tensor that may be missing: it can be sampled (Karras et al. 2019, appendix B)
 FILTER = "resample_filter"
-_SHOWN = 3  # names in a message
-
-
-class Shapes:
-    """Shapes of the tensors of a file; a missing one is an error that names it."""
-
-    def __init__(self, shapes: Mapping[str, Shape]) -> None:
-        self._shapes = shapes
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._shapes
-
-    def size(self, name: str, axis: int) -> int:
-        """Return one dimension, at least 1.
-
-        Raises:
-            CheckpointError: the tensor is missing, or has no such axis.
-        """
-        shape = self._shapes.get(name)
-        if shape is None:
-            raise CheckpointError(f"tensor {quote(name)} is missing: the network is incomplete or of an unknown kind")
-        if axis >= len(shape) or shape[axis] < 1:
-            raise CheckpointError(f"tensor {quote(name)} has the impossible shape {list(shape)}")
-        return shape[axis]
-
-    def count(self, pattern: str, *, first: int = 0, step: int = 1) -> int:
-        """Count the names of a numbered series, by default 0, 1, 2 ...; ``pattern`` has one ``{}``."""
-        numbers = enumerate(range(first, first + step * (len(self._shapes) + 1), step))
-        return next(index for index, number in numbers if pattern.format(number) not in self._shapes)
 
 
 def infer_config(
@@ -66,9 +35,6 @@ def infer_config(
     known = Shapes(shapes)
     resolutions = _resolutions(shapes)
     last = f"synthesis.b{resolutions[-1]}"
-    mapping_layers = known.count("mapping.fc{}.weight")
-    if not mapping_layers:
-        raise CheckpointError("tensor 'mapping.fc0.weight' is missing: the network is incomplete or of another kind")
     conditional = "mapping.embed.weight" in shapes
     embed_dim = known.size("mapping.embed.weight", 0) if conditional else 0
     config = GeneratorConfig(
@@ -78,7 +44,7 @@ def infer_config(
         embed_dim=embed_dim,
         label_concat=label_concat and conditional,
         layer_dim=known.size("mapping.fc0.weight", 0),
-        mapping_layer_count=mapping_layers,
+        mapping_layer_count=known.count("mapping.fc{}.weight"),
         resolution_px=resolutions[-1],
         image_channels=known.size(f"{last}.torgb.weight", 0),
         architecture=_architecture(known, last),
@@ -112,21 +78,17 @@ def generator_shapes(config: GeneratorConfig) -> dict[str, Shape]:
     """List every tensor of a generator with its shape, under the names of stylegan2-ada-pytorch."""
     shapes: dict[str, Shape] = {W_AVG: (config.w_dim,)}
     if config.label_dim:
-        shapes |= _linear("mapping.embed", config.label_dim, config.embed_dim)
+        shapes |= linear_shapes("mapping.embed", config.label_dim, config.embed_dim)
     if config.label_concat:
         del shapes["mapping.embed.bias"]
     sizes = [config.z_dim + config.embed_dim, *[config.layer_dim] * (config.mapping_layer_count - 1), config.w_dim]
     for index, (in_size, out_size) in enumerate(pairwise(sizes)):
-        shapes |= _linear(f"mapping.fc{index}", in_size, out_size)
+        shapes |= linear_shapes(f"mapping.fc{index}", in_size, out_size)
     in_channels = 0
     for resolution, out_channels in config.channels:
         shapes |= _block(config, resolution, in_channels, out_channels)
         in_channels = out_channels
     return shapes
-
-
-def _linear(name: str, in_size: int, out_size: int) -> dict[str, Shape]:
-    return {f"{name}.weight": (out_size, in_size), f"{name}.bias": (out_size,)}
 
 
 def _block(config: GeneratorConfig, resolution: int, in_channels: int, out_channels: int) -> dict[str, Shape]:
@@ -139,34 +101,13 @@ def _block(config: GeneratorConfig, resolution: int, in_channels: int, out_chann
         convs = {"conv0": in_channels, **convs}
     for conv, conv_in in convs.items():
         shapes |= {f"{name}.{conv}.weight": (out_channels, conv_in, 3, 3), f"{name}.{conv}.bias": (out_channels,)}
-        shapes |= {f"{name}.{conv}.{FILTER}": square, **_linear(f"{name}.{conv}.affine", config.w_dim, conv_in)}
+        shapes |= {f"{name}.{conv}.{FILTER}": square, **linear_shapes(f"{name}.{conv}.affine", config.w_dim, conv_in)}
         if config.use_noise:
             shapes |= {f"{name}.{conv}.noise_strength": (), f"{name}.{conv}.noise_const": (resolution, resolution)}
     if config.architecture == "skip" or resolution == config.resolution_px:
         shapes |= {f"{name}.torgb.weight": (config.image_channels, out_channels, 1, 1)}
         shapes |= {f"{name}.torgb.bias": (config.image_channels,)}
-        shapes |= _linear(f"{name}.torgb.affine", config.w_dim, out_channels)
+        shapes |= linear_shapes(f"{name}.torgb.affine", config.w_dim, out_channels)
     if config.architecture == "resnet" and resolution > 4:
         shapes |= {f"{name}.skip.weight": (out_channels, in_channels, 1, 1), f"{name}.skip.{FILTER}": square}
     return shapes
-
-
-def compare_shapes(found: Mapping[str, Shape], expected: Mapping[str, Shape], optional: tuple[str, ...] = ()) -> None:
-    """Refuse missing tensors, surplus tensors and wrong shapes, by name.
-
-    Raises:
-        CheckpointError: names the first of them.
-    """
-    if missing := [name for name in expected if name not in found and name not in optional]:
-        raise CheckpointError(f"tensors are missing ({len(missing)}): {_listed(missing)}")
-    if surplus := [name for name in found if name not in expected]:
-        raise CheckpointError(f"tensors do not belong to this network ({len(surplus)}): {_listed(surplus)}")
-    for name, shape in found.items():
-        if shape != expected[name]:
-            raise CheckpointError(
-                f"tensor {quote(name)} has shape {list(shape)} where {list(expected[name])} is expected"
-            )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(quote(name) for name in names[:_SHOWN]) + (" ..." if len(names) > _SHOWN else "")
