@@ -3,8 +3,8 @@
 python make_demo_models.py --base BASE --target TARGET --encoder ENCODER [--heldout heldout.rgb] [--formats onnx] OUT
 
 BASE, TARGET and ENCODER are checkpoints of train.py and train_encoder.py (.pt) or the same weights as .safetensors.
-They are first written in the file formats of published checkpoints and then exported like anybody's. The same weights
-give the same bytes.
+They are first written in the file formats of published checkpoints and then exported like any others. The same weights
+become the same bytes.
 """
 
 import argparse

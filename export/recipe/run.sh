@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the demo models from nothing: pictures, base model, second style, encoder, model directories.
+# Makes the demo models from nothing: images, base model, second style, encoder, model directories.
 #   export/recipe/run.sh [MINUTES] [OUT]        (120 minutes on two cores; OUT is what the package ships)
 # Needs Node, npm and `pip install -e ".[export]" safetensors`. DEVICE=cuda trains on a GPU, PYTHON names the interpreter.
 set -eu
