@@ -101,20 +101,20 @@ def test_cars_encoder_takes_wide_pictures(golden, saved):
     assert read_encoder(saved(content)).input_size_px == (192, 256)
 
 
-@pytest.mark.parametrize("told", ["8", " 8 ", 8, [8]], ids=repr)
-def test_super_resolution_with_one_factor_reduces_by_it(psp, saved, told):
+@pytest.mark.parametrize("factors", ["8", " 8 ", 8, [8]], ids=repr)
+def test_super_resolution_with_one_factor_reduces_by_it(psp, saved, factors):
     """One factor in the options, however it is written, is the factor of every input."""
-    psp["opts"] |= {"dataset_type": "celebs_super_resolution", "resize_factors": told}
+    psp["opts"] |= {"dataset_type": "celebs_super_resolution", "resize_factors": factors}
     encoder = read_encoder(saved(psp))
 
     assert ("super_resolution", 8) == (encoder.task, encoder.reduction)
     assert not any("resize_factors" in note for note in encoder.notes)
 
 
-@pytest.mark.parametrize("told", [None, "1,2,4,8", [1, 2], "0", 33, 10**100, "x", [[8]], True])
-def test_super_resolution_without_one_factor_takes_photos_as_they_are(psp, saved, told):
+@pytest.mark.parametrize("factors", [None, "1,2,4,8", [1, 2], "0", 33, 10**100, "x", [[8]], True])
+def test_super_resolution_without_one_factor_takes_photos_as_they_are(psp, saved, factors):
     """The originals draw one of several factors at random, which nothing can repeat; a note says so."""
-    psp["opts"] |= {"dataset_type": "celebs_super_resolution", "resize_factors": told}
+    psp["opts"] |= {"dataset_type": "celebs_super_resolution", "resize_factors": factors}
     encoder = read_encoder(saved(psp))
 
     assert encoder.reduction is None

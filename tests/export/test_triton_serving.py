@@ -1,4 +1,4 @@
-"""A repository of the Python variant on a real Triton: what it answers is what the graphs compute here."""
+"""A repository of the Python variant on a real Triton: its outputs are what the graphs compute here."""
 
 import importlib
 import sys
@@ -34,17 +34,17 @@ def client(repository):
         yield client
 
 
-def ask(client, model, outputs, **inputs):
-    """Call a model; returns the outputs by name."""
-    given = []
+def infer(client, model, outputs, **inputs):
+    """Call a model; return the outputs by name."""
+    tensors = []
     for name, array in inputs.items():
-        given.append(triton_grpc.InferInput(name, array.shape, "FP32"))
-        given[-1].set_data_from_numpy(array)
+        tensors.append(triton_grpc.InferInput(name, array.shape, "FP32"))
+        tensors[-1].set_data_from_numpy(array)
     wanted = [triton_grpc.InferRequestedOutput(name) for name in outputs]
     # Far more than it takes: a machine may be busy.
-    reply = client.infer(model, given, outputs=wanted, client_timeout=60)
-    assert sorted(outputs) == sorted(each.name for each in reply.get_response().outputs)
-    return {name: reply.as_numpy(name) for name in outputs}
+    response = client.infer(model, tensors, outputs=wanted, client_timeout=60)
+    assert sorted(outputs) == sorted(each.name for each in response.get_response().outputs)
+    return {name: response.as_numpy(name) for name in outputs}
 
 
 def compute(directory, graph, outputs, **inputs):
@@ -80,7 +80,7 @@ def test_server_keeps_what_was_configured(client):
 def test_ensemble_makes_the_pixels_of_the_graphs(client):
     """From z to pixels, Triton's ensemble makes what onnxruntime makes here."""
     z = draw(3, 128)
-    got = ask(client, "avatars", ["pixels"], z=z)["pixels"]
+    got = infer(client, "avatars", ["pixels"], z=z)["pixels"]
     w = compute(AVATARS, "mapping", ["w"], z=z)["w"]
     noise = {"noise_strength": np.ones(3, np.float32), "noise": np.zeros((3, 1), np.float32)}
     code = np.repeat(w[:, None], 10, 1)  # [N, L, D]
@@ -96,7 +96,7 @@ def test_ensemble_makes_the_pixels_of_the_graphs(client):
 def test_generator_without_styles_takes_labels(client, dcgan_model):
     """The ensemble of a generator without styles is its one graph, label included."""
     inputs = {"z": draw(2, 4), "label": np.eye(2, dtype=np.float32)}
-    got = ask(client, "dcgan", ["pixels"], **inputs)["pixels"]
+    got = infer(client, "dcgan", ["pixels"], **inputs)["pixels"]
     expected = compute(dcgan_model, "generator", ["pixels"], **inputs)["pixels"]
 
     assert np.abs(expected.astype(int) - got).max() <= 1
@@ -105,7 +105,7 @@ def test_generator_without_styles_takes_labels(client, dcgan_model):
 def test_encoder_makes_the_same_code(client):
     """A picture's code is the one that onnxruntime finds here."""
     image = np.clip(draw(2, 3, 64, 64), -1, 1)
-    got = ask(client, "avatars.encoder", ["w_plus"], image=image)["w_plus"]
+    got = infer(client, "avatars.encoder", ["w_plus"], image=image)["w_plus"]
     expected = compute(AVATARS, "encoder", ["w_plus"], image=image)["w_plus"]
 
     assert np.abs(expected - got).max() < 1e-4
@@ -127,13 +127,13 @@ def test_requests_that_differ_get_their_own_rows(client):
         return [["pixels"], ["image"], ["pixels", "image"]][number % 3 if number < 9 else 0]
 
     with ThreadPoolExecutor(12) as pool:
-        got = list(pool.map(lambda n: ask(client, "avatars.synthesis", outputs_of(n), **inputs_of(n)), range(12)))
+        got = list(pool.map(lambda n: infer(client, "avatars.synthesis", outputs_of(n), **inputs_of(n)), range(12)))
 
-    for number, answer in enumerate(got):
+    for number, outputs in enumerate(got):
         inputs = inputs_of(number)
         inputs["noise_strength"] = inputs["noise_strength"][:, 0]
         expected = compute(AVATARS, "synthesis", outputs_of(number), **inputs)
-        for name, array in answer.items():
+        for name, array in outputs.items():
             assert expected[name].shape == array.shape
             assert np.abs(expected[name].astype(float) - array).max() <= (1 if name == "pixels" else 1e-3)
 
@@ -148,7 +148,7 @@ def test_requests_are_batched(client):
     before = counts()
     with ThreadPoolExecutor(16) as pool:
         shapes = set(
-            pool.map(lambda n: ask(client, "avatars", ["pixels"], z=draw(1, 128, seed=n))["pixels"].shape, range(48))
+            pool.map(lambda n: infer(client, "avatars", ["pixels"], z=draw(1, 128, seed=n))["pixels"].shape, range(48))
         )
     inferences, executions = counts() - before
 
@@ -207,18 +207,18 @@ def model(monkeypatch):
 
 def test_failure_is_one_sentence(model, capfd):
     """What onnxruntime says of a failure is for the log; each caller of the batch gets one sentence."""
-    answers = model.execute([FakeRequest(np.full((1, 1), np.nan)), FakeRequest(np.ones((2, 1)))])
+    responses = model.execute([FakeRequest(np.full((1, 1), np.nan)), FakeRequest(np.ones((2, 1)))])
 
-    assert [("internal", "the graph failed; the log of Triton says why")] * 2 == answers
+    assert [("internal", "the graph failed; the log of Triton says why")] * 2 == responses
     assert "/secret/path" in capfd.readouterr().out
 
 
 def test_cancelled_requests_are_not_computed(model):
     """A request whose caller has gone takes no part in the batch; the others get their rows."""
     gone = FakeRequest(np.zeros((4, 1)), cancelled=True)
-    answers = model.execute([FakeRequest(np.ones((1, 1))), gone, FakeRequest(np.full((2, 1), 3.0))])
+    responses = model.execute([FakeRequest(np.ones((1, 1))), gone, FakeRequest(np.full((2, 1), 3.0))])
 
-    assert [{"w": [[2.0]]}, ("cancelled", "cancelled"), {"w": [[6.0], [6.0]]}] == answers
+    assert [{"w": [[2.0]]}, ("cancelled", "cancelled"), {"w": [[6.0], [6.0]]}] == responses
     assert [3] == model._session.row_counts
     assert [("cancelled", "cancelled")] == model.execute([gone])
     assert [3] == model._session.row_counts

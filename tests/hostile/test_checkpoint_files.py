@@ -19,7 +19,7 @@ from pathlib import Path
 from stylewire_export.checkpoints import read_generator
 from stylewire_export.errors import CheckpointError
 
-def answer(path):
+def read(path):
     try:
         checkpoint = read_generator(Path(path))
     except CheckpointError as err:
@@ -33,7 +33,7 @@ for path in json.load(sys.stdin):
         resource.setrlimit(resource.RLIMIT_AS, ({MEMORY_BYTES}, {MEMORY_BYTES}))
         signal.alarm({SECONDS})
         with os.fdopen(writer, "w") as file:
-            json.dump(answer(path), file)
+            json.dump(read(path), file)
         os._exit(0)
     os.close(writer)
     with os.fdopen(reader) as file:
@@ -72,13 +72,13 @@ REASONS = {
 
 @pytest.fixture(scope="session")
 def index(golden):
-    """What INDEX.json says about each file."""
+    """The entry of each file in INDEX.json."""
     return {entry["file"]: entry for entry in json.loads((golden / "malicious" / "INDEX.json").read_text())}
 
 
 @pytest.fixture(scope="session")
-def answers(golden, index):
-    """The reader's answer to each file, after all were read."""
+def results(golden, index):
+    """The result of each file, after all were read."""
     for entry in index.values():
         assert entry["marker"] is None or not _marker(entry).exists(), "left behind by somebody else"
     paths = [str(golden / "malicious" / name) for name in index]
@@ -105,15 +105,15 @@ def test_index_lists_exactly_the_known_files(index):
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_hostile_file_is_refused_for_its_reason(answers, index, name):
-    """No payload ran, nothing crashed or ran out, and the sentence says what is wrong."""
+def test_hostile_file_is_refused_for_its_reason(results, index, name):
+    """No payload ran, nothing crashed or ran out, and the sentence names what is wrong."""
     marker = index[name]["marker"]
 
     assert marker is None or not _marker(index[name]).exists()
-    assert REASONS[name] in answers[name].get("refused", str(answers[name]))
-    assert answers[name]["refused"].startswith(f"{name}: ")
+    assert REASONS[name] in results[name].get("refused", str(results[name]))
+    assert results[name]["refused"].startswith(f"{name}: ")
 
 
-def test_control_file_is_read(answers):
+def test_control_file_is_read(results):
     """A reader that refuses everything is no reader: the valid file loads."""
-    assert {"family": "rosinality", "resolution_px": 8} == answers["control_valid.pt"]
+    assert {"family": "rosinality", "resolution_px": 8} == results["control_valid.pt"]
