@@ -84,7 +84,8 @@ class RequestContext:
         deadline: until when it is wanted, on the same clock; None for no limit.
         client: its name once the call was let in; None before, empty if nobody asked for it.
         model: as the request names it, unchecked.
-        trace: where its spans go; None if calls are not traced.
+        trace: of the call, sampled or not; None if calls are not traced.
+        spans: where its spans go; None if it is not traced, or not sampled.
         timings: of the reply that is being made.
         sent: of all replies that were sent.
         observe: takes the times of each reply that is sent.
@@ -97,14 +98,10 @@ class RequestContext:
     client: str | None = None
     model: str = ""
     trace: CallTrace | None = None
+    spans: CallTrace | None = None
     timings: Timings = field(default_factory=Timings)
     sent: Timings = field(default_factory=Timings)
     observe: Callable[[Timings], object] | None = None
-
-    @property
-    def spans(self) -> CallTrace | None:
-        """Return where spans go; None if the call is not traced, or not sampled."""
-        return self.trace if self.trace and self.trace.recording else None
 
     def limit(self, seconds: float | None) -> None:
         """Move the deadline closer: so many seconds from now at most."""
@@ -126,8 +123,8 @@ class RequestContext:
 
     def phase(self, name: str, start: float, stop: float) -> None:
         """Put something that was done for the call into its trace."""
-        if spans := self.spans:
-            spans.phase(Phase(name=name, start=start, stop=stop, attributes={}))
+        if self.spans:
+            self.spans.phase(Phase(name=name, start=start, stop=stop, attributes={}))
 
     async def timed(
         self, name: str, executor: Executor, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs

@@ -19,6 +19,7 @@ class Catalog:
 
     Attributes:
         models: by name, and of a name from the oldest version to the newest.
+        answering: name -> its newest version that is ready; the empty name is the default.
     """
 
     def __init__(self, models: Iterable[ModelStatus], default: str = "") -> None:
@@ -27,6 +28,9 @@ class Catalog:
         self._by_name: dict[str, list[ModelStatus]] = {}
         for model in self.models:
             self._by_name.setdefault(model.info.name, []).append(model)
+        self.answering = {model.info.name: model for model in self.models if model.state is State.READY}
+        if self.default_reference in self.answering:
+            self.answering[""] = self.answering[self.default_reference]
 
     @property
     def names(self) -> list[str]:
@@ -57,6 +61,8 @@ class Catalog:
             ModelNotFoundError: there is none.
             ModelNotReadyError: the default model is not loaded.
         """
+        if found := self.answering.get(reference):
+            return found
         name, at, version = (reference or self.default_reference).partition("@")
         versions = self._by_name.get(name, [])
         if at:

@@ -84,28 +84,6 @@ class Observer(Protocol):
         ...
 
 
-class Observers:
-    """Lets several observe one graph."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def batch(self, size: int, seconds: float, dispatch: Dispatch) -> None:
-        """Note that a batch ran."""
-        for each in self._observers:
-            each.batch(size, seconds, dispatch)
-
-    def request(self, result: BatchResult) -> None:
-        """Note that a request got its rows."""
-        for each in self._observers:
-            each.request(result)
-
-    def refused(self, reason: str) -> None:
-        """Note that a request got none."""
-        for each in self._observers:
-            each.refused(reason)
-
-
 def graph_kind(graph: str) -> str:
     """``encoder-sketch`` -> ``encoder``."""
     return graph.partition("-")[0]

@@ -21,6 +21,7 @@ from prometheus_client import (
 from stylewire.server.context import Timings
 from stylewire.server.engine_api.graphs import BatchResult, Dispatch
 from stylewire.server.telemetry.model_series import ModelSeries, StateCollector, Uses
+from stylewire.server.telemetry.statistics import Statistics
 
 _SECONDS = (0.00025, 0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60)
 """From a mapping network of 0.1 ms to --hang-seconds; each about twice the one before, so quantiles are as exact."""
@@ -244,10 +245,14 @@ class ProjectionMetrics:
 
 
 class GraphMetrics:
-    """Observes a graph, with the labels bound once: a lookup a batch would cost more than the count."""
+    """Observes a graph, with the labels bound once: a lookup a batch would cost more than the count.
+
+    Attributes:
+        statistics: counts of the same events, for the Open Inference Protocol.
+    """
 
     def __init__(self, metrics: Metrics, series: ModelSeries, model: str, graph: str) -> None:
-        labels = model, graph
+        labels, self.statistics = (model, graph), Statistics()
         self._queue = series.labels(metrics.queue, *labels)
         self._run = series.labels(metrics.run, *labels)
         self._batch_size = series.labels(metrics.batch_size, *labels)
@@ -260,12 +265,15 @@ class GraphMetrics:
         self._batch_size.observe(size)
         self._run.observe(seconds)
         self._dispatched[dispatch].inc()
+        self.statistics.batch(size, seconds)
 
     def request(self, result: BatchResult) -> None:
         """Count a request that got its rows."""
         self._queue.observe(result.queue_seconds)
         self._entry_batch_size.observe(result.batch_size)
+        self.statistics.request(result)
 
     def refused(self, reason: str) -> None:
         """Count a request that got none."""
         self._refused[reason].inc()
+        self.statistics.refused()

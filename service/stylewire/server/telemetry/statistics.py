@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from stylewire.server.engine_api.graphs import BatchResult, Dispatch
+from stylewire.server.engine_api.graphs import BatchResult
 from stylewire.server.engine_api.statistics import GraphStatistics, Total
 
 
@@ -21,16 +21,18 @@ class Statistics:
         self._now = now
         self.counts = GraphStatistics()
 
-    def batch(self, size: int, seconds: float, dispatch: Dispatch) -> None:  # noqa: ARG002 - an observer's
+    def batch(self, size: int, seconds: float) -> None:
         """Count a batch that ran."""
         self.counts.batch_count += 1
-        self.counts.batches.setdefault(size, Total()).add(seconds)
+        total = self.counts.batches.setdefault(size, Total())
+        total.count += 1
+        total.seconds += seconds
 
     def request(self, result: BatchResult) -> None:
         """Count a request that got its rows."""
         self.count(result.row_count, queue=result.queue_seconds, run=result.run_seconds, output=result.convert_seconds)
 
-    def refused(self, reason: str) -> None:  # noqa: ARG002 - all count as one
+    def refused(self) -> None:
         """Count a request that got none."""
         self.counts.fail.add(0.0)
 

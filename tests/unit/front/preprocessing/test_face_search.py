@@ -196,7 +196,7 @@ def test_search_is_a_phase_of_the_call(finder):
     spent = run()
 
     async def scene():
-        spent.trace = SimpleNamespace(recording=True, phase=noted.append)
+        spent.spans = SimpleNamespace(phase=noted.append)
         await finder.align(photo(art="anime"), spent)
 
     asyncio.run(scene())

@@ -71,8 +71,7 @@ class Batcher:
         self.lock = threading.Lock()
         self.scheduler = Scheduler(name, limits, clock, costs)
         self._run, self._observer, self._clock = run, observer, clock
-        self._batch_ready = threading.Condition(self.lock)
-        self._instance_free = threading.Condition(self.lock)
+        self._batch_ready, self._instance_free = threading.Condition(self.lock), threading.Condition(self.lock)
         self._yields = limits.yields
         self._closed = self._hung = False
         self._loop = asyncio.get_running_loop()

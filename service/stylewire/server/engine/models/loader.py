@@ -32,12 +32,11 @@ from stylewire.server.engine.batching.spans import BatchSpans
 from stylewire.server.engine.models.autotune import Chooser, GraphFiles, Opened, default_memory
 from stylewire.server.engine.models.model import LoadedGraph, Model, runtimes
 from stylewire.server.engine.models.warmup import SizeLimits, WarmUp, warm_up
-from stylewire.server.engine_api.graphs import Observers, graph_kind
+from stylewire.server.engine_api.graphs import Observer, graph_kind
 from stylewire.server.engine_api.models import ModelInfo, ModelStatus, State
 from stylewire.server.host import free_bytes, resident_bytes, trim_memory
 from stylewire.server.telemetry.metrics import GraphMetrics, Metrics
 from stylewire.server.telemetry.model_series import ModelSeries
-from stylewire.server.telemetry.statistics import Statistics
 
 log = logging.getLogger(__name__)
 
@@ -135,12 +134,11 @@ class Loader:
         return model
 
     def _graph(self, info: ModelInfo, graph: str, series: ModelSeries, opened: Opened, warm: WarmUp) -> LoadedGraph:
-        statistics = Statistics()
-        observer = Observers(GraphMetrics(self._metrics, series, info.name, graph), statistics)
+        observer = GraphMetrics(self._metrics, series, info.name, graph)
         runner = self._runner(info.name, graph, opened, warm, observer)
-        return LoadedGraph(opened=opened, runner=runner, statistics=statistics)
+        return LoadedGraph(opened=opened, runner=runner, statistics=observer.statistics)
 
-    def _runner(self, model: str, graph: str, opened: Opened, warm: WarmUp, observer: Observers) -> GraphRunner:
+    def _runner(self, model: str, graph: str, opened: Opened, warm: WarmUp, observer: Observer) -> GraphRunner:
         """Make what runs a graph: on the event loop if it is tiny, else in threads."""
         backend, longest = opened.backend, max(seconds for _, seconds in warm.runs)
         tiny = graph_kind(graph) == "mapping" and backend.device == "cpu" and longest < inline.MAX_SECONDS

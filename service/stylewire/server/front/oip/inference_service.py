@@ -16,7 +16,7 @@ from stylewire.errors import ModelNotFoundError
 from stylewire.server import context
 from stylewire.server.context import RequestContext
 from stylewire.server.engine_api.engine import Engine, Lease
-from stylewire.server.engine_api.graphs import Arrays, Dispatch
+from stylewire.server.engine_api.graphs import Arrays
 from stylewire.server.engine_api.models import ModelInfo, State
 from stylewire.server.front.api.limits import Limits
 from stylewire.server.front.oip import inference, requests, responses
@@ -163,7 +163,7 @@ class InferenceServicer:
     def _count(self, job: InferJob, call: RequestContext, *, input_: float, output: float) -> None:
         """Count a request for a whole model."""
         statistics, timings = self._whole(job.model), call.timings
-        statistics.batch(job.row_count, timings.inference_seconds, Dispatch.IDLE)
+        statistics.batch(job.row_count, timings.inference_seconds)
         statistics.count(
             job.row_count,
             queue=timings.queue_seconds,

@@ -169,6 +169,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if self._tracer:  # not before: the context of somebody who may not call is nobody's
             metadata = context.invocation_metadata() or ()
             call.trace = self._tracer.begin(method.service, method.name, metadata, call.request_id)
+            call.spans = call.trace if call.trace and call.trace.recording else None
 
     async def _fail(self, endpoint: "_Endpoint", call: RequestContext, err: BaseException, context: _Context) -> None:
         """Count a call that ended with an exception, and answer it; returns if there is nobody to answer."""
