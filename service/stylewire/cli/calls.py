@@ -1,4 +1,4 @@
-"""Many calls of a command at once, so that the server can batch them, and answers in the order of the questions.
+"""Concurrent calls of a command, so that the server can batch them; results in the order of the inputs.
 
 Commands run on asyncio because Ctrl-C then cancels their calls on the server.
 """
@@ -21,22 +21,22 @@ from stylewire.latents import Array
 from stylewire.media.provenance import Provenance, combine
 
 _Item = TypeVar("_Item")
-_Answer = TypeVar("_Answer")
-_OPEN_CALLS = 16
+_Result = TypeVar("_Result")
+_CALLS_IN_FLIGHT = 16
 
 
 async def in_order(
-    ask: Callable[[_Item], Coroutine[Any, Any, _Answer]], items: Iterable[_Item]
-) -> AsyncIterator[tuple[_Item, _Answer]]:
-    """Ask for a bounded number of items at once; the answers come in the order of the items.
+    call: Callable[[_Item], Coroutine[Any, Any, _Result]], items: Iterable[_Item]
+) -> AsyncIterator[tuple[_Item, _Result]]:
+    """Yield each item with the result of its call; a bounded number of calls are in flight.
 
-    Leaving the loop, by an error or Ctrl-C too, cancels what is under way.
+    Leaving the loop, by an error or Ctrl-C too, cancels the calls in flight.
     """
-    waiting: deque[tuple[_Item, asyncio.Task[_Answer]]] = deque()
+    waiting: deque[tuple[_Item, asyncio.Task[_Result]]] = deque()
     try:
         for item in items:
-            waiting.append((item, asyncio.create_task(ask(item))))
-            if len(waiting) >= _OPEN_CALLS:
+            waiting.append((item, asyncio.create_task(call(item))))
+            if len(waiting) >= _CALLS_IN_FLIGHT:
                 oldest, task = waiting[0]
                 yield oldest, await task
                 waiting.popleft()
@@ -53,12 +53,12 @@ async def in_order(
 async def find_latents(
     client: AsyncClient, points: Sequence[int | Path], *, model: str, psi: float | None
 ) -> list[pb.Latent]:
-    """Make latents of seeds, files of codes and pictures, which are inverted once.
+    """Make latents of seeds, files of codes, and pictures, each of which is inverted once.
 
     Args:
-        client: asks the encoder.
+        client: inverts the pictures.
         points: as ``parse_points`` reads them.
-        model: whose encoder is asked.
+        model: whose encoder inverts them.
         psi: truncation of seeds; a code of a file is taken as it is.
     """
 
@@ -88,6 +88,6 @@ def read_codes(path: Path) -> Array:
         raise typer.BadParameter(str(error)) from error
 
 
-def origin_of(pictures: Iterable[Picture | None]) -> Provenance | None:
-    """Say what a sheet shows; None stands for a picture that no model made."""
+def provenance_of(pictures: Iterable[Picture | None]) -> Provenance | None:
+    """Combine the provenance of the pictures of a sheet; None stands for a picture that no model made."""
     return combine([picture.provenance if picture else None for picture in pictures])

@@ -1,4 +1,4 @@
-"""Files of the command line: which are meant, and which may be written."""
+"""Files of the command line: those to read, and checks of those to write."""
 
 import glob
 from collections.abc import Collection, Iterable, Sequence
@@ -8,14 +8,14 @@ from pathlib import Path
 import typer
 
 
-def find_files(given: Sequence[Path], suffixes: Collection[str], kind: str) -> list[Path]:
+def find_files(paths: Sequence[Path], suffixes: Collection[str], kind: str) -> list[Path]:
     """List files: those named, and those of these suffixes in a folder or found by a pattern such as ``a/**``.
 
     Raises:
         typer.BadParameter: a folder has none, or a pattern finds none.
     """
     found: list[Path] = []
-    for path in given:
+    for path in paths:
         if path.is_dir():
             part = _of_suffixes(path.iterdir(), suffixes)
         elif glob.has_magic(str(path)) and not path.exists():
@@ -29,7 +29,7 @@ def find_files(given: Sequence[Path], suffixes: Collection[str], kind: str) -> l
 
 
 def check_targets(targets: Iterable[Path], sources: Sequence[Path] = ()) -> None:
-    """Refuse to write a file twice, or over one that is read. What else is there is replaced.
+    """Refuse to write a file twice, or over one that is read. Other files are replaced.
 
     Raises:
         typer.BadParameter: names the file.

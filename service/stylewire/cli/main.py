@@ -1,4 +1,4 @@
-"""The ``stylewire`` command: which commands there are, and how they end. Each lives in a file of its own.
+"""The ``stylewire`` command: the list of commands, their errors and exit codes. Each command has a file of its own.
 
 A command's file is imported when the command runs: ``stylewire --help``, completion and the health probe start before
 numpy and grpc would have been read.
@@ -15,7 +15,7 @@ class _Entry(NamedTuple):
     """A command as ``stylewire --help`` lists it.
 
     Attributes:
-        module: where it lives; its ``app`` has a command of this name, or is one.
+        module: of its file; the ``app`` there has a command of this name, or is one.
         panel: heading in the list.
         help: the first sentence of the command's own help.
     """
@@ -29,7 +29,7 @@ _MAKE, _PHOTOS, _SERVERS, _FILES = "Make pictures", "From pictures", "Servers", 
 COMMANDS: dict[str, _Entry] = {
     "generate": _Entry("generate", _MAKE, "Make pictures of seeds, or of saved codes."),
     "mix": _Entry("mix", _MAKE, "Mix styles: a matrix of pictures, as in the papers."),
-    "interpolate": _Entry("interpolate", _MAKE, "Walk from picture to picture: an animation or its frames."),
+    "interpolate": _Entry("interpolate", _MAKE, "Interpolate between pictures: an animation or its frames."),
     "invert": _Entry("invert", _PHOTOS, "Find the codes of pictures."),
     "project": _Entry("project", _PHOTOS, "Find codes of pictures by optimization, closer than invert."),
     "toonify": _Entry("toonify", _PHOTOS, "Draw pictures anew with another model of the same latent space."),
@@ -37,7 +37,7 @@ COMMANDS: dict[str, _Entry] = {
     "health": _Entry("serve", _SERVERS, "Ask a server for its health, for probes."),
     "bench": _Entry("bench", _SERVERS, "Measure a live service."),
     "serve": _Entry("serve", _SERVERS, "Run a server."),
-    "inspect": _Entry("inspect", _FILES, "Say where pictures and videos come from."),
+    "inspect": _Entry("inspect", _FILES, "Print the provenance of pictures and videos."),
     "version": _Entry("serve", _FILES, "Print the version."),
 }
 EPILOG = (
@@ -48,7 +48,7 @@ _FAILED, _TRY_LATER = 1, 3
 
 
 class _Deferred(TyperCommand):
-    """A command before its module is imported: name and help."""
+    """A command whose module is not imported yet: name and help."""
 
     def __init__(self, name: str, entry: _Entry) -> None:
         super().__init__(name, help=entry.help, rich_help_panel=entry.panel)
@@ -61,7 +61,7 @@ class _Deferred(TyperCommand):
 
 
 class _Commands(TyperGroup):
-    """Finds the commands, and ends those that failed with a sentence and an exit code, in one place for all."""
+    """Finds commands, and turns the errors of all of them into a sentence and an exit code."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -78,7 +78,7 @@ class _Commands(TyperGroup):
         except BrokenPipeError:
             raise  # typer ends quietly: the reader of our output has gone
         except _failures() as error:
-            raise typer.Exit(_tell(error, as_json=as_json)) from error
+            raise typer.Exit(_report_failure(error, as_json=as_json)) from error
 
 
 app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, epilog=EPILOG)
@@ -106,11 +106,11 @@ def main() -> None:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """Name the errors that are no bugs; read when there is one."""
+    """Return the errors that are no bugs; imported only when there is one."""
     return (importlib.import_module("stylewire.errors").StylewireError, OSError)
 
 
-def _tell(error: Exception, *, as_json: bool) -> int:
+def _report_failure(error: Exception, *, as_json: bool) -> int:
     """Print an error, and choose the exit code."""
     errors = importlib.import_module("stylewire.errors")
     importlib.import_module("stylewire.cli.output").print_error(error, as_json=as_json)

@@ -24,10 +24,10 @@ CONNECTION, PICTURES, OUTPUT = "Connection", "Pictures", "Output"
 
 Psi = Annotated[
     float | None,
-    typer.Option(help="Truncation: 1 keeps the code, 0 gives the mean. None by default.", rich_help_panel=PICTURES),
+    typer.Option(help="Truncation: 1 keeps the code, 0 is the mean. None by default.", rich_help_panel=PICTURES),
 ]
 Model = Annotated[
-    str, typer.Option(help="Name of the model; the server's default model when not given.", rich_help_panel=PICTURES)
+    str, typer.Option(help="Name of the model; the server's default model if not set.", rich_help_panel=PICTURES)
 ]
 Noise = Annotated[NoiseMode, typer.Option(help="Pixel noise.", rich_help_panel=PICTURES)]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON object a line; errors too.", rich_help_panel=OUTPUT)]
@@ -41,12 +41,12 @@ Zoom = Annotated[
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """Which server is asked, for how long, and by what both know each other.
+    """The server, the timeout of a call, TLS and the token.
 
     Attributes:
         address: ``host:port`` or any gRPC target.
         timeout: seconds to wait for an answer.
-        tls: use TLS with the authorities that gRPC brings.
+        tls: use TLS with the authorities that gRPC ships.
         ca: PEM file of the authorities that may vouch for the server.
         certificate: PEM file shown to the server.
         key: PEM file of its private key.
@@ -71,7 +71,7 @@ class Server:
         typer.Option(
             "--tls",
             envvar="STYLEWIRE_TLS",
-            help="Use TLS. --ca, --certificate and --server-name say so, too.",
+            help="Use TLS; --ca, --certificate and --server-name imply it.",
             rich_help_panel=CONNECTION,
         ),
     ] = False
@@ -120,7 +120,7 @@ class Server:
 
     @property
     def security(self) -> Security:
-        """By what a client knows its server.
+        """TLS and token, for a client.
 
         Raises:
             typer.BadParameter: one of certificate and key is missing.
@@ -153,7 +153,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatientServer(Server):
-    """The same, for calls that take minutes."""
+    """``Server`` for calls that take minutes."""
 
     timeout: Annotated[
         float,
@@ -164,7 +164,7 @@ class PatientServer(Server):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Rendering:
     """How pictures are made.
 
     Attributes:
@@ -179,12 +179,12 @@ class Look:
 
 
 def examples(*lines: str) -> str:
-    """Show command lines below a command's help."""
+    """Return the text below a command's help: example command lines."""
     return "\n\n".join(("Examples:", *lines))
 
 
 def grouped(function: _Function) -> _Function:
-    """Give a command the options of the groups among its parameters, in their place."""
+    """Replace the parameters of a command that are groups by the options of the groups."""
     parameters: list[inspect.Parameter] = []
     groups: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
@@ -195,11 +195,11 @@ def grouped(function: _Function) -> _Function:
             parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
 
     @wraps(function)
-    def run(**given: Any) -> None:
+    def run(**values: Any) -> None:
         made = {
-            name: kind(**{each.name: given.pop(each.name) for each in fields(kind)}) for name, kind in groups.items()
+            name: kind(**{each.name: values.pop(each.name) for each in fields(kind)}) for name, kind in groups.items()
         }
-        function(**given, **made)
+        function(**values, **made)
 
     signature = inspect.Signature(parameters)
     run.__signature__ = signature  # type: ignore[attr-defined]  # what inspect looks for, and so typer

@@ -29,16 +29,16 @@ class Bar:
         self._shown, self._task = shown, task
 
     def advance(self) -> None:
-        """Say that one more is done."""
+        """Add one to what is done."""
         self._shown.advance(self._task)
 
     def reach(self, done: int, label: str) -> None:
-        """Say how many are done, and what that means."""
+        """Set what is done, and the label."""
         self._shown.update(self._task, completed=done, description=label)
 
 
 class Report:
-    """Tells what a command did: sentences for people, or with ``--json`` an object a line.
+    """The results of a command: sentences for people, or with ``--json`` an object a line.
 
     Args:
         as_json: print objects.
@@ -48,25 +48,25 @@ class Report:
         self._as_json = as_json
         self._failures = 0
 
-    def say(self, text: str, **facts: object) -> None:
+    def line(self, text: str, **facts: object) -> None:
         """Print a sentence, or the facts in it."""
         typer.echo(json.dumps(facts) if self._as_json else text)
 
     def wrote(self, path: Path, **facts: object) -> None:
-        """Say which file was written, and what is in it."""
-        self.say(f"wrote {path}", file=str(path), **facts)
+        """Print that a file was written, and what is in it."""
+        self.line(f"wrote {path}", file=str(path), **facts)
 
     def note(self, text: str) -> None:
-        """Say something that is no result."""
+        """Print a remark to standard error."""
         typer.echo(text, err=True)
 
     def step(self, **facts: object) -> None:
-        """Print how it goes, for programs; people see a bar."""
+        """Print progress, for programs; people see a bar."""
         if self._as_json:
             typer.echo(json.dumps(facts))
 
     def failed(self, path: Path, error: Exception) -> None:
-        """Say that nothing came of a file, while the others go on."""
+        """Print why a file failed, while the others go on."""
         self._failures += 1
         if self._as_json:
             typer.echo(json.dumps({"file": str(path), "error": error_facts(error)}))
@@ -83,11 +83,11 @@ class Report:
             raise typer.Exit(1)
 
 
-def facts_of(answer: Result | Inversion) -> dict[str, object]:
-    """Give what an answer says about itself, for ``--json``."""
-    picture = answer if isinstance(answer, Result) else answer.reconstruction
+def facts_of(result: Result | Inversion) -> dict[str, object]:
+    """Return size, digest, batch size and times of a result, for ``--json``."""
+    picture = result if isinstance(result, Result) else result.reconstruction
     size = {"width_px": picture.width_px, "height_px": picture.height_px} if picture else {}
-    return {**size, "model_digest": answer.model_digest, "batch_size": answer.batch_size, **answer.timing._asdict()}
+    return {**size, "model_digest": result.model_digest, "batch_size": result.batch_size, **result.timing._asdict()}
 
 
 @contextmanager
@@ -114,7 +114,7 @@ def print_error(error: Exception, *, as_json: bool = False) -> None:
 
 
 def error_text(error: Exception) -> str:
-    """Say what went wrong: a sentence, then the wrong fields and what may help."""
+    """Describe an error: a sentence, then the wrong fields and what may help."""
     lines = [str(error)]
     if isinstance(error, StylewireError):
         lines += [f"  {field}: {text}" for field, text in error.violations if f"{field}: {text}" not in error.message]
@@ -126,7 +126,7 @@ def error_text(error: Exception) -> str:
 
 
 def error_facts(error: Exception) -> dict[str, object]:
-    """Give what went wrong, for ``--json``."""
+    """Return an error as an object, for ``--json``."""
     if not isinstance(error, StylewireError):
         return {"reason": type(error).__name__, "message": str(error)}
     facts = {"reason": error.reason, "message": error.message, "request_id": error.request_id}

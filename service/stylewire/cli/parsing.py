@@ -1,4 +1,4 @@
-"""Words of the command line: ``0-15,20`` for seeds, ``coarse``, ``16-32px`` or ``0-3`` for layers, paths by suffix."""
+"""Parsers of options: ``0-15,20`` for seeds, ``coarse``, ``16-32px`` or ``0-3`` for layers, paths by suffix."""
 
 import re
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from stylewire.media.sheets import ANIMATION_SUFFIXES, SHEET_SUFFIXES
 Seeds = NewType("Seeds", list[int])
 Classes = NewType("Classes", list[int])
 Points = NewType("Points", list[int | Path])
-"""Seeds, codes and pictures, in the order they were named."""
+"""Seeds, codes and pictures, in the order of the command line."""
 Choices = NewType("Choices", list[LayerChoice])
 SheetPath = NewType("SheetPath", Path)
 AnimationPath = NewType("AnimationPath", Path)
@@ -28,18 +28,18 @@ _RESOLUTIONS = re.compile(r"(\d+)(?:-(\d+))?px")
 
 
 def parse_seeds(text: str) -> Seeds:
-    """Read seeds such as ``7``, ``0-15`` or ``1,4,10-12``; both ends of a range are included."""
+    """Parse seeds such as ``7``, ``0-15`` or ``1,4,10-12``; both ends of a range are included."""
     return Seeds([number for part in text.split(",") for number in _seeds(part)])
 
 
 def parse_classes(text: str) -> Classes:
-    """Read classes such as ``3`` or ``0-9``; both ends of a range are included."""
+    """Parse classes such as ``3`` or ``0-9``; both ends of a range are included."""
     expected = "a class such as 3 or a range such as 0-9"
     return Classes([number for part in text.split(",") for number in _numbers(part, expected)])
 
 
 def parse_points(text: str) -> Points:
-    """Read seeds, and files of codes and pictures, such as ``0-3,me.npz,you.png``."""
+    """Parse seeds, and files of codes and pictures, such as ``0-3,me.npz,you.png``."""
     points: list[int | Path] = []
     for part in text.split(","):
         if Path(part).suffix.lower() in PICTURE_SUFFIXES | {CODE_SUFFIX}:
@@ -50,7 +50,7 @@ def parse_points(text: str) -> Points:
 
 
 def parse_layers(text: str) -> Choices:
-    """Read layers such as ``coarse``, ``16-32px``, ``0-3`` or ``0-3,8``; both ends of a range are included."""
+    """Parse layers such as ``coarse``, ``16-32px``, ``0-3`` or ``0-3,8``; both ends of a range are included."""
     chosen: list[LayerChoice] = []
     for part in (part.strip() for part in text.split(",")):
         role = next((role for role in ROLE_RANGES_PX if role == part), None)
@@ -67,12 +67,12 @@ def parse_layers(text: str) -> Choices:
 
 
 def parse_sheet_path(text: str) -> SheetPath:
-    """Read the path of a picture to write."""
+    """Parse the path of a picture to write."""
     return SheetPath(_path(text, SHEET_SUFFIXES))
 
 
 def parse_animation_path(text: str) -> AnimationPath:
-    """Read the path of an animation or video to write, or of a folder for its frames."""
+    """Parse the path of an animation or video to write, or of a folder for its frames."""
     return AnimationPath(_path(text, ANIMATION_SUFFIXES | VIDEO_SUFFIXES | {""}))
 
 

@@ -1,4 +1,4 @@
-"""What the commands that start from pictures share: which ones, how the server reads them, and what cannot be read."""
+"""Shared by the commands that start from pictures: files, options of the encoder, errors of single pictures."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from stylewire.client.options import Alignment
 from stylewire.client.results import Picture
 from stylewire.errors import InvalidFieldError, NoFaceError
 
-_Answer = TypeVar("_Answer")
-OF_ONE_PICTURE = (InvalidFieldError, NoFaceError, OSError)
-"""What is wrong with one picture and says nothing about the others."""
+_Result = TypeVar("_Result")
+PICTURE_ERRORS = (InvalidFieldError, NoFaceError, OSError)
+"""Errors of one picture, after which the others go on."""
 
 Photos = Annotated[
     list[Path],
@@ -38,12 +38,12 @@ Refinement = Annotated[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """How the server reads pictures.
+class EncoderOptions:
+    """How the server inverts pictures.
 
     Attributes:
-        encoder: which of the model.
-        align: which faces it looks for.
+        encoder: name of the encoder.
+        align: which faces are cropped first.
     """
 
     encoder: Annotated[
@@ -55,33 +55,33 @@ class Reading:
     ] = None
 
 
-def find_photos(given: Sequence[Path]) -> list[Path]:
-    """List the pictures that are meant."""
-    return find_files(given, PICTURE_SUFFIXES, "pictures")
+def find_photos(paths: Sequence[Path]) -> list[Path]:
+    """List the pictures in files, folders and patterns."""
+    return find_files(paths, PICTURE_SUFFIXES, "pictures")
 
 
-async def ask_each(
-    label: str, files: Sequence[Path], ask: Callable[[Path], Coroutine[Any, Any, _Answer]], report: Report
-) -> AsyncIterator[tuple[Path, _Answer]]:
-    """Ask for each picture, several at once; says which are at fault themselves, and goes on with the others."""
+async def run_each(
+    label: str, files: Sequence[Path], call: Callable[[Path], Coroutine[Any, Any, _Result]], report: Report
+) -> AsyncIterator[tuple[Path, _Result]]:
+    """Yield each picture with the result of its call; report a picture that fails, and go on with the others."""
 
-    async def attempt(file: Path) -> _Answer | InvalidFieldError | NoFaceError | OSError:
+    async def attempt(file: Path) -> _Result | InvalidFieldError | NoFaceError | OSError:
         try:
-            return await ask(file)
-        except OF_ONE_PICTURE as error:
+            return await call(file)
+        except PICTURE_ERRORS as error:
             return error
 
     with progress(label, len(files)) as bar:
-        async for file, answer in in_order(attempt, files):
-            if isinstance(answer, OF_ONE_PICTURE):
-                report.failed(file, answer)
+        async for file, result in in_order(attempt, files):
+            if isinstance(result, PICTURE_ERRORS):
+                report.failed(file, result)
             else:
-                yield file, answer
+                yield file, result
             bar.advance()
 
 
-def line_of(file: Path, aligned: Picture | None, drawn: Picture) -> list[Image | None]:
-    """Show a picture, what the encoder saw of it, and what became of it, side by side and of one size."""
+def sheet_row(file: Path, aligned: Picture | None, drawn: Picture) -> list[Image | None]:
+    """Return a picture, what the encoder saw of it, and the result, in one size: a row of a sheet."""
     with PIL.Image.open(file) as opened:
         opened.draft("RGB", (drawn.width_px, drawn.height_px))  # a large JPEG is decoded small
         original = PIL.ImageOps.contain(

@@ -97,8 +97,8 @@ def test_inspect_knows_all_formats(name, image_format, options):
 @pytest.mark.parametrize(
     ("origin", "words"),
     [
-        (None, "does not say whether it is synthetic"),
-        (Provenance(source_type="", software="Painter"), "does not say whether it is synthetic"),
+        (None, "not marked as synthetic or recorded"),
+        (Provenance(source_type="", software="Painter"), "not marked as synthetic or recorded"),
         (PHOTO, "not synthetic (digitalCapture)"),
     ],
 )

@@ -138,8 +138,8 @@ def test_models_prints_a_table_or_json(command):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["generate", "--out", "d"], "say what to make"),
-        (["generate", "--seeds", "1"], "say where to write"),
+        (["generate", "--out", "d"], "nothing to make"),
+        (["generate", "--seeds", "1"], "nothing to write"),
         (["generate", "--seeds", "1-x", "--out", "d"], "is not a seed such as"),
         (["generate", "--seeds", "9-1", "--out", "d"], "write 1-9"),
         (["generate", "--seeds", "0-999999", "--out", "d"], "the most is"),
@@ -157,8 +157,8 @@ def test_models_prints_a_table_or_json(command):
         (["mix", "--rows", "1,a.gif", "--cols", "1", "--styles", "fine", "--out", "m.png"], "a file of a code (.npz)"),
         (["interpolate", "--seeds", "1,2", "--out", "x.avi"], "ends in none of"),
         (["invert", "."], "no pictures in ."),
-        (["toonify", "a.png", "--to", "b"], "say where to write"),
-        (["toonify", "a.png", "--to", "b", "--out", "d", "--weight", "0.5"], "what is taken of a --style"),
+        (["toonify", "a.png", "--to", "b"], "nothing to write"),
+        (["toonify", "a.png", "--to", "b", "--out", "d", "--weight", "0.5"], "are for a --style"),
         (["paint"], "No such command"),
         (["generat"], "Did you mean 'generate'"),
     ],

@@ -9,9 +9,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 from stylewire import pb
-from stylewire.cli.calls import origin_of, read_codes
+from stylewire.cli.calls import provenance_of, read_codes
 from stylewire.cli.files import check_targets, find_files
-from stylewire.cli.options import OUTPUT, PICTURES, Json, Look, Server, Size, Zoom, examples, grouped
+from stylewire.cli.options import OUTPUT, PICTURES, Json, Rendering, Server, Size, Zoom, examples, grouped
 from stylewire.cli.output import Report, facts_of, progress
 from stylewire.cli.parsing import (
     CODE_SUFFIX,
@@ -34,20 +34,20 @@ _PATIENCE_SECONDS = 15.0
 """Long enough for a server that starts again; a person would not wait longer."""
 
 
-class _Wish(NamedTuple):
+class _Target(NamedTuple):
     """A picture to make.
 
     Attributes:
         stem: name of its file, without the suffix.
         latent: makes its latent when its turn has come; there may be a hundred thousand.
-        facts: what ``--json`` says of it.
-        target: where it is written; None for a sheet only.
+        facts: its source, for ``--json``.
+        path: where it is written; None for a sheet only.
     """
 
     stem: str
     latent: Callable[[], pb.Latent]
     facts: dict[str, object]
-    target: Path | None = None
+    path: Path | None = None
 
 
 @app.command(
@@ -99,7 +99,7 @@ def generate(
             rich_help_panel=PICTURES,
         ),
     ] = None,
-    look: Look,
+    rendering: Rendering,
     as_json: Json = False,
     server: Server,
 ) -> None:
@@ -108,45 +108,45 @@ def generate(
     The calls keep the server busy and come back in order; each file is whole or absent.
     """
     if grid is None and out is None:
-        raise typer.BadParameter("say where to write: --grid FILE, --out DIR or both")
+        raise typer.BadParameter("nothing to write: set --grid FILE, --out DIR or both")
     if skip_existing and (grid or not out):
         raise typer.BadParameter("--skip-existing is for --out DIR without --grid, which shows all")
-    wishes = [*_of_seeds(seeds or [], classes, look.psi), *_of_codes(codes or [], look.psi)]
-    if not wishes:
-        raise typer.BadParameter("say what to make: --seeds SEEDS, --code FILE or both")
+    targets = [*_seed_targets(seeds or [], classes, rendering.psi), *_code_targets(codes or [], rendering.psi)]
+    if not targets:
+        raise typer.BadParameter("nothing to make: set --seeds SEEDS, --code FILE or both")
     report = Report(as_json=as_json)
     if out:
-        wishes = _with_targets(wishes, out, f".{image_format}", report, skip_existing=skip_existing)
+        targets = _with_targets(targets, out, f".{image_format}", report, skip_existing=skip_existing)
     form = OutputOptions(format=image_format, quality=quality, resolution_px=size)
-    results = asyncio.run(_draw(server, look, wishes, form, report, keep=grid is not None))
+    results = asyncio.run(_draw(server, rendering, targets, form, report, keep=grid is not None))
     if grid is not None:
         several = classes and len(classes) > 1 and not codes
         lines = in_rows([each.image for each in results], columns or (len(seeds or []) if several else None))
-        save_sheet(sheet(lines, zoom=zoom), grid, origin_of(results))
+        save_sheet(sheet(lines, zoom=zoom), grid, provenance_of(results))
         report.wrote(grid, pictures=len(results))
 
 
 async def _draw(
-    server: Server, look: Look, wishes: Sequence[_Wish], form: OutputOptions, report: Report, *, keep: bool
+    server: Server, rendering: Rendering, targets: Sequence[_Target], form: OutputOptions, report: Report, *, keep: bool
 ) -> list[Result]:
     """Make the pictures and write those that have a file; keeps them only if they are asked for."""
-    kept, at = [], iter(wishes)
+    kept, at = [], iter(targets)
     async with server.async_client() as client:
-        latents = (wish.latent() for wish in wishes)
+        latents = (target.latent() for target in targets)
         stream = client.generate_many(
             latents,
-            model=look.model,
-            noise=look.noise,
+            model=rendering.model,
+            noise=rendering.noise,
             format=form.get("format", "png"),
             quality=form.get("quality"),
             resolution_px=form.get("resolution_px"),
             patience_seconds=_PATIENCE_SECONDS,
         )
-        with progress("generate", len(wishes)) as bar:
+        with progress("generate", len(targets)) as bar:
             async for result in stream:
-                wish = next(at)
-                if wish.target:
-                    report.wrote(result.save(wish.target), **wish.facts, **facts_of(result))
+                target = next(at)
+                if target.path:
+                    report.wrote(result.save(target.path), **target.facts, **facts_of(result))
                 if keep:
                     kept.append(result)
                 bar.advance()
@@ -154,26 +154,26 @@ async def _draw(
 
 
 def _with_targets(
-    wishes: Sequence[_Wish], out: Path, suffix: str, report: Report, *, skip_existing: bool
-) -> list[_Wish]:
-    """Say where each picture is written; leaves those out that are there already, if they shall be."""
-    placed = [wish._replace(target=out / f"{wish.stem}{suffix}") for wish in wishes]
-    check_targets([wish.target for wish in placed if wish.target])
+    targets: Sequence[_Target], out: Path, suffix: str, report: Report, *, skip_existing: bool
+) -> list[_Target]:
+    """Set the path of each picture; leave out those that exist, with ``skip_existing``."""
+    placed = [target._replace(path=out / f"{target.stem}{suffix}") for target in targets]
+    check_targets([target.path for target in placed if target.path])
     out.mkdir(parents=True, exist_ok=True)
     if not skip_existing:
         return placed
-    missing = [wish for wish in placed if not (wish.target and wish.target.exists())]
+    missing = [target for target in placed if not (target.path and target.path.exists())]
     report.note(f"{len(placed) - len(missing)} of {len(placed)} files are there")
     return missing
 
 
-def _of_seeds(seeds: Sequence[int], classes: Classes | None, psi: float | None) -> list[_Wish]:
-    """List each seed with each class; several classes are told apart by the file's name."""
+def _seed_targets(seeds: Sequence[int], classes: Classes | None, psi: float | None) -> list[_Target]:
+    """List each seed with each class; the names of the files distinguish several classes."""
     if classes is None:
-        return [_Wish(f"seed{number:04d}", partial(seed, number, psi=psi), {"seed": number}) for number in seeds]
+        return [_Target(f"seed{number:04d}", partial(seed, number, psi=psi), {"seed": number}) for number in seeds]
     ends = [f"-class{each:03d}" if len(classes) > 1 else "" for each in classes]
     return [
-        _Wish(
+        _Target(
             f"seed{number:04d}{end}", partial(seed, number, psi=psi, class_index=each), {"seed": number, "class": each}
         )
         for each, end in zip(classes, ends, strict=True)
@@ -181,13 +181,13 @@ def _of_seeds(seeds: Sequence[int], classes: Classes | None, psi: float | None) 
     ]
 
 
-def _of_codes(given: Sequence[Path], psi: float | None) -> list[_Wish]:
-    wishes = []
-    for path in find_files(given, {CODE_SUFFIX}, "codes"):
+def _code_targets(paths: Sequence[Path], psi: float | None) -> list[_Target]:
+    targets = []
+    for path in find_files(paths, {CODE_SUFFIX}, "codes"):
         codes = read_codes(path)
         stems = [path.stem] if len(codes) == 1 else [f"{path.stem}-{index:04d}" for index in range(len(codes))]
-        wishes += [
-            _Wish(stem, partial(w_plus, code, psi=psi), {"code": str(path)})
+        targets += [
+            _Target(stem, partial(w_plus, code, psi=psi), {"code": str(path)})
             for stem, code in zip(stems, codes, strict=True)
         ]
-    return wishes
+    return targets

@@ -1,4 +1,4 @@
-"""``stylewire inspect``: what picture and video files say about their origin."""
+"""``stylewire inspect``: the provenance in picture and video files."""
 
 import dataclasses
 import io
@@ -19,8 +19,8 @@ app = typer.Typer(add_completion=False)
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 
 
-class Finding(NamedTuple):
-    """What one file is, and what it says."""
+class Inspection(NamedTuple):
+    """Format, size and provenance of one file."""
 
     image_format: str
     width_px: int
@@ -29,7 +29,7 @@ class Finding(NamedTuple):
 
     @property
     def synthetic(self) -> bool:
-        """Whether the file says that it is synthetic; a file that is silent may be anything."""
+        """Whether the file is marked as synthetic; a file without a mark may be anything."""
         return self.origin is not None and self.origin.synthetic
 
 
@@ -38,28 +38,28 @@ def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="PNG, JPEG, WebP, GIF, MP4 or WebM.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say where pictures and videos come from.
+    """Print the provenance of pictures and videos.
 
-    Exit code 0 if all files say that they are synthetic, else 1.
+    Exit code 0 if all files are marked as synthetic, else 1.
     """
-    found = {file: _look(file) for file in files}
+    found = {file: _inspect(file) for file in files}
     if as_json:
-        typer.echo(json.dumps([_record(file, finding) for file, finding in found.items()], indent=2))
-    for file, finding in found.items():
-        if isinstance(finding, ImageError):
-            typer.echo(f"{file}: {finding}", err=True)
+        typer.echo(json.dumps([_record(file, inspection) for file, inspection in found.items()], indent=2))
+    for file, inspection in found.items():
+        if isinstance(inspection, ImageError):
+            typer.echo(f"{file}: {inspection}", err=True)
         elif not as_json:
-            typer.echo("\n".join(_lines(file, finding)))
-    if not all(isinstance(finding, Finding) and finding.synthetic for finding in found.values()):
+            typer.echo("\n".join(_lines(file, inspection)))
+    if not all(isinstance(inspection, Inspection) and inspection.synthetic for inspection in found.values()):
         raise typer.Exit(1)
 
 
-def _look(file: Path) -> Finding | ImageError:
-    """Read one file; one that cannot be read does not keep the others from being shown."""
+def _inspect(file: Path) -> Inspection | ImageError:
+    """Inspect one file; an error is returned, so that the other files are shown."""
     try:
         content = _read_bytes(file)
         origin = provenance.read(content)
-        return Finding(*_read_size(content), origin)
+        return Inspection(*_read_size(content), origin)
     except OSError as err:
         return ImageError(err.strerror or str(err))
     except ImageError as err:
@@ -87,20 +87,20 @@ def _read_size(content: bytes) -> tuple[str, int, int]:
         raise ImageError("the picture is damaged or truncated") from err
 
 
-def _lines(file: Path, finding: Finding) -> list[str]:
-    head = f"{file}: {finding.image_format} {finding.width_px} x {finding.height_px} px"
-    origin = finding.origin
+def _lines(file: Path, inspection: Inspection) -> list[str]:
+    head = f"{file}: {inspection.image_format} {inspection.width_px} x {inspection.height_px} px"
+    origin = inspection.origin
     if origin is None or not origin.source_type:
-        return [f"{head}, does not say whether it is synthetic"]
-    said = "synthetic" if finding.synthetic else "not synthetic"
-    told = {"model": origin.model, "digest": origin.model_digest, "source": origin.source, "software": origin.software}
+        return [f"{head}, not marked as synthetic or recorded"]
+    kind = "synthetic" if inspection.synthetic else "not synthetic"
+    facts = {"model": origin.model, "digest": origin.model_digest, "source": origin.source, "software": origin.software}
     term = origin.source_type.removeprefix(provenance.SOURCE_TYPES)
-    return [f"{head}, {said} ({term})", *(f"  {name:9}{text}" for name, text in told.items() if text)]
+    return [f"{head}, {kind} ({term})", *(f"  {name:9}{text}" for name, text in facts.items() if text)]
 
 
-def _record(file: Path, finding: Finding | ImageError) -> dict[str, object]:
-    if isinstance(finding, ImageError):
-        return {"file": str(file), "error": str(finding)}
-    image_format, width_px, height_px, origin = finding
-    size = {"format": image_format, "width_px": width_px, "height_px": height_px, "synthetic": finding.synthetic}
+def _record(file: Path, inspection: Inspection | ImageError) -> dict[str, object]:
+    if isinstance(inspection, ImageError):
+        return {"file": str(file), "error": str(inspection)}
+    image_format, width_px, height_px, origin = inspection
+    size = {"format": image_format, "width_px": width_px, "height_px": height_px, "synthetic": inspection.synthetic}
     return {"file": str(file), **size, **(dataclasses.asdict(origin) if origin else {})}

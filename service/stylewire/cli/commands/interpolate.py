@@ -1,4 +1,4 @@
-"""``stylewire interpolate``: walks through pictures."""
+"""``stylewire interpolate``: animations, videos and frames between pictures."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stylewire.cli.calls import find_latents, origin_of
-from stylewire.cli.options import OUTPUT, Json, Look, PatientServer, Size, Zoom, examples, grouped
+from stylewire.cli.calls import find_latents, provenance_of
+from stylewire.cli.options import OUTPUT, Json, PatientServer, Rendering, Size, Zoom, examples, grouped
 from stylewire.cli.output import Bar, Report, facts_of, progress
 from stylewire.cli.parsing import VIDEO_SUFFIXES, AnimationPath, Points, parse_animation_path, parse_points
 from stylewire.client.options import Container, Easing, Method, PathOptions
@@ -56,45 +56,45 @@ def interpolate(
     fps: Annotated[float, typer.Option(min=0.1, max=120, help="Frames a second.", rich_help_panel=OUTPUT)] = 25,
     size: Size = None,
     zoom: Zoom = 1,
-    look: Look,
+    rendering: Rendering,
     as_json: Json = False,
     server: PatientServer,
 ) -> None:
-    """Walk from picture to picture: an animation or its frames."""
+    """Interpolate between pictures: an animation or its frames."""
     report = Report(as_json=as_json)
     if out.suffix.lower() in VIDEO_SUFFIXES and zoom != 1:
         raise typer.BadParameter("--zoom is for animations; players enlarge videos, and --size makes them small")
     if not out.suffix:
         out.mkdir(parents=True, exist_ok=True)
-    walk = PathOptions(
-        model=look.model, noise=look.noise, method=method, easing=easing, looped=loop, resolution_px=size
+    path = PathOptions(
+        model=rendering.model, noise=rendering.noise, method=method, easing=easing, looped=loop, resolution_px=size
     )
 
     async def go() -> list[Frame]:
         async with server.async_client() as client:
-            latents = await find_latents(client, points, model=look.model, psi=look.psi)
+            latents = await find_latents(client, points, model=rendering.model, psi=rendering.psi)
             with progress("interpolate", frames) as bar:
                 if out.suffix.lower() in VIDEO_SUFFIXES:
                     container: Container = "webm" if out.suffix.lower() == ".webm" else "mp4"
-                    film = client.interpolate_video(latents, frames, container=container, frame_rate=fps, **walk)
-                    await _save_video(film, out, bar, report)
+                    video = client.interpolate_video(latents, frames, container=container, frame_rate=fps, **path)
+                    await _save_video(video, out, bar, report)
                     return []
-                return await _take(client.interpolate(latents, frames, **walk), out, bar, report)
+                return await _take(client.interpolate(latents, frames, **path), out, bar, report)
 
     made = asyncio.run(go())
     if made:
         images = [frame.image for frame in made]
-        save_animation(images, out, frames_per_second=fps, zoom=zoom, origin=origin_of(made))
+        save_animation(images, out, frames_per_second=fps, zoom=zoom, origin=provenance_of(made))
         report.wrote(out, frames=len(made), model_digest=made[0].model_digest)
 
 
-async def _save_video(film: AsyncVideo, out: Path, bar: Bar, report: Report) -> None:
+async def _save_video(video: AsyncVideo, out: Path, bar: Bar, report: Report) -> None:
     """Write a video while it arrives."""
     with replacing(out) as draft, draft.open("wb") as file:
-        async for piece in film:
-            file.write(piece)
-            bar.reach(film.frames_made, "interpolate")
-    report.wrote(out, frames=film.frames_made, mime_type=film.mime_type, model_digest=film.model_digest)
+        async for chunk in video:
+            file.write(chunk)
+            bar.reach(video.frames_made, "interpolate")
+    report.wrote(out, frames=video.frames_made, mime_type=video.mime_type, model_digest=video.model_digest)
 
 
 async def _take(stream: AsyncIterator[Frame], out: Path, bar: Bar, report: Report) -> list[Frame]:

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from stylewire.cli.calls import origin_of
+from stylewire.cli.calls import provenance_of
 from stylewire.cli.files import check_targets
 from stylewire.cli.options import OUTPUT, Json, Model, Server, Zoom, examples, grouped
 from stylewire.cli.output import Report, facts_of
 from stylewire.cli.parsing import SheetPath, parse_sheet_path
-from stylewire.cli.photos import Photos, Reading, Refinement, ask_each, find_photos, line_of
+from stylewire.cli.photos import EncoderOptions, Photos, Refinement, find_photos, run_each, sheet_row
 from stylewire.client.results import Inversion
 from stylewire.codes import save_code
 from stylewire.media.sheets import save_sheet, sheet
@@ -46,7 +46,7 @@ def invert(
     ] = None,
     zoom: Zoom = 1,
     model: Model = "",
-    reading: Reading,
+    encoding: EncoderOptions,
     refine_steps: Refinement = 0,
     as_json: Json = False,
     server: Server,
@@ -65,18 +65,18 @@ def invert(
         kept = []
         async with server.async_client() as client:
 
-            async def ask(file: Path) -> Inversion:
+            async def find_code(file: Path) -> Inversion:
                 return await client.invert(
                     file,
                     model=model,
-                    encoder=reading.encoder,
-                    align=reading.align or False,
+                    encoder=encoding.encoder,
+                    align=encoding.align or False,
                     refine_steps=refine_steps,
                     return_reconstruction=True,
                 )
 
-            async for file, inversion in ask_each("invert", files, ask, report):
-                _tell(report, file, inversion)
+            async for file, inversion in run_each("invert", files, find_code, report):
+                _report(report, file, inversion)
                 if out:
                     _write(report, inversion, out / file.stem)
                 if grid:
@@ -90,11 +90,11 @@ def invert(
     report.end()
 
 
-def _tell(report: Report, file: Path, inversion: Inversion) -> None:
+def _report(report: Report, file: Path, inversion: Inversion) -> None:
     distortion = "" if inversion.distortion is None else f", distortion {inversion.distortion:.4f}"
     count = inversion.face.count if inversion.face else 0
     faces = f", the largest of {count} faces" if count > 1 else ""
-    report.say(
+    report.line(
         f"{file}: code {list(inversion.code.shape)}{distortion}{faces}",
         picture=str(file),
         shape=inversion.code.shape,
@@ -113,6 +113,6 @@ def _write(report: Report, inversion: Inversion, stem: Path) -> None:
 def save_inversions(inversions: list[tuple[Path, Inversion]], path: Path, *, zoom: int) -> None:
     """Write the sheet of originals, what the encoder saw, and reconstructions."""
     drawn = [(file, each.aligned, each.reconstruction) for file, each in inversions if each.reconstruction]
-    lines = [line_of(file, aligned, made) for file, aligned, made in drawn]
+    lines = [sheet_row(file, aligned, made) for file, aligned, made in drawn]
     shown = [picture for _, aligned, made in drawn for picture in (None, aligned, made)]
-    save_sheet(sheet(lines, zoom=zoom), path, origin_of(shown))
+    save_sheet(sheet(lines, zoom=zoom), path, provenance_of(shown))

@@ -26,7 +26,7 @@ class Reference(NamedTuple):
 
 
 def parse_reference(text: str) -> Reference:
-    """Read ``faces`` or ``faces@2``."""
+    """Parse ``faces`` or ``faces@2``."""
     name, at, version = text.partition("@")
     if not name or (at and not version):
         raise typer.BadParameter(f"{text!r} is not a model such as faces, or faces@2 for its version 2")
@@ -52,7 +52,7 @@ AdminTimeout = Annotated[
 def models(
     ctx: typer.Context,
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of all that the server says.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of the full descriptions.")] = False,
     server: Server,
 ) -> None:
     """List the models of a server; load, unload and reload them."""
@@ -76,7 +76,7 @@ def load(
     admin_address: AdminAddress,
     timeout: AdminTimeout = ADMIN_TIMEOUT_SECONDS,
 ) -> None:
-    """Load a model of the server's folder that is not loaded: a version, or the newest."""
+    """Load a model of the server's repository that is not loaded: a version, or the newest."""
     with AdminClient(admin_address, timeout=timeout) as client:
         _print(Report(as_json=as_json), "loaded", [client.load(*model)])
 
@@ -109,7 +109,7 @@ def reload(
 
 def _print(report: Report, done: str, changed: Iterable[pb.Model]) -> None:
     for each in changed:
-        report.say(
+        report.line(
             f"{done} {_reference(each)} {each.digest.removeprefix('sha256:')[:12]}",
             done=done,
             name=each.name,

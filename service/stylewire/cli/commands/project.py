@@ -8,12 +8,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from stylewire.cli.calls import origin_of
+from stylewire.cli.calls import provenance_of
 from stylewire.cli.files import check_targets
 from stylewire.cli.options import OUTPUT, Json, Model, PatientServer, Zoom, examples, grouped
 from stylewire.cli.output import Report, progress
 from stylewire.cli.parsing import SheetPath, parse_sheet_path
-from stylewire.cli.photos import OF_ONE_PICTURE, Photos, Reading, find_photos, line_of
+from stylewire.cli.photos import PICTURE_ERRORS, EncoderOptions, Photos, find_photos, sheet_row
 from stylewire.client import AsyncClient
 from stylewire.client.options import ProjectOptions, Start
 from stylewire.client.projections import Projection, ProjectionProgress
@@ -60,7 +60,7 @@ def project(
     ] = None,
     zoom: Zoom = 1,
     model: Model = "",
-    reading: Reading,
+    encoding: EncoderOptions,
     as_json: Json = False,
     server: PatientServer,
 ) -> None:
@@ -75,7 +75,7 @@ def project(
     out.mkdir(parents=True, exist_ok=True)
 
     options = ProjectOptions(
-        steps=steps, start=start, optimize_noise=optimize_noise, seed=seed, model=model, encoder=reading.encoder
+        steps=steps, start=start, optimize_noise=optimize_noise, seed=seed, model=model, encoder=encoding.encoder
     )
 
     async def find() -> list[tuple[Path, Projection]]:
@@ -83,11 +83,11 @@ def project(
         async with server.async_client() as client:
             for file in files:
                 try:
-                    found = await _project(client, file, options, reading, report)
-                except OF_ONE_PICTURE as error:
+                    found = await _project(client, file, options, encoding, report)
+                except PICTURE_ERRORS as error:
                     report.failed(file, error)
                     continue
-                _tell(report, file, found, steps)
+                _report(report, file, found, steps)
                 _write(report, found, out / file.stem)
                 if grid:
                     kept.append((file, found))
@@ -95,40 +95,40 @@ def project(
 
     projections = asyncio.run(find())
     if grid is not None and projections:
-        lines = [line_of(file, each.target, each.reconstruction) for file, each in projections]
+        lines = [sheet_row(file, each.target, each.reconstruction) for file, each in projections]
         shown = [picture for _, each in projections for picture in (None, each.target, each.reconstruction)]
-        save_sheet(sheet(lines, zoom=zoom), grid, origin_of(shown))
+        save_sheet(sheet(lines, zoom=zoom), grid, provenance_of(shown))
         report.wrote(grid, pictures=len(projections))
     report.end()
 
 
 async def _project(
-    client: AsyncClient, file: Path, options: ProjectOptions, reading: Reading, report: Report
+    client: AsyncClient, file: Path, options: ProjectOptions, encoding: EncoderOptions, report: Report
 ) -> Projection:
-    if reading.align == "face":
-        options = {**options, "align": True, "landmarks": await _find_landmarks(client, file, options, reading)}
-    elif reading.align:
-        raise typer.BadParameter(f"--align {reading.align}: projections know faces of persons only; crop it before")
+    if encoding.align == "face":
+        options = {**options, "align": True, "landmarks": await _find_landmarks(client, file, options, encoding)}
+    elif encoding.align:
+        raise typer.BadParameter(f"--align {encoding.align}: projections know faces of persons only; crop it before")
     with progress(f"project {file.name}", options.get("steps")) as bar:
 
-        def tell(now: ProjectionProgress) -> None:
+        def show(now: ProjectionProgress) -> None:
             bar.reach(now.step, f"project {file.name}, distortion {now.distortion:.4f}")
             report.step(picture=str(file), step=now.step, loss=now.loss, distortion=now.distortion)
 
-        return await client.project(file, on_progress=tell, **options)
+        return await client.project(file, on_progress=show, **options)
 
 
 async def _find_landmarks(
-    client: AsyncClient, file: Path, options: ProjectOptions, reading: Reading
+    client: AsyncClient, file: Path, options: ProjectOptions, encoding: EncoderOptions
 ) -> Sequence[tuple[float, float]] | None:
-    """Let the encoder's call find the face: a projection wants its landmarks."""
+    """Find the landmarks of the face with Invert: Project needs them."""
     model = options.get("model", "")
-    found = await client.invert(file, model=model, encoder=reading.encoder, align=reading.align or False)
+    found = await client.invert(file, model=model, encoder=encoding.encoder, align=encoding.align or False)
     return found.face.landmarks if found.face else None
 
 
-def _tell(report: Report, file: Path, found: Projection, steps: int) -> None:
-    report.say(
+def _report(report: Report, file: Path, found: Projection, steps: int) -> None:
+    report.line(
         f"{file}: distortion {found.start_distortion:.4f} -> {found.distortion:.4f} in {steps} steps",
         picture=str(file),
         steps=steps,
