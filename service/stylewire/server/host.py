@@ -1,4 +1,4 @@
-"""What the machine has, within the limits of the container: cores, memory, kind of processor."""
+"""Resources of the machine, within the limits of the container: cores, memory, kind of processor."""
 
 import contextlib
 import ctypes
@@ -27,7 +27,7 @@ def usable_cores(group: Path = GROUP) -> int:
 
 
 def free_bytes(group: Path = GROUP) -> int:
-    """Memory that this process can still have: what the machine has left, within the limit of its cgroup."""
+    """Return the bytes that this process can still have: what the machine has left, within the limit of its cgroup."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         meminfo = Path("/proc/meminfo").read_text(encoding="ascii")
@@ -42,7 +42,7 @@ def free_bytes(group: Path = GROUP) -> int:
 
 
 def memory_limit_bytes(group: Path = GROUP) -> int:
-    """Memory that this process can have at most: the limit of its cgroup, or what the machine has."""
+    """Return the bytes that this process can have at most: the limit of its cgroup, or what the machine has."""
     limit = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         most = (group / "memory.max").read_text(encoding="ascii").strip()
@@ -52,7 +52,7 @@ def memory_limit_bytes(group: Path = GROUP) -> int:
 
 
 def resident_bytes() -> int:
-    """Memory that this process has; 0 where that is not known."""
+    """Return the resident bytes of this process; 0 where that is not known."""
     try:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     except OSError:  # no Linux
@@ -61,13 +61,13 @@ def resident_bytes() -> int:
 
 
 def trim_memory() -> None:
-    """Give back to the system what was freed: runtimes parse and repack weights, and glibc keeps the pages of that."""
+    """Return freed memory to the system: runtimes parse and repack weights, and glibc keeps the pages of that."""
     with contextlib.suppress(OSError, AttributeError):  # glibc has it, others have not
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def processor() -> str:
-    """Name the processor and all that it can."""
+    """Return the processor's name and features, a line each."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:  # no Linux

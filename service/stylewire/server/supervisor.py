@@ -1,7 +1,7 @@
 """Several processes on one port, for machines whose cores one Python process cannot feed: ``--workers N``.
 
-The kernel spreads connections over the processes (SO_REUSEPORT); this parent starts them, passes signals on, and shows
-the metrics of all under one address.
+The kernel spreads connections over the processes (SO_REUSEPORT); this parent starts them, passes signals on, and serves
+the merged metrics of all under one address.
 """
 
 import logging
@@ -37,7 +37,7 @@ _SMALLEST = (READY, "process_start_time_seconds")
 _LARGEST = re.compile(
     r".*_info|stylewire_(backlog_seconds|max_queue_seconds|graph_hung|model_state|memory_limit_bytes|device_.*)"
 )
-"""Gauges of which the largest counts: each process has the same, or the worst is what matters."""
+"""Gauges of which the largest counts: each process reports the same, or the worst is what matters."""
 
 
 class Workers:
@@ -54,17 +54,17 @@ class Workers:
         self._stopping = False
 
     def run(self, ready: Callable[[Ports], None]) -> int:
-        """Start all, wait until all have ended; returns the exit code, 0 only if all ended well after a signal.
+        """Start all, wait until all have ended; return the exit code, 0 only if all ended well after a signal.
 
         Raises:
             SettingError: a port is taken, or a setting is for a single process only.
         """
         count = self._settings.workers
         if self._settings.admin_address:
-            message = (
+            reason = (
                 "an operation would reach one process only; let the processes follow the folder with --watch-seconds"
             )
-            raise SettingError(f"--admin-address does not go with --workers {count}: {message}")
+            raise SettingError(f"--admin-address does not go with --workers {count}: {reason}")
         with _reserve(self._settings) as reserved:
             port = reserved.getsockname()[1]
             registry = CollectorRegistry()
@@ -91,14 +91,14 @@ class Workers:
         return receiver
 
     def _wait_ready(self, pipes: list[Connection]) -> list[int]:
-        """Wait until all are ready; empty if one of them ended instead."""
+        """Wait until all are ready; return the ports of their metrics, none if one of them ended instead."""
         try:
             return [pipe.recv()[1] for pipe in pipes]
         except EOFError:
             return []
 
     def _wait_end(self) -> int:
-        """Wait for all. One that ends by itself takes the others with it: whoever runs the server starts it anew."""
+        """Wait for all; return the exit code. One that ends by itself ends the others: the platform restarts."""
         left = {process.sentinel: process for process in self._processes}
         while left:
             for sentinel in wait(list(left)):
@@ -131,7 +131,7 @@ class MergedMetrics(Collector):
         self._urls = list(urls)
 
     def collect(self) -> Iterable[Metric]:
-        """Read the metrics of all processes, and add them up."""
+        """Read the metrics of all processes, and merge them."""
         merged: dict[str, Metric] = {}
         values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
         for url in self._urls:

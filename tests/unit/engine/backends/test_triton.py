@@ -304,12 +304,12 @@ def test_regions_are_used_again_and_removed(tmp_path, monkeypatch):
         client = FakeClient()
         memory = SharedMemory(client)
         first = await memory.take(1000)
-        memory.give(first)
+        memory.free(first)
         again = await memory.take(2000)
         other = await memory.take(3000)
         files = {path.name for path in tmp_path.iterdir()}
         await memory.drop(other)
-        memory.give(other)  # too late: Triton may write to it
+        memory.free(other)  # too late: Triton may write to it
         last = await memory.take(100)
         await memory.close()
 
@@ -328,8 +328,8 @@ def test_memory_of_the_dead_is_swept_and_that_of_the_living_stays(tmp_path, monk
     async def test():
         client, living, dead = FakeClient(), Region(1), Region(1)
         client.known = {living.name: 1, dead.name: 1}
-        fcntl.flock(dead._file, fcntl.LOCK_UN)  # as when its process ends
-        os.close(dead._file)
+        fcntl.flock(dead.file, fcntl.LOCK_UN)  # as when its process ends
+        os.close(dead.file)
         await SharedMemory(client).sweep()
         left = [path.name for path in tmp_path.iterdir()]
         living.unlink()

@@ -15,7 +15,7 @@ from stylewire.errors import DeadlineError
 from stylewire.manifest import CHECK_FILE, ManifestError
 from stylewire.server.engine.backends import BackendOptions, cancellation, graph_name
 from stylewire.server.engine.backends.selfcheck import read_vectors, side
-from stylewire.server.engine.backends.triton.call import Answer, Call
+from stylewire.server.engine.backends.triton.call import Call, Result
 from stylewire.server.engine.backends.triton.contract import Graph
 from stylewire.server.engine.backends.triton.server_pool import TritonServers
 from stylewire.server.engine_api.graphs import Arrays
@@ -68,23 +68,23 @@ class TritonBackend:
 
     def _run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
         """Run one call, for as long as somebody waits for it."""
-        waiting, loop, answers = cancellation.current(), self._servers.loop, list[Answer]()
+        waiting, loop, results = cancellation.current(), self._servers.loop, list[Result]()
         call = Call(self._graph, inputs, outputs, waiting.deadline if waiting else None)
 
-        async def ask() -> None:
-            answers.append(await self._servers.infer(call))
+        async def infer() -> None:
+            results.append(await self._servers.infer(call))
 
-        def give_back() -> None:
-            for answer in answers:
-                answer.give_back()
+        def release() -> None:
+            for result in results:
+                result.release()
 
-        future = asyncio.run_coroutine_threadsafe(ask(), loop)
+        future = asyncio.run_coroutine_threadsafe(infer(), loop)
         if waiting:
             waiting.on_cancelled(future.cancel)
         try:
             future.result()
-            return answers[0].copy()
+            return results[0].copy()
         except CancelledError as err:
             raise DeadlineError(f"nobody waits for {self._graph.name} any more") from err
-        finally:  # the answer may have come just when it was no longer wanted
-            loop.call_soon_threadsafe(give_back)
+        finally:  # the result may have come just when it was no longer wanted
+            loop.call_soon_threadsafe(release)

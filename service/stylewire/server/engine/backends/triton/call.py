@@ -16,7 +16,7 @@ from stylewire.server.engine.backends.triton.shared_memory import Region
 from stylewire.server.engine_api.graphs import Arrays
 
 MIN_SHARED_BYTES = 32 << 10
-"""Smaller tensors are in the message: two more copies of them cost less than saying where they are."""
+"""Smaller tensors are in the message: two more copies of them cost less than their addresses."""
 _ALIGNMENT = 64
 
 
@@ -42,34 +42,34 @@ class Call:
         return len(next(iter(self.inputs.values())))
 
     def seconds_left(self, patience_seconds: float) -> float:
-        """How long an answer makes sense, and no server is waited for any longer."""
+        """Return how long a result is of use, and a server is waited for."""
         left = math.inf if self.deadline is None else self.deadline - time.monotonic()
         return min(left, patience_seconds)
 
 
-class Answer(NamedTuple):
+class Result(NamedTuple):
     """The outputs of a batch.
 
     Attributes:
-        arrays: by name; those in shared memory are good until it is given back.
+        arrays: by name; those in shared memory are good until ``release``.
         region: where they are; None if all have memory of their own.
-        give: gives it back, on the event loop.
+        free: frees it, on the event loop.
     """
 
     arrays: Arrays
     region: Region | None = None
-    give: Callable[[Region], None] = lambda _: None
+    free: Callable[[Region], None] = lambda _: None
 
     def copy(self) -> Arrays:
-        """Give the outputs memory of their own, so that the region can be given back."""
+        """Return the outputs in memory of their own, so that the region can be released."""
         if self.region is None:
             return self.arrays
         return {name: array.copy() for name, array in self.arrays.items()}
 
-    def give_back(self) -> None:
-        """Give the region back, on the event loop; nobody reads the arrays any more."""
+    def release(self) -> None:
+        """Free the region, on the event loop; nobody reads the arrays any more."""
         if self.region:
-            self.give(self.region)
+            self.free(self.region)
 
 
 class Layout:
@@ -97,24 +97,24 @@ class Layout:
         return slice(start, start + byte_count)
 
     def inputs(self, region: Region | None) -> list[Any]:
-        """Write the inputs, and say where they are."""
+        """Write the inputs into the region or the message; return their ``InferInput``."""
         return [self._input(name, array, region) for name, array in self._call.inputs.items()]
 
     def outputs(self, region: Region | None) -> list[Any]:
-        """Say where the outputs should be."""
-        asked = []
+        """Return the ``InferRequestedOutput`` of the outputs, with their places in the region."""
+        wanted = []
         for name, place in self._outputs.items():
             output = InferRequestedOutput(name)
             if region and place:
                 output.set_shared_memory(region.name, place.stop - place.start, place.start)
-            asked.append(output)
-        return asked
+            wanted.append(output)
+        return wanted
 
     def read(self, result: Any, region: Region | None) -> Arrays:
-        """Find the outputs of ``InferResult``.
+        """Read the outputs of an ``InferResult``.
 
         Raises:
-            CallError: they are not what the graph gives.
+            CallError: a shape or type is not that of the graph.
         """
         return {name: self._read(name, result, region) for name in self._call.outputs}
 

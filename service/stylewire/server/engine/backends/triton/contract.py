@@ -1,4 +1,4 @@
-"""What a model at Triton takes and gives, compared with the graph that it should be."""
+"""Inputs and outputs of a model at Triton, compared with the graph that it should be."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Graph:
         version: of the model here; Triton's of the same number is asked for, if it has that.
         inputs: stored inputs of the self-check, by name.
         outputs: what belongs to them.
-        parity: whether the outputs have to be as exact as float32 gives them.
+        parity: whether the outputs have to be as exact as in float32.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Contract:
     """How one server runs a graph.
 
     Attributes:
-        version: what the server is asked for; empty for what it thinks best.
+        version: that requests name; empty for the server's own choice.
         max_batch_size: rows that it takes at once; 0 for any number.
         instance_count: batches that it runs at once.
         columns: inputs of a number a row that travel as [N, 1].
@@ -54,7 +54,7 @@ class Contract:
 
 
 def compare_contract(graph: Graph, metadata: Any, config: Any) -> Contract:
-    """Compare a model at Triton with the graph that it should be.
+    """Return how a server runs a graph, after comparing its model with the graph.
 
     Args:
         graph: what is expected.
@@ -87,12 +87,12 @@ def compare_contract(graph: Graph, metadata: Any, config: Any) -> Contract:
 
 
 def row_bytes(array: NDArray[Any]) -> int:
-    """Bytes of one row of [N, ...]."""
+    """Return the bytes of one row of [N, ...]."""
     return math.prod(array.shape[1:]) * array.itemsize
 
 
 def datatype(array: NDArray[Any]) -> str:
-    """Triton's name for the type of an array, float32 or uint8."""
+    """Return Triton's name for the type of an array, float32 or uint8."""
     return _DATATYPES[np.dtype(array.dtype).name]
 
 
@@ -110,7 +110,7 @@ def _differences(kind: str, expected: Arrays, found: Sequence[Any], *, batched: 
 
 
 def _fits(shape: list[int], row: tuple[int, ...], *, batched: bool) -> bool:
-    """Whether a shape, of which -1 is any size, takes rows; a server that batches may leave the batch axis out."""
+    """Return whether a shape, of which -1 is any size, takes rows; a server that batches may omit the batch axis."""
     sides = row or _NUMBER
     if len(shape) == len(sides) + 1:
         batched, shape = shape[0] == -1, shape[1:]

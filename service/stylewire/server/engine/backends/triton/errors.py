@@ -8,9 +8,9 @@ from stylewire.errors import BackendUnavailableError, DeadlineError, OverloadedE
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
-"""When callers may come again: servers are looked at this often."""
+"""When callers may retry: servers are probed this often."""
 _OVERLOAD_SECONDS = 0.25
-"""When callers may come again to a queue that is full: it moves while they wait."""
+"""When callers may retry where a queue is full: it moves while they wait."""
 _RETRY_SECONDS: dict[type[StylewireError], float] = {
     BackendUnavailableError: RETRY_SECONDS,
     OverloadedError: _OVERLOAD_SECONDS,
@@ -19,13 +19,13 @@ HINT = "make its repository with stylewire-export triton-repository"
 
 
 class Failure(NamedTuple):
-    """Why a server gave no answer.
+    """Why a call to a server failed.
 
     Attributes:
-        error: what callers are told; nothing of Triton's own text, which the log has.
+        error: for callers; nothing of Triton's own text, which the log has.
         elsewhere: whether another server may be asked: this one has executed nothing, or all of it can be repeated.
-        lost: whether the server gets nothing more until it has been looked at again.
-        forgot_memory: whether it does not know the shared memory that it was told; the same call may do without.
+        lost: whether the server gets nothing more until it has been probed again.
+        forgot_memory: whether it does not know the shared memory of the call; the same call may do without.
     """
 
     error: StylewireError
@@ -47,12 +47,12 @@ class CallError(Exception):
 
 
 class _Rule(NamedTuple):
-    """What a status means, if its text has these words.
+    """The meaning of a status whose text has these words.
 
     Attributes:
         status: name of gRPC's code; empty for any.
-        words: part of the text; Triton has few codes, and tells some of its reasons apart by the text only.
-        error: class of what callers are told.
+        words: part of the text; Triton has few codes, and some of its reasons differ in the text only.
+        error: class of the error for callers.
         message: for callers; ``{}`` is the graph.
         elsewhere: as in ``Failure``.
         lost: as in ``Failure``.
@@ -78,7 +78,7 @@ _RULES = (
     _Rule("DEADLINE_EXCEEDED", "", DeadlineError, "the deadline passed while {} was at Triton", False),
     _Rule("UNAVAILABLE", "", BackendUnavailableError, _UNREACHABLE, lost=True),
     _Rule("CANCELLED", "", BackendUnavailableError, _UNREACHABLE, lost=True),  # not by us: the connection is closed
-    # Also said by a Triton that stops, of models that it has.
+    # Also sent by a Triton that stops, of models that it has.
     _Rule("NOT_FOUND", "", BackendUnavailableError, f"Triton has no {{}}: {HINT}", lost=True),
     _Rule("INVALID_ARGUMENT", "shared memory", BackendUnavailableError, _UNREACHABLE, forgot_memory=True),
     _Rule("INVALID_ARGUMENT", "", BackendUnavailableError, f"Triton refuses the tensors of {{}}: {HINT}"),
@@ -88,7 +88,7 @@ _RULES = (
 
 
 def judge(err: Any, graph: str, address: str) -> Failure:
-    """Say what an error of tritonclient means.
+    """Classify an error of tritonclient.
 
     Args:
         err: ``InferenceServerException``.
@@ -105,20 +105,20 @@ def judge(err: Any, graph: str, address: str) -> Failure:
 
 
 def late(graph: str) -> Failure:
-    """Say that the deadline of a batch has passed."""
+    """Return the failure of a batch whose deadline has passed."""
     return Failure(DeadlineError(f"the deadline passed while {graph} was at Triton"), elsewhere=False)
 
 
 def hanging(graph: str) -> Failure:
-    """Say that a server has not answered for longer than it is waited for."""
+    """Return the failure of a server that has not responded for longer than it is waited for."""
     return Failure(unavailable(f"{graph} hangs at Triton; retry"), lost=True)
 
 
 def unavailable(message: str) -> BackendUnavailableError:
-    """Make the error that callers get, with the hint to try again."""
+    """Return an error for callers with the hint to retry."""
     return BackendUnavailableError(message, retry_after_seconds=RETRY_SECONDS)
 
 
 def unreachable(graph: str) -> BackendUnavailableError:
-    """Make the error for the case that no server can be asked."""
+    """Return the error for the case that no server can be called."""
     return unavailable(_UNREACHABLE.format(graph))

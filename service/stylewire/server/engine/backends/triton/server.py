@@ -1,4 +1,4 @@
-"""One Triton: whether it has the graphs that it should have, and running batches there."""
+"""One Triton: probes whether it has the graphs that it should have, and runs batches there."""
 
 import asyncio
 import logging
@@ -12,15 +12,15 @@ from stylewire.errors import StylewireError
 from stylewire.manifest import ManifestError
 from stylewire.server.engine.backends import RemoteOptions
 from stylewire.server.engine.backends.selfcheck import compare
-from stylewire.server.engine.backends.triton.call import Answer, Call, Layout
+from stylewire.server.engine.backends.triton.call import Call, Layout, Result
 from stylewire.server.engine.backends.triton.contract import Contract, Graph, compare_contract
 from stylewire.server.engine.backends.triton.errors import HINT, CallError, hanging, judge, late, unavailable
 from stylewire.server.engine.backends.triton.shared_memory import Region, SharedMemory
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS, _MOST_MISSES = 5.0, 3
-"""How long a server may take to say that it is there, and how often it may fail to: a busy one is slow."""
+_PROBE_SECONDS, _MOST_MISSES = 5.0, 3
+"""How long a server may take to answer a probe, and how often it may fail to: a busy one is slow."""
 _UNSURE = frozenset({"UNAVAILABLE", "CANCELLED", "DEADLINE_EXCEEDED"})
 """After these a server may still run the batch, and write what comes of it."""
 _CHANNEL = {
@@ -29,7 +29,7 @@ _CHANNEL = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.min_reconnect_backoff_ms": 1000,
     "grpc.max_reconnect_backoff_ms": 2000,
-    # A server that is looked at every second sends something as often: only one that has gone silent gets pings.
+    # A server that is probed every second sends something as often: only one that has gone silent gets pings.
     "grpc.keepalive_time_ms": 10_000,
     "grpc.keepalive_timeout_ms": 5_000,
     "grpc.use_local_subchannel_pool": 1,
@@ -49,51 +49,51 @@ class Server:
         host: as above.
         contracts: how it runs those graphs that it has, and whose self-check it has passed.
         problems: why it will not do for others.
-        look_count: how often it was looked at.
+        probe_count: how often it was probed.
         outstanding: batches that it has.
         reason: why it has no graphs; empty if it can be reached.
-        wake: set it to have the server looked at now.
+        wake: set it to have the server probed now.
     """
 
     def __init__(self, address: str, host: str, options: RemoteOptions) -> None:
         self.address, self.host, self._options = address, host, options
         self.contracts: dict[Graph, Contract] = {}
         self.problems: dict[Graph, StylewireError | ManifestError] = {}
-        self.look_count = self.outstanding = self._misses = 0
-        self.reason = "not looked at yet"
+        self.probe_count = self.outstanding = self._misses = 0
+        self.reason = "not probed yet"
         self.wake = asyncio.Event()
         channel = _CHANNEL | ({"grpc.ssl_target_name_override": host} if options.tls_ca else {})
         ca = str(options.tls_ca) if options.tls_ca else None
         self._client = InferenceServerClient(
             address, ssl=ca is not None, root_certificates=ca, channel_args=list(channel.items())
         )
-        self._met = False
+        self._greeted = False
         self._memory: SharedMemory | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def look(self, graphs: Iterable[Graph]) -> None:
-        """Find out whether it is there, and compare what it has with the graphs that are new to it."""
+    async def probe(self, graphs: Iterable[Graph]) -> None:
+        """Check whether it is ready, and compare its models with the graphs that are new to it."""
         try:
             # As a whole Triton is not ready while it loads anything: what it has already, it still runs.
-            ready = await self._client.is_server_ready(client_timeout=_LOOK_SECONDS)
-            if not ready and not (self.contracts and await self._client.is_server_live(client_timeout=_LOOK_SECONDS)):
+            ready = await self._client.is_server_ready(client_timeout=_PROBE_SECONDS)
+            if not ready and not (self.contracts and await self._client.is_server_live(client_timeout=_PROBE_SECONDS)):
                 self.lose("it is not ready")
                 return
-            if not self._met:
-                await self._meet()
-                self._met = True
+            if not self._greeted:
+                await self._try_shared_memory()
+                self._greeted = True
             for graph in graphs:
                 if ready or graph in self.contracts:
-                    await self._look_at(graph)
+                    await self._probe_graph(graph)
             self.reason, self._misses = "", 0
         except InferenceServerException as err:
             self._misses += 1
             if "DEADLINE_EXCEEDED" not in str(err.status()) or self._misses >= _MOST_MISSES:
                 self.lose(str(err.message()).partition("\n")[0])
         finally:
-            self.look_count += 1
+            self.probe_count += 1
 
-    async def infer(self, call: Call) -> Answer:
+    async def infer(self, call: Call) -> Result:
         """Run a batch.
 
         Raises:
@@ -109,27 +109,27 @@ class Server:
                     self.lose(f"a call broke off: {err.__cause__}")
                     self.wake.set()
                 raise
-            self._forget_memory()  # it is another process than before; the next look finds that out
+            self._forget_memory()  # it is another process than before, as the next probe will show
             return await self._infer(call, contract)
         finally:
             self.outstanding -= 1
 
     def lose(self, reason: str) -> None:
-        """Give it nothing more until it has been looked at: what comes back may be another Triton."""
+        """Send it no batch until it has been probed: what comes back may be another Triton."""
         if self.contracts:
             log.warning("triton %s gets nothing more until it has passed its check again: %s", self.address, reason)
         self.contracts.clear()
         self.problems.clear()
         self._forget_memory()
-        self.reason, self._misses, self._met = reason, 0, False
+        self.reason, self._misses, self._greeted = reason, 0, False
 
     def forget(self, graph: Graph) -> None:
-        """Stop to look for a graph."""
+        """Stop to probe for a graph."""
         self.contracts.pop(graph, None)
         self.problems.pop(graph, None)
 
     async def close(self) -> None:
-        """Give back its memory, and end the connection."""
+        """Free its memory, and end the connection."""
         if self._memory:
             await self._memory.close()
         for task in self._tasks:
@@ -137,25 +137,25 @@ class Server:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
 
-    # --- looking -----------------------------------------------------------------------------------------------------
+    # --- probing -----------------------------------------------------------------------------------------------------
 
-    async def _meet(self) -> None:
-        """Find out whether it can share memory: it can if it finds a file by a name that nobody can guess."""
+    async def _try_shared_memory(self) -> None:
+        """Use shared memory if the server can: if it finds a file by a name that nobody can guess."""
         if not self._options.shared_memory:
             return
         memory = SharedMemory(self._client)
         try:
             await memory.sweep()
-            memory.give(await memory.take(1))
+            memory.free(await memory.take(1))
         except (OSError, InferenceServerException) as err:
             log.info("triton %s: tensors travel in messages: %s", self.address, err)
             return
         log.info("triton %s: tensors are handed over in shared memory", self.address)
         self._memory = memory
 
-    async def _look_at(self, graph: Graph) -> None:
+    async def _probe_graph(self, graph: Graph) -> None:
         try:
-            if not await self._client.is_model_ready(graph.name, client_timeout=_LOOK_SECONDS):
+            if not await self._client.is_model_ready(graph.name, client_timeout=_PROBE_SECONDS):
                 raise unavailable(f"Triton has no {graph.name} that is ready: {HINT}")
             if graph not in self.contracts:
                 self.contracts[graph] = await self._admit(graph)
@@ -177,21 +177,21 @@ class Server:
 
     async def _admit(self, graph: Graph) -> Contract:
         """Compare names, types and shapes, then the outputs of the self-check."""
-        metadata = await self._client.get_model_metadata(graph.name, client_timeout=_LOOK_SECONDS)
-        config = await self._client.get_model_config(graph.name, client_timeout=_LOOK_SECONDS)
+        metadata = await self._client.get_model_metadata(graph.name, client_timeout=_PROBE_SECONDS)
+        config = await self._client.get_model_config(graph.name, client_timeout=_PROBE_SECONDS)
         contract = compare_contract(graph, metadata, config.config)
         most = contract.max_batch_size or None
         inputs = {name: array[:most] for name, array in graph.inputs.items()}
         expected = {name: array[:most] for name, array in graph.outputs.items()}
-        answer = await self._infer(Call(graph, inputs, tuple(expected), None), contract)
-        found = answer.copy()
-        answer.give_back()
+        result = await self._infer(Call(graph, inputs, tuple(expected), None), contract)
+        found = result.copy()
+        result.release()
         await asyncio.to_thread(compare, f"{graph.name} at Triton", expected, found, parity=graph.parity)
         return contract
 
     # --- calling -----------------------------------------------------------------------------------------------------
 
-    async def _infer(self, call: Call, contract: Contract) -> Answer:
+    async def _infer(self, call: Call, contract: Contract) -> Result:
         layout, memory = Layout(call, contract.columns), self._memory
         region = await self._region(layout.byte_count)
         left = call.seconds_left(self._options.patience_seconds)
@@ -204,12 +204,12 @@ class Server:
                     model_version=contract.version,
                     outputs=layout.outputs(region),
                     timeout=max(1, int(left * 1e6)) if call.deadline is not None else None,
-                    client_timeout=max(left, 0.0) + _LOOK_SECONDS,
+                    client_timeout=max(left, 0.0) + _PROBE_SECONDS,
                 )
         except InferenceServerException as err:
             if region and memory:
                 unsure = str(err.status()).removeprefix("StatusCode.") in _UNSURE
-                self._begin(memory.drop(region)) if unsure else memory.give(region)
+                self._begin(memory.drop(region)) if unsure else memory.free(region)
             raise CallError(judge(err, call.graph.name, self.address)) from err
         except BaseException as err:  # nobody waits for it any more
             if region and memory:
@@ -219,7 +219,7 @@ class Server:
                 raise CallError(hanging(call.graph.name) if hangs else late(call.graph.name)) from err
             raise
         arrays = layout.read(result, region)
-        return Answer(arrays, region, memory.give) if region and memory else Answer(arrays)
+        return Result(arrays, region, memory.free) if region and memory else Result(arrays)
 
     async def _region(self, byte_count: int) -> Region | None:
         if not byte_count or not self._memory:

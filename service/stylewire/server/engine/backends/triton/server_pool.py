@@ -10,14 +10,14 @@ from contextlib import suppress
 
 from stylewire.errors import DrainingError
 from stylewire.server.engine.backends import RemoteOptions
-from stylewire.server.engine.backends.triton.call import Answer, Call
+from stylewire.server.engine.backends.triton.call import Call, Result
 from stylewire.server.engine.backends.triton.contract import Contract, Graph
 from stylewire.server.engine.backends.triton.errors import RETRY_SECONDS, CallError, late, unreachable
 from stylewire.server.engine.backends.triton.server import Server
 
 log = logging.getLogger(__name__)
 
-_FIND_SECONDS, _TELL_SECONDS = 5.0, 10.0
+_FIND_SECONDS, _LOG_SECONDS = 5.0, 10.0
 
 
 class TritonServers:
@@ -35,7 +35,7 @@ class TritonServers:
         self._servers: dict[str, Server] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._graphs: dict[Graph, None] = {}  # in order, and changed while others look through it: see _known
-        self._looked, self._closed = asyncio.Event(), False
+        self._probed, self._closed = asyncio.Event(), False
         self._met = False
         self._finder: asyncio.Task[None] | None = None
 
@@ -46,13 +46,13 @@ class TritonServers:
         return bool(graphs) and any(all(graph in each.contracts for graph in graphs) for each in self._all)
 
     def start(self) -> None:
-        """Begin to look for the servers."""
+        """Start to resolve and probe the servers."""
         self._finder = self.loop.create_task(self._find())
 
     def interrupt(self) -> None:
-        """Let nobody wait for a server any longer; on the event loop."""
+        """End all waits for a server; on the event loop."""
         self._closed = True
-        self._tell()
+        self._notify()
 
     async def close(self) -> None:
         """End all connections."""
@@ -67,7 +67,7 @@ class TritonServers:
     # --- for backends, from their threads ----------------------------------------------------------------------------
 
     def add(self, graph: Graph) -> list[Contract]:
-        """Wait until there is a server that has a graph and passes its self-check; gives how each of them runs it.
+        """Wait until a server has a graph and passes its self-check; return how each of them runs it.
 
         There is no limit to that before the first one is met: whoever started this process knows how long to wait.
 
@@ -79,13 +79,13 @@ class TritonServers:
         return asyncio.run_coroutine_threadsafe(self._add(graph), self.loop).result()
 
     def remove(self, graph: Graph) -> None:
-        """Stop to follow a graph."""
+        """Stop to probe for a graph."""
         with suppress(RuntimeError):  # the loop is closed, and everything with it
             self.loop.call_soon_threadsafe(self._remove, graph)
 
     # --- on the event loop -------------------------------------------------------------------------------------------
 
-    async def infer(self, call: Call) -> Answer:
+    async def infer(self, call: Call) -> Result:
         """Run a batch on the server that has the least to do; on another one if that one cannot.
 
         Raises:
@@ -118,20 +118,20 @@ class TritonServers:
 
     async def _add(self, graph: Graph) -> list[Contract]:
         self._graphs[graph] = None
-        before = {server: server.look_count for server in self._all}
+        before = {server: server.probe_count for server in self._all}
         for server in self._all:
             server.wake.set()
-        told = time.monotonic() - _TELL_SECONDS + RETRY_SECONDS  # nothing is to be said of a moment
+        logged = time.monotonic() - _LOG_SECONDS + RETRY_SECONDS  # a moment is not logged
         try:
             while True:
-                looked = self._looked
+                probed = self._probed
                 if contracts := self._decide(graph, before):
                     self._met = True
                     return contracts
-                if not self._met and time.monotonic() - told > _TELL_SECONDS:
-                    told = time.monotonic()
-                    self._tell_waiting(graph)
-                await looked.wait()
+                if not self._met and time.monotonic() - logged > _LOG_SECONDS:
+                    logged = time.monotonic()
+                    self._log_waiting(graph)
+                await probed.wait()
         except BaseException:
             self._remove(graph)
             raise
@@ -139,10 +139,10 @@ class TritonServers:
     def _knows(self, server: Server, graph: Graph, before: int) -> bool:
         if graph in server.contracts or graph in server.problems:
             return True
-        return bool(server.reason) and server.look_count > before
+        return bool(server.reason) and server.probe_count > before
 
     def _decide(self, graph: Graph, before: dict[Server, int]) -> list[Contract]:
-        """When all servers were looked at, take those that have the graph; none if it is to be waited for them.
+        """Return the contracts of servers that have a graph, when all were probed; none while it is to be waited for.
 
         Raises:
             BackendUnavailableError, ManifestError, DrainingError: as ``add``.
@@ -160,7 +160,7 @@ class TritonServers:
             raise unreachable(graph.name)
         return []
 
-    def _tell_waiting(self, graph: Graph) -> None:
+    def _log_waiting(self, graph: Graph) -> None:
         reasons = "; ".join(f"{each.address}: {each.reason or each.problems.get(graph, '')}" for each in self._all)
         log.warning("waiting for a Triton that has %s (%s)", graph.name, reasons or "no address is known yet")
 
@@ -169,12 +169,12 @@ class TritonServers:
         for server in self._all:
             server.forget(graph)
 
-    def _tell(self) -> None:
-        self._looked.set()
-        self._looked = asyncio.Event()
+    def _notify(self) -> None:
+        self._probed.set()
+        self._probed = asyncio.Event()
 
     async def _find(self) -> None:
-        """Follow which servers there are."""
+        """Resolve the addresses again and again."""
         fixed = not any(map(_is_name, self._options.addresses))
         while True:
             found = dict[str, str]()
@@ -186,7 +186,7 @@ class TritonServers:
             await asyncio.sleep(_FIND_SECONDS if found else RETRY_SECONDS)
 
     async def _resolve(self, address: str) -> dict[str, str]:
-        """Find the addresses behind one: address -> name of the host."""
+        """Resolve an address: address -> name of the host."""
         host, port = _split(address)
         try:
             found = await self.loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
@@ -211,17 +211,17 @@ class TritonServers:
             self._followers.pop(address).cancel()
 
     async def _follow(self, server: Server) -> None:
-        """Look at a server again and again; say when it comes and goes."""
+        """Probe a server again and again; log when it comes and goes."""
         was: bool | None = None
         try:
             while True:
                 server.wake.clear()
-                await server.look(self._known())
+                await server.probe(self._known())
                 if (reached := not server.reason) != was:
                     was = reached
                     text = "is there" if reached else f"is not used: {server.reason}"
                     log.log(logging.INFO if reached else logging.WARNING, "triton %s %s", server.address, text)
-                self._tell()
+                self._notify()
                 with suppress(TimeoutError):  # not wait_for: before Python 3.12 it may lose a cancellation
                     async with asyncio.timeout(RETRY_SECONDS):
                         await server.wake.wait()

@@ -36,6 +36,7 @@ class Region:
         name: of its file, and what Triton calls it.
         byte_count: as above.
         data: uint8[byte_count], the memory.
+        file: its descriptor, which holds the lock; -1 when the file is removed.
 
     Raises:
         OSError: there is not so much.
@@ -44,21 +45,21 @@ class Region:
     def __init__(self, byte_count: int) -> None:
         self.name, self.byte_count = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}", byte_count
         self._path = FOLDER / self.name
-        self._file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        self.file = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.posix_fallocate(self._file, 0, byte_count)  # else writing to a folder that is full kills the process
-            self.data: NDArray[np.uint8] = np.frombuffer(mmap.mmap(self._file, byte_count), np.uint8)
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(self.file, 0, byte_count)  # else writing to a folder that is full kills the process
+            self.data: NDArray[np.uint8] = np.frombuffer(mmap.mmap(self.file, byte_count), np.uint8)
         except BaseException:
             self.unlink()
             raise
 
     def unlink(self) -> None:
         """Remove the file; whoever has mapped it keeps the memory until it is done."""
-        if self._file >= 0:
+        if self.file >= 0:
             self._path.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = -1
+            os.close(self.file)
+            self.file = -1
 
 
 class SharedMemory:
@@ -80,7 +81,7 @@ class SharedMemory:
             (FOLDER / name).unlink(missing_ok=True)
 
     async def take(self, byte_count: int) -> Region:
-        """Take a region that is large enough, an old one if there is one.
+        """Return a region that is large enough, a free one if there is one.
 
         Raises:
             OSError: there is not so much memory.
@@ -103,19 +104,19 @@ class SharedMemory:
         self._regions.add(region)
         return region
 
-    def give(self, region: Region) -> None:
-        """Give a region back that nobody reads or writes any more."""
+    def free(self, region: Region) -> None:
+        """Return a region to the free ones; nobody reads or writes it any more."""
         if region in self._regions:
             self._free.append(region)
 
     async def drop(self, region: Region) -> None:
-        """Part with a region that the server may still write to; it lets go of it when it is done."""
+        """Remove a region that the server may still write to; its memory is freed when the server is done."""
         self._regions.discard(region)
         region.unlink()
         await self._unregister(region.name)
 
     async def close(self) -> None:
-        """Remove all regions."""
+        """Remove all regions, here and at the server."""
         regions = tuple(self._regions)
         self.forget()
         for region in regions:
@@ -134,7 +135,7 @@ class SharedMemory:
 
 
 def _abandoned() -> Iterator[str]:
-    """Name the files of regions whose maker does not live any more."""
+    """Yield the files of regions whose process has ended."""
     for path in FOLDER.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # somebody else's
             file = os.open(path, os.O_RDWR)
