@@ -15,7 +15,8 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from tritonclient.utils import InferenceServerException
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, OverloadedError
-from stylewire.server.engine.backends import RemoteOptions, cancellation
+from stylewire.server.engine.backends import RemoteOptions
+from stylewire.server.engine.backends.cancellation import WAITERS
 from stylewire.server.engine.backends.triton import shared_memory
 from stylewire.server.engine.backends.triton.call import Call
 from stylewire.server.engine.backends.triton.contract import Graph, compare_contract
@@ -346,7 +347,7 @@ def test_batch_says_when_nobody_waits_for_it(monkeypatch):
         left, started, seen = threading.Event(), threading.Event(), []
 
         def run_batch(inputs, outputs, *, exclusive):
-            waiting = cancellation.current()
+            waiting = WAITERS.get()
             seen.append(waiting.deadline)
             waiting.on_cancelled(left.set)
             started.set()
@@ -364,6 +365,6 @@ def test_batch_says_when_nobody_waits_for_it(monkeypatch):
 
         assert left.is_set()
         assert [deadline] == seen
-        assert cancellation.current() is None
+        assert WAITERS.get() is None
 
     run(test)

@@ -1,12 +1,11 @@
-"""Those who wait for a batch, for backends that can end a run early: what computes elsewhere may be told to stop."""
+"""Those who wait for a batch, for backends that can end a run early: what computes elsewhere may be stopped."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Protocol
 
 
-class Audience(Protocol):
+class Waiters(Protocol):
     """Those who wait for the batch that runs."""
 
     @property
@@ -19,19 +18,5 @@ class Audience(Protocol):
         ...
 
 
-_AUDIENCE: ContextVar[Audience | None] = ContextVar("audience", default=None)
-
-
-@contextmanager
-def before(audience: Audience) -> Iterator[None]:
-    """Run a batch for these; a backend asks ``current`` in the thread that runs it."""
-    token = _AUDIENCE.set(audience)
-    try:
-        yield
-    finally:
-        _AUDIENCE.reset(token)
-
-
-def current() -> Audience | None:
-    """Those who wait for what runs in this thread; None for a self-check or a warm-up."""
-    return _AUDIENCE.get()
+WAITERS: ContextVar[Waiters | None] = ContextVar("waiters", default=None)
+"""Those who wait for what runs in this thread; None for a self-check or a warm-up. The batcher sets it."""

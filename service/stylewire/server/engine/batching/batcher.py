@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from stylewire.errors import BackendUnavailableError, DeadlineError, DrainingError, OverloadedError, StylewireError
-from stylewire.server.engine.backends import cancellation
+from stylewire.server.engine.backends.cancellation import WAITERS
 from stylewire.server.engine.batching.batch import (
     Batch,
     QueuedRequest,
@@ -193,6 +193,7 @@ class Batcher:
         if self._yields:  # a process of Linux's scheduler is what is called a thread here
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         while batch := self._next_batch():
+            WAITERS.set(batch)
             results = self._execute(batch)
             self._tell_loop(self._deliver, batch, results)
         self._tell_loop(self._thread_ended)
@@ -217,8 +218,7 @@ class Batcher:
                 if len(batch.slices) < len(slices):  # somebody left while it waited for the instance
                     slices = batch.slices
                     inputs = stack(slices) if slices else {}
-                with cancellation.before(batch):
-                    outputs = self._run(inputs, batch.wanted, exclusive=batch.exclusive) if slices else {}
+                outputs = self._run(inputs, batch.wanted, exclusive=batch.exclusive) if slices else {}
             return [
                 convert_slice(part, rows, self._clock)
                 for part, rows in zip(slices, split(slices, outputs), strict=True)

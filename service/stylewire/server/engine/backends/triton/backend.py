@@ -13,7 +13,8 @@ import numpy as np
 
 from stylewire.errors import DeadlineError
 from stylewire.manifest import CHECK_FILE, ManifestError
-from stylewire.server.engine.backends import BackendOptions, cancellation, graph_name
+from stylewire.server.engine.backends import BackendOptions, graph_name
+from stylewire.server.engine.backends.cancellation import WAITERS
 from stylewire.server.engine.backends.selfcheck import read_vectors, side
 from stylewire.server.engine.backends.triton.call import Call, Result
 from stylewire.server.engine.backends.triton.contract import Graph
@@ -68,7 +69,7 @@ class TritonBackend:
 
     def _run(self, inputs: Arrays, outputs: Sequence[str]) -> Arrays:
         """Run one call, for as long as somebody waits for it."""
-        waiting, loop, results = cancellation.current(), self._servers.loop, list[Result]()
+        waiting, loop, results = WAITERS.get(), self._servers.loop, list[Result]()
         call = Call(self._graph, inputs, outputs, waiting.deadline if waiting else None)
 
         async def infer() -> None:
