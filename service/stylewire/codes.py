@@ -86,7 +86,7 @@ def load_codes(path: PathLike) -> Array:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it holds no codes, or is a pickle; the message says how to convert it.
+        ValueError: it holds no codes, or is a pickle; the message has the line that converts it.
     """
     found = _read(Path(path))
     if found.ndim not in (2, 3) or found.dtype.kind not in "fiu" or not found.size:

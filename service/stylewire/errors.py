@@ -14,7 +14,7 @@ StylewireError
 │   ├── DrainingError         the server is about to stop
 │   ├── BackendUnavailableError   what runs the graphs cannot be reached
 │   ├── OverloadedError       the queue is full
-│   │   └── RateLimitedError  this client calls too often, or has too many calls under way
+│   │   └── RateLimitedError  this client calls too often, or has too many calls in flight
 │   └── UnreachableError      client side only: no server answered
 └── InternalError             a bug of the server; its log has the traceback under the request id
 
@@ -40,12 +40,12 @@ class Violation(NamedTuple):
 
 
 class StylewireError(Exception):
-    """Base of all errors that may be told to a caller.
+    """Base of all errors that may be returned to a caller.
 
     Attributes:
-        message: one sentence that says what to do.
+        message: one sentence: what is wrong, and what to do.
         violations: the wrong fields.
-        retry_after_seconds: when another try makes sense.
+        retry_after_seconds: the pause before a retry; None where it is unknown.
         resource: what was not found, as type and name.
         request_id: the server's id of the call, when known.
     """
@@ -78,7 +78,7 @@ class InvalidFieldError(StylewireError):
 
     @classmethod
     def of(cls, violations: Sequence[Violation]) -> "InvalidFieldError":
-        """Make the error that names every violation."""
+        """Make the error of several violations; its message has the first three."""
         text = "; ".join(f"{v.field}: {v.description}" if v.field else v.description for v in violations[:3])
         more = f" (and {len(violations) - 3} more)" if len(violations) > 3 else ""
         return cls(text[:800] + more, violations=violations)
@@ -164,7 +164,7 @@ class OverloadedError(RetryableError):
 
 
 class RateLimitedError(OverloadedError):
-    """This client calls more often than it may, or has too many calls under way."""
+    """This client calls more often than it may, or has too many calls in flight."""
 
     reason = "RATE_LIMITED"
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: nobody finds half a picture, whatever ends the writing."""
+"""Atomic writes: a file is whole or absent, whatever ends the writing."""
 
 import os
 import uuid
@@ -9,9 +9,9 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Lend a path beside a file; what is written there takes the file's place, or vanishes after an error.
+    """Yield a path beside a file; what is written there replaces the file, or is removed after an error.
 
-    What is no regular file, such as a pipe, is written as it is.
+    What is no regular file, such as a pipe, is written directly.
 
     Raises:
         OSError: the file cannot be written.
@@ -20,7 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if target.exists() and not target.is_file():
         yield target
         return
-    draft = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")  # writers tell the format by the suffix
+    draft = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")  # writers choose the format by the suffix
     try:
         yield draft
         draft.replace(target)

@@ -28,7 +28,7 @@ _CHANNEL_OPTIONS = (("grpc.enable_http_proxy", 0), ("grpc.primary_user_agent", "
 
 
 class Exit(IntEnum):
-    """What the process ends with; the numbers are those of ``grpc_health_probe``."""
+    """Exit codes; the numbers are those of ``grpc_health_probe``."""
 
     SERVING = 0
     BAD_ARGUMENTS = 1
@@ -42,7 +42,7 @@ class _ArgumentError(ValueError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Ask once, print the answer, and give the exit code.
+    """Check once, print the status, and return the exit code.
 
     Args:
         arguments: flags; those of the process when None.
@@ -57,13 +57,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def request_bytes(service: str) -> bytes:
-    """Write a ``HealthCheckRequest``: field 1, the service's name."""
+    """Encode a ``HealthCheckRequest``: field 1, the service's name."""
     name = service.encode()
     return b"\x0a" + _varint(len(name)) + name if name else b""
 
 
 def status_name(response: bytes) -> str:
-    """Read a ``HealthCheckResponse``: field 1, an enum; a missing field is 0."""
+    """Decode a ``HealthCheckResponse``: field 1, an enum; a missing field is 0."""
     number = response[1] if response[:1] == b"\x08" and len(response) == 2 else 0
     return _STATUSES[number] if number < len(_STATUSES) else f"{number}"
 
@@ -80,7 +80,7 @@ def _ask(channel: grpc.Channel, options: argparse.Namespace) -> Exit:
     check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_METHOD)
     try:
         response = check(request_bytes(options.service), timeout=options.timeout)
-    except grpc.RpcError as error:  # without a connection this call fails at once and says why there is none
+    except grpc.RpcError as error:  # without a connection this call fails at once and its error has the reason
         problem = f"{options.address}: {error.code().name}: {error.details()}"
         return _fail(Exit.CALL_FAILED if connected else Exit.NOT_CONNECTED, problem)
     status = status_name(response)
@@ -105,11 +105,11 @@ def _connect(channel: grpc.Channel, timeout: float) -> bool | None:
 
 
 def _channel(options: argparse.Namespace) -> grpc.Channel:
-    given = {name: value for name in _TLS_OPTIONS if (value := getattr(options, name))}
-    if given and not options.tls:
-        raise _ArgumentError(f"--{next(iter(given)).replace('_', '-')} needs --tls")
+    options_of_tls = {name: value for name in _TLS_OPTIONS if (value := getattr(options, name))}
+    if options_of_tls and not options.tls:
+        raise _ArgumentError(f"--{next(iter(options_of_tls)).replace('_', '-')} needs --tls")
     try:
-        security = Security(tls=options.tls, **given)
+        security = Security(tls=options.tls, **options_of_tls)
         return open_channel(options.address, _CHANNEL_OPTIONS, security)
     except ValueError as err:
         raise _ArgumentError(f"{err}") from err
@@ -148,7 +148,7 @@ def _parser() -> _Parser:
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is no time to wait; give seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text} is no time to wait; pass seconds above 0")
     return number
 
 

@@ -28,7 +28,7 @@ class Easing(StrEnum):
     """t^2 (3 - 2t): both."""
 
     def __call__(self, t: Array64) -> Array64:
-        """Ease times float64[F] in [0, 1]."""
+        """Ease times, float64[F] in [0, 1]; returns float64[F] in [0, 1]."""
         match self:
             case Easing.LINEAR:
                 return t
@@ -41,9 +41,15 @@ class Easing(StrEnum):
 
 
 def frame_positions(keyframe_count: int, frame_count: int, looped: bool, easing: Easing = Easing.LINEAR) -> Array64:
-    """Place frames along the keyframes, in units of keyframes.
+    """Compute the positions of frames along the keyframes, in units of keyframes.
 
     Frame 0 is keyframe 0. The last frame is the last keyframe, or, looped, the one before keyframe 0 comes again.
+
+    Args:
+        keyframe_count: K.
+        frame_count: F.
+        looped: whether keyframe 0 follows the last one.
+        easing: how a position moves between keyframes.
 
     Returns:
         float64[F], rising, in [0, K - 1] or, looped, in [0, K).
@@ -65,19 +71,27 @@ class Segment(NamedTuple):
 
 
 def segment(position: float, keyframe_count: int) -> Segment:
-    """Find the two keyframes around a position; keyframe 0 follows the last one."""
+    """Find the two keyframes around a position, in units of keyframes; keyframe 0 follows the last one."""
     start = int(position)
     return Segment(start % keyframe_count, (start + 1) % keyframe_count, position - start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LinePath:
-    """Straight lines from keyframe to keyframe, float32[K, ...]; the first one follows the last."""
+    """Straight lines from keyframe to keyframe; the first one follows the last.
+
+    Attributes:
+        keyframes: float32[K, ...].
+    """
 
     keyframes: Array
 
     def at(self, position: float) -> Array:
-        """Evaluate the path at a position in units of keyframes; float32[...], the shape of one keyframe."""
+        """Evaluate the path at a position in units of keyframes.
+
+        Returns:
+            float32[...], the shape of one keyframe.
+        """
         start, stop, fraction = segment(position, len(self.keyframes))
         return lerp(self.keyframes[start], self.keyframes[stop], fraction)
 
@@ -98,7 +112,11 @@ class CubicPath:
 
     @classmethod
     def through(cls, keyframes: Array, *, looped: bool) -> Self:
-        """Lay the path through float32[K, ...]; looped, the keyframes repeat ``LOOP_WRAPS`` times on either side.
+        """Compute the path through keyframes.
+
+        Args:
+            keyframes: float32[K, ...].
+            looped: whether they repeat ``LOOP_WRAPS`` times on either side.
 
         Source: gen_video.py of NVIDIA's StyleGAN3 (``scipy.interpolate.interp1d(kind="cubic")`` over tiled keyframes).
         """
@@ -124,11 +142,11 @@ class CubicPath:
 
 
 def _bends(knots: Array64) -> Array64:
-    """Solve for the second derivatives of the spline at its knots.
+    """Solve for the second derivatives of the spline, float64[n, ...], at its knots, float64[n, ...].
 
-    Inside, m[i-1] + 4 m[i] + m[i+1] = 6 d[i], d being the second difference of the knots. Not-a-knot ends say
+    Inside, m[i-1] + 4 m[i] + m[i+1] = 6 d[i], d being the second difference of the knots. Not-a-knot ends mean
     m[0] - 2 m[1] + m[2] = 0, which put into the first equation leaves m[1] = d[1], and likewise at the other end: the
-    rest is a tridiagonal system. Two knots give a line and three their parabola.
+    rest is a tridiagonal system. Two knots make a line and three their parabola.
 
     Source: de Boor, "A Practical Guide to Splines", chapter IV.
     """

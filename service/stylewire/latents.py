@@ -2,7 +2,7 @@
 
 Shape legend of the whole project:
 ``N`` batch, ``Z`` z_dim, ``D`` w_dim, ``L`` layers (rows of a w+ code), ``K`` keyframes, ``F`` frames,
-``H W`` pixels, ``C`` channels, ``R`` resolution. A *code* is float32[L, D].
+``H W`` pixels, ``C`` channels, ``R`` resolution, ``P`` values of all noise maps. A *code* is float32[L, D].
 """
 
 import threading
@@ -21,7 +21,7 @@ ROLE_RANGES_PX: dict[Role, tuple[int, int]] = {"coarse": (4, 8), "middle": (16, 
 
 
 class _Generators(threading.local):
-    """The generators of a thread."""
+    """One legacy generator per thread: seeding one that is shared would be a race."""
 
     def __init__(self) -> None:
         self.legacy = np.random.RandomState()
@@ -49,8 +49,12 @@ def sample_z(seed: int, z_dim: int) -> Array:
 def random_noise(seed: int, size: int) -> Array:
     """Draw the noise maps of one image; they depend on nothing but the seed.
 
+    Args:
+        seed: in [0, 2**63).
+        size: P, the number of values of all maps.
+
     Returns:
-        float32[size], standard normal.
+        float32[P], standard normal.
     """
     return np.random.Generator(np.random.Philox(seed)).standard_normal(size, dtype=np.float32)
 
@@ -74,7 +78,7 @@ def truncate(code: Array, mean: Array, psi: float, layers: slice = slice(None)) 
     Args:
         code: float32[..., L, D].
         mean: float32[D], or anything that broadcasts against the layers.
-        psi: 1 keeps the code exactly, 0 gives the mean exactly.
+        psi: 1 keeps the code exactly, 0 is the mean exactly.
         layers: the rows to pull; the others stay as they are.
 
     Returns:
@@ -105,7 +109,7 @@ def mix(code: Array, other: Array, layers: slice, weight: float = 1.0) -> Array:
 
 
 def lerp(a: Array, b: Array, t: float) -> Array:
-    """Walk the straight line from ``a`` (t = 0) to ``b`` (t = 1); both ends are exact.
+    """Interpolate on the straight line from ``a`` (t = 0) to ``b`` (t = 1); both ends are exact.
 
     Starting from the nearer end keeps the ends exact and rounds as PyTorch's lerp, hence as NVIDIA's truncation.
 
@@ -122,7 +126,7 @@ def lerp(a: Array, b: Array, t: float) -> Array:
 
 
 def slerp(z_a: Array, z_b: Array, t: float) -> Array:
-    """Walk from one z to another on the great circle of their directions, with linear magnitude.
+    """Interpolate from one z to another on the great circle of their directions, with linear magnitude.
 
     Directions that are opposite have no unique great circle: a fixed one is taken. A zero vector has no direction: it
     takes that of the other end.
@@ -154,7 +158,7 @@ def slerp(z_a: Array, z_b: Array, t: float) -> Array:
 
 
 def _perpendicular(direction: Array64) -> Array64:
-    """Find the vector across a unit vector that is nearest to the axis it leans on least."""
+    """Find the vector, float64[Z], across a unit vector, float64[Z], that is nearest to the axis it leans on least."""
     axis = int(np.argmin(np.abs(direction)))
     across: Array64 = -direction[axis] * direction
     across[axis] += 1
@@ -165,18 +169,24 @@ def layer_resolutions(resolution_px: int) -> tuple[int, ...]:
     """List the resolution of each row of a w+ code; a row is named after the first convolution it feeds.
 
     Row 0 works at 4 px and rows 2j - 1 and 2j at 2^(j + 2) px, at most R.
+
+    Args:
+        resolution_px: R, a power of two.
+
+    Returns:
+        L = 2 log2(R) - 2 resolutions in px.
     """
     layer_count = 2 * (resolution_px.bit_length() - 1) - 2
     return tuple(min(2 ** (2 + (row + 1) // 2), resolution_px) for row in range(layer_count))
 
 
 def role_of(resolution_px: int) -> Role:
-    """Name the role of a layer of this resolution."""
+    """Return the role of a layer of this resolution."""
     return next(role for role, (_, high_px) in ROLE_RANGES_PX.items() if resolution_px <= high_px)
 
 
 def resolution_layers(layer_resolutions: Sequence[int], low_px: int, high_px: int) -> slice:
-    """Find the rows that work at ``low_px`` to ``high_px``, both included.
+    """Find the rows of a code that work at ``low_px`` to ``high_px``, both included.
 
     Raises:
         ValueError: the model has no such layer.

@@ -1,7 +1,7 @@
 """The manifest of a model directory: ``model.json`` beside the graphs.
 
-What a file of the directory can tell (which graphs exist, hence which calls the model can answer) is derived from the
-files and never declared a second time. Read with pydantic, because a manifest is outside input.
+What follows from the files of the directory (which graphs exist, hence which calls the model can answer) is derived
+from them and never declared a second time. Read with pydantic, because a manifest is outside input.
 """
 
 import hashlib
@@ -105,7 +105,7 @@ class ArtifactCheck(_Record):
 
 
 class Manifest(_Record):
-    """Everything about a model that its graphs cannot tell.
+    """Everything about a model that its graphs do not contain.
 
     Attributes:
         latent_space: id shared by a base model and all that was fine-tuned or blended from it; codes may cross only
@@ -116,7 +116,7 @@ class Manifest(_Record):
         noise_size: P, the number of values of all noise maps together; 0 for a generator without noise.
         pixel_rule: how the graph turns the float image into bytes: ``round`` as NVIDIA's tools, ``truncate`` as pSp's.
         notes: what a person should know about the checkpoints, as the export printed it.
-        license: SPDX id or a short text; checkpoints do not carry one, so the person who exports gives it.
+        license: SPDX id or a short text; checkpoints do not carry one, so the person who exports adds it.
     """
 
     schema_version: Literal[1] = 1
@@ -145,11 +145,11 @@ class Manifest(_Record):
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         if len(self.layers) != self.layer_count:
-            raise ValueError(f"layers: {len(self.layers)} entries, layer_count says {self.layer_count}")
+            raise ValueError(f"layers: {len(self.layers)} entries, layer_count is {self.layer_count}")
         if (self.w_dim == 0) != (self.layer_count == 0):
             raise ValueError(f"w_dim {self.w_dim} and layer_count {self.layer_count}: either both are 0 or none")
         if self.label_names and len(self.label_names) != self.label_dim:
-            raise ValueError(f"label_names: {len(self.label_names)} entries, label_dim says {self.label_dim}")
+            raise ValueError(f"label_names: {len(self.label_names)} entries, label_dim is {self.label_dim}")
         if len(set(self.label_names)) != len(self.label_names):
             raise ValueError("label_names: two labels have the same name")
         for name in self.files:
@@ -179,17 +179,17 @@ class Manifest(_Record):
             raise ManifestError(f"{path} is not JSON: {err}") from err
 
     def write(self, directory: Path) -> None:
-        """Write ``directory/model.json``."""
+        """Write ``directory/model.json``; an existing one is replaced."""
         text = json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False)
         (directory / FILE_NAME).write_text(text + "\n", encoding="utf-8")
 
     def digest(self) -> str:
-        """SHA-256 over name, size and digest of every file: the same digest gives the same images."""
+        """Return the SHA-256 over name, size and digest of every file: the same digest means the same images."""
         lines = (f"{name} {info.size_bytes} {info.sha256}\n" for name, info in sorted(self.files.items()))
         return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
     def graphs(self, suffix: str) -> tuple[str, ...]:
-        """Names of the graphs that exist as files with this suffix, such as ``.onnx`` or ``.fp16.onnx``."""
+        """List the graphs that exist as files with this suffix, such as ``.onnx`` or ``.fp16.onnx``."""
         found = (name.removesuffix(suffix) for name in self.files if name.endswith(suffix))
         return tuple(sorted(name for name in found if re.fullmatch(GRAPH_NAME_PATTERN, name)))
 
@@ -216,13 +216,13 @@ class Manifest(_Record):
             if not path.is_file():
                 yield f"{name} is absent"
             elif path.stat().st_size != info.size_bytes:
-                yield f"{name} has {path.stat().st_size} bytes, the manifest says {info.size_bytes}"
+                yield f"{name} has {path.stat().st_size} bytes, the manifest has {info.size_bytes}"
             elif name in read and file_info(path).sha256 != info.sha256:
                 yield f"{name} differs from the manifest's SHA-256"
 
 
 def file_info(path: Path) -> FileInfo:
-    """Measure a file for the manifest."""
+    """Return digest and size of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileInfo(sha256=digest, size_bytes=path.stat().st_size)

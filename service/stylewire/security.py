@@ -1,4 +1,4 @@
-"""How a channel is opened: in the clear or with TLS, with a client's certificate, with a token.
+"""Channels: in the clear or with TLS, with a client's certificate, with a token.
 
 Imports grpc and nothing else that takes time: the health probe starts with it.
 """
@@ -15,7 +15,7 @@ import grpc.aio
 
 ChannelOptions: TypeAlias = Sequence[tuple[str, str | int]]
 TokenSource: TypeAlias = "str | os.PathLike[str] | Callable[[], str]"
-"""The token itself, a file of it, or a function that gives it."""
+"""The token itself, a file of it, or a function that returns it."""
 
 _TOKEN = re.compile(r"[!-~]+")
 _SCHEME = re.compile(r"(?:dns:(?://[^/]*/)?|ipv[46]:)")
@@ -24,24 +24,24 @@ _LOCAL_HOST = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[?::1\]?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Security:
-    """By what a client knows its server, and what it shows to it.
+    """TLS and token of a client.
 
-    A connection has TLS if ``tls`` is set or one of ``ca``, ``certificate`` and ``server_name`` is given. Files are
+    A connection has TLS if ``tls`` is set or one of ``ca``, ``certificate`` and ``server_name`` is set. Files are
     read when a client is made; a token that is a file or a function is read anew for each call.
 
     >>> Security(ca="ca.pem", token="secret")
     Security(ca='ca.pem', certificate=None, key=None, server_name='', tls=False)
     >>> Security(certificate="web.pem")
     Traceback (most recent call last):
-    ValueError: certificate and key belong together; give both or none
+    ValueError: certificate and key belong together; set both or neither
 
     Attributes:
-        ca: PEM file of the authorities that may vouch for the server; None means those that gRPC brings.
+        ca: PEM file of the authorities that may vouch for the server; None means those that gRPC ships.
         certificate: PEM file of a certificate that the server asks for (mutual TLS).
         key: PEM file of its private key.
         server_name: name in the server's certificate, if it is not that of the address.
         token: bearer token: text, a ``Path`` of a file, or a function. Only sent with TLS, or within this machine.
-        tls: use TLS with what gRPC brings, where nothing else says so.
+        tls: use TLS with the authorities that gRPC ships, where no other attribute implies TLS.
     """
 
     ca: "str | os.PathLike[str] | None" = None
@@ -53,7 +53,7 @@ class Security:
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
-            raise ValueError("certificate and key belong together; give both or none")
+            raise ValueError("certificate and key belong together; set both or neither")
 
     @property
     def encrypts(self) -> bool:
@@ -78,7 +78,7 @@ class Security:
 
 
 def is_local(address: str) -> bool:
-    """Say whether a gRPC target is this machine, however names are resolved.
+    """Return whether a gRPC target is this machine, however names are resolved.
 
     >>> [is_local(each) for each in ("localhost:8500", "dns:///127.0.0.1:1", "unix:/a", "127.example:80", "faces:8500")]
     [True, True, True, False, False]
@@ -123,7 +123,7 @@ def _credentials(address: str, security: Security | None) -> grpc.ChannelCredent
         return None
     if not security.encrypts:
         if security.token is not None and not is_local(address):
-            raise ValueError(f"the token would travel readable to {address}; give ca=FILE, or tls=True")
+            raise ValueError(f"the token would travel readable to {address}; set ca=FILE, or tls=True")
         return None
     ca, key, certificate = (
         Path(each).read_bytes() if each else None for each in (security.ca, security.key, security.certificate)

@@ -74,7 +74,7 @@ _FALLBACK: dict[grpc.StatusCode, type[StylewireError]] = {
 
 
 def to_status(error: StylewireError) -> status_pb2.Status:
-    """Turn an error into the status that travels in ``grpc-status-details-bin``."""
+    """Convert an error to the status that is sent in ``grpc-status-details-bin``."""
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code.name), message=error.message[:1000])
     for detail in _details(error):
         status.details.add().Pack(detail)
@@ -82,7 +82,7 @@ def to_status(error: StylewireError) -> status_pb2.Status:
 
 
 def from_rpc_error(error: grpc.RpcError) -> StylewireError:
-    """Turn what grpc raised in a client into the error that the server raised."""
+    """Convert what grpc raised in a client to the error that the server raised."""
     pairs = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
     metadata = {key: value for key, value in pairs if isinstance(value, str)}
     details = list(_unpack(error))

@@ -18,21 +18,21 @@ _TYPES = {dtype: pb.DataType.ValueType(data_type) for data_type, dtype in _DTYPE
 
 
 class TensorError(ValueError):
-    """A tensor is not what its field takes; the message says what was found and what is expected."""
+    """A tensor is not what its field takes; the message has what was found and what is expected."""
 
 
 def to_tensor(array: NDArray[np.float32] | NDArray[np.uint8]) -> pb.Tensor:
-    """Pack an array; see ``fill_tensor``."""
+    """Convert an array to a message; see ``fill_tensor``."""
     tensor = pb.Tensor()
     fill_tensor(tensor, array)
     return tensor
 
 
 def fill_tensor(tensor: pb.Tensor, array: NDArray[np.float32] | NDArray[np.uint8]) -> None:
-    """Pack an array into an empty tensor, such as that of a reply: a finished tensor would be copied into it.
+    """Write an array into an empty tensor, such as that of a response: a finished tensor would be copied into it.
 
     Args:
-        tensor: where to.
+        tensor: empty; filled in place.
         array: float32 or uint8 of any shape.
 
     Raises:
@@ -47,10 +47,10 @@ def fill_tensor(tensor: pb.Tensor, array: NDArray[np.float32] | NDArray[np.uint8
 
 
 def to_array(tensor: pb.Tensor) -> NDArray[np.float32] | NDArray[np.uint8]:
-    """Unpack a tensor of any shape.
+    """View a tensor of any shape as an array.
 
     Returns:
-        A read-only array over the message's bytes.
+        float32 or uint8 of the tensor's shape, read-only: the message's own bytes.
 
     Raises:
         TensorError: unknown type, negative axis, or a byte length that does not fit the shape.
@@ -69,7 +69,10 @@ def to_array(tensor: pb.Tensor) -> NDArray[np.float32] | NDArray[np.uint8]:
 
 
 def to_float_array(tensor: pb.Tensor, shape: tuple[int, ...]) -> Array:
-    """Unpack a FLOAT32 tensor of a known shape.
+    """View a FLOAT32 tensor of a known shape as an array.
+
+    Returns:
+        float32 of this shape, read-only, finite.
 
     Raises:
         TensorError: another type or shape, wrong byte length, NaN or infinity.

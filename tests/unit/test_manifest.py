@@ -86,7 +86,7 @@ def test_truncated_and_missing_files_are_named(directory):
     """Size is checked before the digest, absence before size."""
     found = Manifest.read(directory)
     (directory / "mapping.onnx").write_bytes(b"gra")
-    with pytest.raises(ManifestError, match="has 3 bytes, the manifest says 5"):
+    with pytest.raises(ManifestError, match="has 3 bytes, the manifest has 5"):
         found.verify_files(directory)
 
     (directory / "mapping.onnx").unlink()
@@ -142,7 +142,7 @@ def test_generator_without_styles_has_no_codes():
 
 @pytest.mark.parametrize(
     ("names", "reason"),
-    [(("cat",), "1 entries, label_dim says 2"), (("cat", "cat"), "same name"), (("cat", ""), "at least 1 character")],
+    [(("cat",), "1 entries, label_dim is 2"), (("cat", "cat"), "same name"), (("cat", ""), "at least 1 character")],
     ids=["one missing", "twice the same", "empty"],
 )
 def test_label_names_name_every_label_once(names, reason):

@@ -3,6 +3,6 @@
 from pathlib import Path
 
 MODELS = Path(__file__).parent / "models"
-"""Model directories, served when the server is given no others."""
+"""Model directories, served when the server has no others."""
 SAMPLES = Path(__file__).parent / "samples"
 """Pictures that no training saw."""

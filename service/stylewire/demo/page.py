@@ -9,24 +9,24 @@ from pathlib import Path
 from string import Template
 
 from stylewire import pb
-from stylewire.demo.scenes import Scene, Shown
+from stylewire.demo.scenes import Scene, SceneOutput
 
 _METRICS_LINES = 48
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Played:
-    """A scene that was shown.
+class SceneRun:
+    """A scene that was run.
 
     Attributes:
         scene: its function.
-        shown: what came of it.
+        output: what it returned.
         files: caption -> name of the picture's file beside the page.
         wall_seconds: how long it took, seen from the client.
     """
 
     scene: Scene
-    shown: Shown
+    output: SceneOutput
     files: Mapping[str, str]
     wall_seconds: float
 
@@ -37,24 +37,24 @@ class Played:
 
 
 def write_page(
-    path: Path, played: Sequence[Played], models: Sequence[pb.Model], metrics: str, facts: Mapping[str, str]
+    path: Path, runs: Sequence[SceneRun], models: Sequence[pb.Model], metrics: str, facts: Mapping[str, str]
 ) -> None:
     """Write the page.
 
     Args:
         path: the HTML file.
-        played: the scenes in their order.
+        runs: the scenes in their order.
         models: what the server runs.
         metrics: the text of its metrics page.
         facts: label -> value, for the top of the page.
     """
     template = Template((Path(__file__).parent / "show.html").read_text(encoding="utf-8"))
-    names = ["models", *(each.name for each in played), "metrics"]
+    names = ["models", *(each.name for each in runs), "metrics"]
     page = template.substitute(
         facts="".join(f"<li><b>{escape(value)}</b>{escape(label)}</li>" for label, value in facts.items()),
         contents="".join(f'<a href="#{name}">{name}</a>' for name in names),
         models=_models_rows(models),
-        scenes="\n".join(_section(each) for each in played),
+        scenes="\n".join(_section(each) for each in runs),
         metrics=escape("\n".join(_excerpt(metrics.splitlines()))),
         credits="<br>".join(escape(f"{each.name}: {each.attribution} ({each.license})") for each in models),
     )
@@ -68,33 +68,34 @@ def code_of(scene: Scene) -> str:
     return body.partition('"""')[2].partition('"""')[2].strip("\n")
 
 
-def _section(played: Played) -> str:
+def _section(run: SceneRun) -> str:
     figures = "".join(
         f'<figure><a href="{file}"><img src="{file}" alt="{escape(caption)}"></a>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"
-        for caption, file in played.files.items()
+        for caption, file in run.files.items()
     )
-    text = f"<pre>{escape(played.shown.text)}</pre>" if played.shown.text else ""
-    return f"""<section id="{played.name}">
-  <h2>{played.name.capitalize()}</h2>
-  <p>{escape(inspect.getdoc(played.scene) or "")}</p>
+    text = f"<pre>{escape(run.output.text)}</pre>" if run.output.text else ""
+    return f"""<section id="{run.name}">
+  <h2>{run.name.capitalize()}</h2>
+  <p>{escape(inspect.getdoc(run.scene) or "")}</p>
   <div class="pictures">{figures}</div>{text}
-  <pre>{escape(code_of(played.scene))}</pre>
-  <p class="timing">{escape(_timing(played))}</p>
+  <pre>{escape(code_of(run.scene))}</pre>
+  <p class="timing">{escape(_timing(run))}</p>
 </section>"""
 
 
-def _timing(played: Played) -> str:
-    answers = played.shown.answers
-    wall = f"{played.wall_seconds * 1000:.0f} ms seen from the client"
-    if not answers:
+def _timing(run: SceneRun) -> str:
+    results = run.output.results
+    wall = f"{run.wall_seconds * 1000:.0f} ms seen from the client"
+    if not results:
         return f"Took {wall}."
     # Pictures of one call share one timing, and frames of one batch each report the whole batch: so no sums.
-    calls = list({id(answer.timing): answer.timing for answer in answers}.values())
+    calls = list({id(result.timing): result.timing for result in results}.values())
     queue, inference, encoding = (1000 * sum(part) / len(calls) for part in zip(*calls, strict=True))
     return (
-        f"{len(answers)} answers in {wall}. In the server, on average: {queue:.1f} ms waiting, {inference:.1f} ms in "
-        f"the networks, {encoding:.1f} ms decoding and encoding. Largest batch: {max(a.batch_size for a in answers)}."
+        f"{len(results)} answers in {wall}. In the server, on average: {queue:.1f} ms waiting, {inference:.1f} ms in "
+        f"the networks, {encoding:.1f} ms decoding and encoding. "
+        f"Largest batch: {max(each.batch_size for each in results)}."
     )
 
 
@@ -118,7 +119,7 @@ def _models_rows(models: Iterable[pb.Model]) -> str:
 
 
 def _excerpt(lines: Sequence[str]) -> list[str]:
-    """Pick the samples that say most: calls, batches, totals; histograms by their sum and count only."""
+    """Select the most telling samples: calls, batches, totals; histograms by their sum and count only."""
     chosen = [
         line
         for line in lines

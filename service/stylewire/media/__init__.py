@@ -1,1 +1,1 @@
-"""Picture and video files: read, written, checked by their headers, marked with their origin. No protobuf, no gRPC."""
+"""Picture and video files: read, written, checked by their headers, with their provenance. No protobuf, no gRPC."""

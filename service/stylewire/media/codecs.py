@@ -54,7 +54,7 @@ def decode(content: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
     """Decode a picture from outside. Metadata is dropped unread: EXIF orientation and color profiles do nothing.
 
     Args:
-        content: a PNG, JPEG or WebP file, told by its content.
+        content: a PNG, JPEG or WebP file; its content decides which.
         max_bytes: limit of the file's size.
         max_pixels: limit of width times height.
 
@@ -74,7 +74,7 @@ def decode(content: bytes, *, max_bytes: int, max_pixels: int) -> Image.Image:
 
 
 def check(content: bytes, *, max_bytes: int, max_pixels: int) -> Header:
-    """Hold a picture to the limits without decoding it; arguments and errors are those of ``decode``."""
+    """Check a picture against the limits without decoding it; arguments and errors are those of ``decode``."""
     if len(content) > max_bytes:
         raise ImageError(f"the picture has {len(content)} bytes, the limit is {max_bytes}; send a smaller one")
     header = read_header(content)
@@ -86,7 +86,7 @@ def _open(header: Header) -> Image.Image:
     # The class itself, not Image.open: no second guess at the format and no warnings about what the limits decide.
     image = _DECODERS[header.image_format](BytesIO(header.essence))
     if image.size != (header.width_px, header.height_px):
-        raise ImageError(f"the header says {header.width_px} x {header.height_px} px, the decoder {image.size}")
+        raise ImageError(f"the header has {header.width_px} x {header.height_px} px, the decoder {image.size}")
     return image
 
 
@@ -102,12 +102,15 @@ def _check_size(header: Header, max_pixels: int) -> None:
 
 
 def encode(pixels: Pixels, image_format: ImageFormat, quality: int | None = None) -> bytes:
-    """Compress an image. The file says nothing about itself: see ``provenance`` for that.
+    """Compress an image. The file has no metadata: see ``provenance`` for that.
 
     Args:
         pixels: uint8[H, W, C]; C is 1 gray, 2 gray with alpha, 3 RGB, 4 RGBA.
         image_format: JPEG has no alpha; PNG is lossless.
         quality: 1 to 100, unset = ``DEFAULT_QUALITY``; means nothing to PNG.
+
+    Returns:
+        The bytes of the file.
 
     Raises:
         ImageError: the quality is out of range, or the format cannot hold the channels.

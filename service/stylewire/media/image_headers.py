@@ -1,4 +1,4 @@
-"""What a compressed picture says about itself before any pixel is decoded.
+"""Headers of compressed pictures, read before any pixel is decoded.
 
 Reads format and size, and cuts away what a decoder of pixels does not need (EXIF, color profiles, text, thumbnails):
 metadata is where decoders are fooled, and nothing here uses it.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class ImageError(ValueError):
-    """A picture cannot be read or written; the message says what was found, the limit, and the fix."""
+    """A picture cannot be read or written; the message has what was found, the limit, and the fix."""
 
 
 class ImageFormat(StrEnum):
@@ -49,7 +49,7 @@ _FOREIGN = ((b"GIF8", "GIF"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TI
 
 
 def read_header(content: bytes) -> Header:
-    """Read the header of a PNG, JPEG or WebP picture, told by its content.
+    """Read the header of a PNG, JPEG or WebP picture; its content decides which.
 
     Raises:
         ImageError: another format, a damaged or truncated header, an animation, or a kind of pixel that is not read.
@@ -64,7 +64,7 @@ def read_header(content: bytes) -> Header:
 
 
 def name_foreign(content: bytes) -> str:
-    """Name what is no PNG, JPEG or WebP, as far as its first bytes tell."""
+    """Name the format of what is no PNG, JPEG or WebP, by its first bytes."""
     if not content:
         return "empty"
     if content[4:8] == b"ftyp":
@@ -89,7 +89,7 @@ def _read_png(content: bytes) -> Header:
 
 
 def png_chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Walk the chunks of a PNG: (type, the whole chunk with length and checksum)."""
+    """Yield the chunks of a PNG: (type, the whole chunk with length and checksum)."""
     position = len(PNG_SIGNATURE)
     for index in range(PART_LIMIT):
         end = position + 12 + int.from_bytes(content[position : position + 4])
@@ -126,7 +126,7 @@ def _read_jpeg(content: bytes) -> Header:
 
 
 def jpeg_segments(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Walk the segments of a JPEG: (marker, the whole segment); the last one is the first scan and all that follows it.
+    """Yield the segments of a JPEG: (marker, the whole segment); the last one is the first scan and all behind it.
 
     Nothing behind the end of the picture is yielded: phones append previews and videos there.
     """

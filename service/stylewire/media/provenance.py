@@ -1,7 +1,7 @@
-"""What a picture file says about its origin: that it is synthetic, by which model, from which seed or code.
+"""The provenance in a picture file: that it is synthetic, by which model, from which seed or code.
 
 Written and read as XMP with the properties of the IPTC Photo Metadata Standard 2025.1. Anybody can remove or forge it:
-it informs, it does not prove.
+it is information, not proof.
 """
 
 from collections.abc import Sequence
@@ -55,12 +55,12 @@ _ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What a file says about its origin; text that it does not have is empty.
+    """The provenance in a file; text that it does not have is empty.
 
     Attributes:
         source_type: URI of the IPTC vocabulary, such as ``GENERATED``.
         model: name of the model, or whatever other software names as the system that made the picture.
-        model_digest: the same digest, source and software give the same picture.
+        model_digest: the same digest, source and software mean the same picture.
         source: what the model made it of: ``seed 7, psi 0.7`` or ``code xxh3:...``, the digest of the w+ code as
             little-endian float32[L, D].
         software: what wrote the file.
@@ -74,7 +74,7 @@ class Provenance:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the file says that all or parts of it were computed and not recorded."""
+        """Whether the file is marked as computed, in whole or in part, and not recorded."""
         return self.source_type in _SYNTHETIC
 
 
@@ -102,7 +102,7 @@ def packet(origin: Provenance) -> bytes:
 
 
 def read(content: bytes) -> Provenance | None:
-    """Read what a file says about its origin; None when it says nothing.
+    """Read the provenance in a file; None when it has none.
 
     Args:
         content: a PNG, JPEG, WebP, GIF, MP4 or WebM file, from whatever software.
@@ -120,7 +120,7 @@ def read(content: bytes) -> Provenance | None:
 
 
 def combine(origins: Sequence[Provenance | None]) -> Provenance | None:
-    """Describe a file that shows several pictures; None when nothing says that one of them is synthetic."""
+    """Describe a file that shows several pictures; None when none of them is marked as synthetic."""
     synthetic = [origin for origin in origins if origin is not None and origin.synthetic]
     if not synthetic:
         return None
@@ -139,7 +139,7 @@ def _joined(texts: Sequence[str], separator: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Leave out what is no text: XML cannot hold it, and terminals would obey it."""
+    """Replace what is no text by spaces: XML cannot hold it, and terminals would obey it."""
     return "".join(character if character.isprintable() else " " for character in text[:_VALUE_LENGTH])
 
 
@@ -188,7 +188,7 @@ class _Reader:
             for property_name in attributes.keys() & _FIELDS.keys():
                 self.fields.setdefault(_FIELDS[property_name], attributes[property_name])
 
-    def end(self, name: str) -> None:  # noqa: ARG002 - expat gives it
+    def end(self, name: str) -> None:  # noqa: ARG002 - expat passes it
         self._path.pop()
         if self._path[-2:] == _DESCRIPTION:
             self._field = None

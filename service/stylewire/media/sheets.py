@@ -46,7 +46,7 @@ def sheet(rows: Sequence[Sequence[Image | None]], *, gap_px: int = 2, zoom: int 
 
 
 def save_sheet(picture: Image, path: Path, origin: Provenance | None) -> None:
-    """Write a sheet, by the path's suffix; ``origin`` is what it says about the pictures on it.
+    """Write a sheet, by the path's suffix; ``origin`` is the provenance of the pictures on it.
 
     Raises:
         OSError: the file cannot be written, or its format cannot hold a sheet so large.
@@ -90,7 +90,7 @@ def save_animation(
         path: the file.
         frames_per_second: speed.
         zoom: see ``sheet``.
-        origin: what the file says about the frames.
+        origin: the provenance of the frames.
     """
     first, *rest = [enlarged(frame, zoom) for frame in frames]
     with replacing(path) as draft:

@@ -12,7 +12,7 @@ from stylewire.media.image_headers import ImageError
 EBML_MAGIC = b"\x1aE\xdf\xa3"
 
 _Part: TypeAlias = tuple[bytes, memoryview]
-"""Kind of a box or element, and what is in it."""
+"""Type of a box or element, and its content."""
 _PART_LIMIT = 1000  # the head has some dozens
 _TRACK_HEADER = (b"moov", b"trak", b"tkhd")
 _VIDEO = (b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0")  # Segment, Tracks, TrackEntry, Video
@@ -28,12 +28,12 @@ class VideoHeader(NamedTuple):
 
 
 def is_video(content: bytes) -> bool:
-    """Tell MP4 and WebM from pictures."""
+    """Return whether the content is MP4 or WebM, by its first bytes."""
     return content[4:8] == b"ftyp" or content.startswith(EBML_MAGIC)
 
 
 def read_video_header(content: bytes) -> VideoHeader:
-    """Read format and size.
+    """Read format and size of an MP4 or WebM file.
 
     Raises:
         ImageError: the head is damaged or incomplete.
@@ -47,7 +47,7 @@ def read_video_header(content: bytes) -> VideoHeader:
         header = _inside(view, _TRACK_HEADER, _boxes)  # ends with width and height, 16.16 bits each
         found = VideoHeader("MP4", int.from_bytes(header[-8:-6]), int.from_bytes(header[-4:-2]))
     if not (found.width_px and found.height_px):
-        raise ImageError("the video is damaged or truncated: it tells no size")
+        raise ImageError("the video is damaged or truncated: it has no size")
     return found
 
 

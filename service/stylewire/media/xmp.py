@@ -1,4 +1,4 @@
-"""XMP packets inside files: where PNG, JPEG, WebP, GIF, MP4 and WebM keep them. ``provenance.py`` knows what they say.
+"""XMP packets inside files: where PNG, JPEG, WebP, GIF, MP4 and WebM keep them; ``provenance.py`` has their content.
 
 Files are cut and joined, never decoded, so pixels stay as they are.
 Source: Adobe, XMP specification, part 3 (storage in files).
@@ -39,18 +39,18 @@ _VP8L_ALPHA_BIT = 28
 
 
 def embed(content: bytes, packet: bytes) -> bytes:
-    """Put a packet into a file that has none.
+    """Return a file with a packet; it must have none yet.
 
     Raises:
         ImageError: the file is no PNG, JPEG, WebP or GIF, or the packet is too large.
     """
     if len(packet) > MAX_PACKET_BYTES:
-        raise ImageError(f"the XMP packet has {len(packet)} bytes, the limit is {MAX_PACKET_BYTES}; say less")
+        raise ImageError(f"the XMP packet has {len(packet)} bytes, the limit is {MAX_PACKET_BYTES}; shorten it")
     return _EMBEDDERS.get(content[:4], _refuse)(content, packet)
 
 
 def embed_in_file(path: Path, packet: bytes) -> None:
-    """Put a packet into a file on disk, by its suffix; formats that cannot carry one stay as they are."""
+    """Write a packet into a file on disk, by its suffix; formats that cannot carry one stay as they are."""
     if path.suffix.lower() in _SUFFIXES:
         path.write_bytes(embed(path.read_bytes(), packet))
 
@@ -126,7 +126,7 @@ def _into_gif(content: bytes, packet: bytes) -> bytes:
 
 
 def _refuse(content: bytes, packet: bytes) -> bytes:  # noqa: ARG001 - stands for one that embeds
-    raise ImageError(f"the content is {name_foreign(content)}; PNG, JPEG, WebP and GIF can say where they come from")
+    raise ImageError(f"the content is {name_foreign(content)}; PNG, JPEG, WebP and GIF can carry XMP")
 
 
 def _from_webp(content: bytes) -> bytes | None:
