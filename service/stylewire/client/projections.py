@@ -45,7 +45,7 @@ class Projection:
         start_distortion: mean squared difference of the first code's picture and the target, over values in [-1, 1].
         distortion: the same of the reconstruction.
         timing: the server's time for the call.
-        model_digest: the same digest gives the same code.
+        model_digest: the same digest means the same code.
     """
 
     code: Array = field(repr=False)

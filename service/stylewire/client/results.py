@@ -61,7 +61,7 @@ class Picture:
 
     @classmethod
     def read(cls, image: pb.Image) -> Self:
-        """Convert a message."""
+        """Convert the message of an image; ``tensor`` views its bytes."""
         return cls(**_picture_fields(image))
 
     @property
@@ -140,7 +140,7 @@ class Result(Picture):
         seed: of the latent; None if it was made of something else, or of several.
         timing: the server's time for the call.
         batch_size: how many items the networks ran together.
-        model_digest: the same digest gives the same pictures.
+        model_digest: the same digest means the same pictures.
     """
 
     code: Array | None = field(repr=False)
@@ -178,7 +178,7 @@ class Face:
 
     @classmethod
     def read(cls, face: pb.Face) -> Self:
-        """Convert a message."""
+        """Convert the message of a face; points become pairs."""
         box = face.box
         points = tuple((point.x_px, point.y_px) for point in face.landmarks.points)
         return cls(face.count, (box.left_px, box.top_px, box.right_px, box.bottom_px), points)
@@ -196,7 +196,7 @@ class Inversion:
         face: the face that the picture was aligned by, if the server searched for it.
         timing: the server's time for the call.
         batch_size: how many items the networks ran together.
-        model_digest: the same digest gives the same code.
+        model_digest: the same digest means the same code.
     """
 
     code: Array = field(repr=False)

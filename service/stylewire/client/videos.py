@@ -18,7 +18,7 @@ class _Progress:
     Attributes:
         mime_type: media type of the file with its codec; empty until the first piece is there.
         frames_made: how many frames the server has made; the file is a second or so behind.
-        model_digest: the same digest gives the same pictures; empty until the first piece is there.
+        model_digest: the same digest means the same pictures; empty until the first piece is there.
     """
 
     def __init__(self, container: Container) -> None:
@@ -45,7 +45,7 @@ class Video(_Progress, Iterator[bytes]):
     Attributes:
         mime_type: media type of the file with its codec; empty until the first piece is there.
         frames_made: how many frames the server has made; the file is a second or so behind.
-        model_digest: the same digest gives the same pictures; empty until the first piece is there.
+        model_digest: the same digest means the same pictures; empty until the first piece is there.
     """
 
     def __init__(self, responses: Generator[pb.InterpolateResponse], container: Container) -> None:
@@ -81,7 +81,7 @@ class AsyncVideo(_Progress, AsyncIterator[bytes]):
     Attributes:
         mime_type: media type of the file with its codec; empty until the first piece is there.
         frames_made: how many frames the server has made; the file is a second or so behind.
-        model_digest: the same digest gives the same pictures; empty until the first piece is there.
+        model_digest: the same digest means the same pictures; empty until the first piece is there.
     """
 
     def __init__(self, responses: AsyncGenerator[pb.InterpolateResponse], container: Container) -> None:
