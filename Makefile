@@ -55,6 +55,9 @@ docs: $(VENV)/.develop ## write docs/settings.md and docs/api.md from the code
 screens: $(VENV)/.develop ## write what the commands on docs/cli.md print
 	.ci/update-screens
 
+check: $(VENV)/.develop ## format, lint, and the unit tests of the rooms that you touched; says what it leaves out
+	@OMP_NUM_THREADS=1 .ci/check
+
 lint: $(VENV)/.develop ## check everything that needs no run; each failing check has a target that fixes it
 	@ruff format --check . || { echo "-> make format"; exit 1; }
 	@ruff check . || { echo "-> make format fixes some of these"; exit 1; }
