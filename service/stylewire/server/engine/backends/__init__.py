@@ -140,7 +140,7 @@ _BACKENDS = {
 }
 """Name -> module, class, suffix of its graph files, extra to install."""
 AUTO = "auto"
-"""Stands for the fastest one; see ``choice.py``."""
+"""Stands for the fastest one; see ``engine.models.autotune``."""
 TRITON = "triton"
 """The one that runs graphs elsewhere, and reads no graph files."""
 _REMOTE = ("stylewire.server.engine.backends.triton.server_pool", "TritonServers")
