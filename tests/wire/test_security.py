@@ -85,7 +85,7 @@ def test_token_is_not_sent_readable(kind, address):
     async def make():
         kind(address, security=Security(token=TOKEN))
 
-    with pytest.raises(ValueError, match=r"readable to .*; give ca=FILE, or tls=True"):
+    with pytest.raises(ValueError, match=r"readable to .*; set ca=FILE, or tls=True"):
         asyncio.run(make())
 
 

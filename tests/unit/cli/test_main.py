@@ -257,9 +257,9 @@ def test_bar_goes_to_the_terminal_and_results_to_the_pipe(fake, tmp_path):
 def test_serve_hands_all_its_arguments_to_the_server(command, monkeypatch):
     """The server reads its own flags, --help included, and gives the exit code."""
     seen = []
-    module = types.ModuleType("stylewire.server.app")
+    module = types.ModuleType("stylewire.server.main")
     module.main = lambda arguments: seen.append(arguments) or 3
-    monkeypatch.setitem(sys.modules, "stylewire.server.app", module)
+    monkeypatch.setitem(sys.modules, "stylewire.server.main", module)
     done = command("serve", "--port", "0", "--models=m", "--help")
 
     assert (3, [["--port", "0", "--models=m", "--help"]]) == (done.exit_code, seen)
