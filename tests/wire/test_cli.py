@@ -16,6 +16,7 @@ import stylewire
 from stylewire import load_code
 from stylewire.cli.main import app
 from stylewire.testing.launcher import with_default_signals
+from support.gates import held
 from support.scrape import Scrape, wait_for
 
 SAMPLES = Path(stylewire.__file__).parent / "demo" / "samples"
@@ -53,8 +54,10 @@ def test_interrupt_cancels_on_the_server(demo_server, tmp_path, method, argument
         wait_for(
             demo_server.metrics_url, lambda now: now.count("grpc_server_started_total", grpc_method=method) > started
         )
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        with held(demo_server, "synthesis") as gate:  # else all calls may have ended when the signal arrives
+            gate.wait_for(batches=1)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
 
     assert (130, b"") == (process.returncode, errors)
     wait_for(demo_server.metrics_url, lambda now: cancelled(now, method) > before)
