@@ -12,7 +12,8 @@ from stylewire.errors import BackendUnavailableError
 from stylewire.manifest import FileInfo, ManifestError
 from stylewire.server.engine.backends import BackendOptions, graph_file
 from stylewire.server.engine.models import autotune
-from stylewire.server.engine.models.autotune import Chooser, GraphFiles, fastest
+from stylewire.server.engine.models.autotune import Autotuner, GraphFiles
+from stylewire.server.engine.models.measurements import fastest
 from support.fakes import FakeBackend
 
 X = np.ones((2, 3), np.float32)
@@ -29,25 +30,13 @@ class Harness:
         self.verified: list[list[str]] = []
         self.versions = {name: "1" for name in seconds if not name.endswith("_fast")}
         self.files = FILES
-        self._seconds, self.memory = seconds, tmp_path / "cache" / "backends.json"
-        monkeypatch.setattr(autotune, "open_backend", self.open_backend)
-        monkeypatch.setattr(autotune, "_version", self._version)
-        monkeypatch.setattr(autotune, "_SECONDS", 0.02)
-
-    def _version(self, packages):
-        return next(
-            (
-                self.versions[name]
-                for name, known in autotune._PACKAGES.items()
-                if known == packages and name in self.versions
-            ),
-            None,
-        )
+        self.seconds, self.cache = seconds, tmp_path / "cache" / "backends.json"
+        monkeypatch.setattr(autotune, "MEASURE_SECONDS", 0.02)
 
     def open_backend(self, name, path, options):
         key = name if options.precision == "parity" else f"{name}_fast"
         self.opened.append(f"{key} {path.name}")
-        seconds = self._seconds.get(key, self._seconds[name])
+        seconds = self.seconds.get(key, self.seconds[name])
         if seconds is None:
             raise BackendUnavailableError("not here")
         harness = self
@@ -68,14 +57,20 @@ class Harness:
         backend.name = key
         return backend
 
-    def open(self, *, backend="auto", graph="synthesis", digest="d", memory=True, **options):
+    def open(self, *, backend="auto", graph="synthesis", digest="d", cached=True, **options):
         manifest = SimpleNamespace(
             files={name: FileInfo(sha256=f"{digest:0>64}", size_bytes=1) for name in self.files},
             verify_files=lambda directory, read: self.verified.append(sorted(read)),
         )
         vectors = {f"{graph}.in.x": X, f"{graph}.out.image": X * 2}
-        chooser = Chooser(backend, BackendOptions(**options), self.memory if memory else None)
-        return chooser.open(GraphFiles(f"fake.{graph}", graph, Path(), manifest, vectors))
+        autotuner = Autotuner(
+            backend,
+            BackendOptions(**options),
+            self.cache if cached else None,
+            opener=self.open_backend,
+            versions=self.versions,
+        )
+        return autotuner.open(GraphFiles(f"fake.{graph}", graph, Path(), manifest, vectors))
 
     def choose(self, **options) -> str:
         return self.open(**options).backend.name
@@ -90,8 +85,8 @@ def test_fastest_is_chosen(monkeypatch, tmp_path, caplog, best):
 
     assert best == opened.backend.name
     assert set(CPU) - {best} == set(harness.closed)
-    assert set(CPU) == {trial.backend for trial in opened.trials}
-    assert all(trial.rows_per_second > 0 for trial in opened.trials)
+    assert set(CPU) == {each.backend for each in opened.measurements}
+    assert all(each.rows_per_second > 0 for each in opened.measurements)
     assert f"{best} is the fastest here: ncnn" in caplog.text
 
 
@@ -105,14 +100,14 @@ def test_fast_arithmetic_is_tried_beside_float32(monkeypatch, tmp_path, fast, be
     assert "ncnn" == harness.choose(precision="parity")
 
 
-def test_choice_is_remembered(monkeypatch, tmp_path):
+def test_measurement_is_cached(monkeypatch, tmp_path):
     """The same graph on the same machine with the same versions is measured once; anything else anew."""
     harness = Harness(monkeypatch, tmp_path, onnxruntime=0.02, ncnn=0.001, openvino=0.03)
     first = harness.open()
     assert 3 == len(harness.opened)
     again = harness.open()
     assert (4, "ncnn") == (len(harness.opened), again.backend.name)
-    assert first.trials == again.trials
+    assert first.measurements == again.measurements
     harness.choose(digest="e")
     assert 7 == len(harness.opened)
     harness.choose(threads=2)
@@ -122,18 +117,18 @@ def test_choice_is_remembered(monkeypatch, tmp_path):
     assert 13 == len(harness.opened)
 
 
-def test_remembered_choice_that_fails_is_measured_again(monkeypatch, tmp_path, caplog):
+def test_cached_backend_that_fails_is_measured_again(monkeypatch, tmp_path, caplog):
     """A runtime that broke since, or that now gives other pictures, loses its place."""
     harness = Harness(monkeypatch, tmp_path, onnxruntime=0.01, ncnn=0.001)
     assert "ncnn" == harness.choose()
-    harness._seconds["ncnn"] = -0.001
+    harness.seconds["ncnn"] = -0.001
 
     assert "onnxruntime" == harness.choose()
     assert "ncnn 2" in caplog.text or "fails now" in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"x": 1}', '{"x": [{"speed": 1}]}'])
-def test_damaged_memory_is_measured_again(monkeypatch, tmp_path, content):
+def test_damaged_cache_is_measured_again(monkeypatch, tmp_path, content):
     """A file that cannot be read costs a measurement, nothing else."""
     (tmp_path / "cache").mkdir()
     file = tmp_path / "cache" / "backends.json"
@@ -142,11 +137,11 @@ def test_damaged_memory_is_measured_again(monkeypatch, tmp_path, content):
 
     assert "openvino" == harness.choose()
     kept = [value for value in json.loads(file.read_text()).values() if isinstance(value, list)]
-    assert ["openvino", "onnxruntime"] == [trial["backend"] for trial in kept[-1]]
+    assert ["openvino", "onnxruntime"] == [each["backend"] for each in kept[-1]]
 
 
-def test_memory_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
-    """On a file system without a place for it the choice is made at every start."""
+def test_cache_that_cannot_be_written_is_no_error(monkeypatch, tmp_path):
+    """On a file system without a place for it backends are measured at every start."""
     (tmp_path / "cache").write_text("a file where the folder would be")
     harness = Harness(monkeypatch, tmp_path, onnxruntime=0.02, openvino=0.001)
 
@@ -159,7 +154,7 @@ def test_backend_that_fails_is_out(monkeypatch, tmp_path, caplog, seconds):
     """One that cannot be opened, or gives other outputs than the export stored, does not win, however fast it is."""
     harness = Harness(monkeypatch, tmp_path, onnxruntime=0.01, openvino=seconds)
     opened = harness.open()
-    problem = next(trial.problem for trial in opened.trials if trial.backend == "openvino")
+    problem = next(each.problem for each in opened.measurements if each.backend == "openvino")
 
     assert "onnxruntime" == opened.backend.name
     assert problem in ("not here", "fake.synthesis: image differs from the export by 4, limit 0")
@@ -171,7 +166,7 @@ def test_no_backend_left_is_an_error_with_all_reasons(monkeypatch, tmp_path):
     harness = Harness(monkeypatch, tmp_path, onnxruntime=-0.001, openvino=None)
 
     with pytest.raises(BackendUnavailableError, match=r"openvino parity not here; onnxruntime parity .* differs"):
-        harness.open(memory=False)
+        harness.open(cached=False)
 
 
 @pytest.mark.parametrize("only", ["one installed", "one file", "mapping"])
@@ -186,11 +181,11 @@ def test_nothing_is_measured_where_there_is_no_choice(monkeypatch, tmp_path, onl
     opened = harness.open(graph=graph)
 
     assert [f"onnxruntime {graph}.onnx"] == harness.opened
-    assert () == opened.trials
+    assert () == opened.measurements
 
 
 def test_pinned_backend_is_not_compared(monkeypatch, tmp_path):
-    """It runs whatever the others could, its errors are told, and mapping networks of ncnn run in onnxruntime."""
+    """It runs whatever the others could, its errors are raised, and mapping networks of ncnn run in onnxruntime."""
     harness = Harness(monkeypatch, tmp_path, onnxruntime=0.001, ncnn=0.05, openvino=None, torchscript=-0.001)
 
     assert "ncnn" == harness.choose(backend="ncnn")
@@ -225,5 +220,5 @@ def test_processors_do_not_take_files_in_half_precision():
 
 
 def test_fastest_of_none_is_none():
-    """Without trials there is no winner."""
+    """Without measurements there is no winner."""
     assert fastest(()) is None

@@ -9,7 +9,7 @@ from stylewire.manifest import ManifestError
 from stylewire.server.engine.backends.selfcheck import check, read_vectors
 from stylewire.server.engine.models import warmup
 from stylewire.server.engine.models.warmup import SizeLimits, warm_up
-from support.fakes import FakeBackend
+from support.fakes import FakeBackend, FakeClock
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 UNLIMITED = 1 << 50
@@ -143,12 +143,14 @@ def test_pixels_are_judged_by_levels(off, precision, passes):
             check("fake.synthesis", "synthesis", backend, stored)
 
 
-def test_sizes_that_take_too_long_are_not_tried():
+def test_sizes_that_take_too_long_are_not_tried(monkeypatch):
     """A start does not wait for batches that the limit of time would never let run; a row always does."""
+    clock = FakeClock()
+    monkeypatch.setattr(warmup, "monotonic", clock)
 
     class Slow(FakeBackend):
         def run(self, inputs, outputs, *, exclusive=False):
-            time.sleep(0.02 * len(inputs["x"]))
+            clock.now += 0.02 * len(inputs["x"])
             return super().run(inputs, outputs, exclusive=exclusive)
 
     assert 2 == warm(Slow(), most=64, seconds=0.07).max_batch_size

@@ -29,7 +29,8 @@ from stylewire.server.engine.batching.cost_model import CostModel
 from stylewire.server.engine.batching.limits import BatchLimits
 from stylewire.server.engine.batching.runner import GraphRunner, MakeRunner, RunnerSpec, make_runner
 from stylewire.server.engine.batching.spans import BatchSpans
-from stylewire.server.engine.models.autotune import Chooser, GraphFiles, Opened, default_memory
+from stylewire.server.engine.models.autotune import Autotuner, GraphFiles, Opened
+from stylewire.server.engine.models.measurements import default_cache
 from stylewire.server.engine.models.model import LoadedGraph, Model, runtimes
 from stylewire.server.engine.models.warmup import SizeLimits, WarmUp, warm_up
 from stylewire.server.engine_api.graphs import Observer, graph_kind
@@ -185,7 +186,7 @@ class _Opening:
         opened: dict[str, tuple[Opened, WarmUp]] = {}
         here = not self._options.remote  # graphs are verified when they are opened
         self._info.manifest.verify_files(self._directory, {CHECK_FILE, W_MEAN_FILE}, others=here)
-        chooser = Chooser(self._settings.backend, self._options, default_memory())
+        autotuner = Autotuner(self._settings.backend, self._options, default_cache())
         vectors = read_vectors(self._directory / CHECK_FILE)
         byte_count = self._settings.max_batch_bytes or free_bytes() // 2
         backends = []
@@ -193,7 +194,7 @@ class _Opening:
             for graph in self._info.graphs:
                 self._check_wanted()
                 name = f"{self._info.name}.{graph}"
-                found = chooser.open(GraphFiles(name, graph, self._directory, self._info.manifest, vectors))
+                found = autotuner.open(GraphFiles(name, graph, self._directory, self._info.manifest, vectors))
                 backends.append(found.backend)
                 trim_memory()  # before the warm-up, which allocates what it will use again
                 rows = most_rows(found.backend, self._settings.max_batch_size)

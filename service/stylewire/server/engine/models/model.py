@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stylewire.server.engine.batching.runner import GraphRunner
-from stylewire.server.engine.models.autotune import Opened, fastest
+from stylewire.server.engine.models.autotune import Opened
+from stylewire.server.engine.models.measurements import fastest
 from stylewire.server.engine.models.usage import Usage
 from stylewire.server.engine_api.models import ModelInfo, ModelStatus, Runtime, State
 from stylewire.server.host import trim_memory
@@ -136,17 +137,17 @@ class Model:
 
 def runtimes(opened: Opened) -> tuple[Runtime, ...]:
     """Describe what runs a graph, and how the others did that were compared."""
-    backend, trials = opened
-    chosen = fastest(trials)
+    backend, measurements = opened
+    chosen = fastest(measurements)
     found = [
         Runtime(
-            backend=trial.backend,
-            precision=trial.precision,
-            chosen=trial is chosen,
-            rows_per_second=trial.rows_per_second,
-            problem=trial.problem,
+            backend=each.backend,
+            precision=each.precision,
+            chosen=each is chosen,
+            rows_per_second=each.rows_per_second,
+            problem=each.problem,
         )
-        for trial in trials
+        for each in measurements
     ]
     if chosen is None:
         found.insert(0, Runtime(backend=backend.name, precision=backend.precision, chosen=True))

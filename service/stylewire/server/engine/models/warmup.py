@@ -1,8 +1,8 @@
-"""Before a graph is ready: run the sizes in use, learn what they cost."""
+"""Runs a graph before it is ready: the batch sizes in use, to allocate and to learn what they cost."""
 
 import logging
-import time
 from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -32,7 +32,7 @@ class SizeLimits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WarmUp:
-    """What warming up showed.
+    """What was learned from warming up.
 
     Attributes:
         max_batch_size: rows of the largest batch that ran; larger ones take too long or too much memory.
@@ -52,7 +52,7 @@ def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: Si
         name: for the log, such as ``avatars.synthesis``.
         graph: such as ``synthesis``.
         backend: runs it.
-        vectors: gives rows to run.
+        vectors: arrays [N, ...] of ``check.npz``, whose rows are run.
         limits: of a batch.
     """
     most = limits.rows
@@ -73,9 +73,9 @@ def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: Si
         if backend.exclusive:
             learned.exclusive_runs.append((size, exclusive_seconds))
         fitting = size
-        # Runtimes keep the memory of a batch, so what is resident now tells what it takes.
+        # Runtimes keep the memory of a batch, so what is resident now shows what it takes.
         row_bytes = (resident_bytes() - before) / size
-        if size < most and backend.device == "cpu" and 2 * size * row_bytes * backend.instances > limits.byte_count:
+        if size < most and _exceeds_memory(backend, 2 * size * row_bytes, limits):
             log.warning("%s: a row takes %.0f MB, so the largest batch has %d rows", name, row_bytes / 1e6, size)
             return replace(learned, max_batch_size=size)
         if size < most and 2 * seconds > limits.seconds:
@@ -84,8 +84,12 @@ def warm_up(name: str, graph: str, backend: Backend, vectors: Arrays, limits: Si
     return learned
 
 
+def _exceeds_memory(backend: Backend, batch_bytes: float, limits: SizeLimits) -> bool:
+    return backend.device == "cpu" and batch_bytes * backend.instances > limits.byte_count
+
+
 def repeat_rows(vectors: Arrays, graph: str, size: int) -> Arrays:
-    """Make a batch of the stored inputs of a graph, with the noise that most requests have: none is drawn."""
+    """Make a batch [size, ...] of the stored inputs of a graph, with the noise that most requests have: none."""
     inputs = side(vectors, graph, "in")
     if "noise" in inputs:
         inputs["noise"] = np.zeros((1, 1), np.float32)
@@ -94,9 +98,9 @@ def repeat_rows(vectors: Arrays, graph: str, size: int) -> Arrays:
 
 def _time(backend: Backend, rows: Arrays, outputs: tuple[str, ...], *, exclusive: bool) -> float:
     for _ in range(2):  # the first run of a size allocates
-        started = time.monotonic()
+        started = monotonic()
         backend.run(rows, outputs, exclusive=exclusive)
-        seconds = time.monotonic() - started
+        seconds = monotonic() - started
         if seconds > _LONG_SECONDS and backend.device == "cpu":  # a GPU also searches for the fastest kernels
             break
     return seconds
