@@ -89,8 +89,8 @@ class FakeSession:
 
     def run_with_iobinding(self, binding, options):
         assert self.thread == threading.get_ident()
-        if not cuda_graphs.GATE._capturing:
-            assert cuda_graphs.GATE._user_count
+        if not cuda_graphs.CAPTURE_LOCK.capturing:
+            assert cuda_graphs.CAPTURE_LOCK.user_count
         key = tuple(id(value) for value in (*binding.inputs.values(), *binding.outputs.values()))
         size = len(binding.inputs["w_plus"].array)
         if options.graph_id < 0:
@@ -99,7 +99,7 @@ class FakeSession:
             assert key == self.graphs[options.graph_id]
             self.replay_count += 1
         else:
-            assert cuda_graphs.GATE._capturing
+            assert cuda_graphs.CAPTURE_LOCK.capturing
             assert "1" == self.options["enable_cuda_graph"]
             assert self.runs_without_graph[key] >= 2  # it would allocate while it is captured
             if size == self.runtime.fails_at:

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from stylewire.server.engine.backends.cuda_graphs import SIZES, Gate, fill_rows, split_batch
+from stylewire.server.engine.backends.cuda_graphs import SIZES, CaptureLock, fill_rows, split_batch
 
 # --- batches ---------------------------------------------------------------------------------------------------------
 
@@ -55,22 +55,22 @@ def test_rows_are_filled_with_the_last_one():
 
 def test_capturing_is_done_alone():
     """A capture waits for those who use the GPU, and keeps out those who come later."""
-    gate, order = Gate(), []
+    lock, order = CaptureLock(), []
     running, finish, wanted = threading.Event(), threading.Event(), threading.Event()
 
     def run_first():
-        with gate.shared():
+        with lock.shared():
             running.set()
             finish.wait(10)
             order.append("first run ends")
 
     def capture():
         wanted.set()
-        with gate.alone():
+        with lock.exclusive():
             order.append("capture")
 
     def run_later():
-        with gate.shared():
+        with lock.shared():
             order.append("later run")
 
     with ThreadPoolExecutor(3) as pool:
@@ -78,7 +78,7 @@ def test_capturing_is_done_alone():
         assert running.wait(10)
         pool.submit(capture)
         assert wanted.wait(10)
-        while not gate._capturing:
+        while not lock.capturing:
             wanted.wait(0)  # lets the thread get there
         later = pool.submit(run_later)
         assert not later.done()
@@ -89,10 +89,10 @@ def test_capturing_is_done_alone():
 
 def test_many_use_the_gpu_at_once():
     """Runs do not wait for one another."""
-    gate, both = Gate(), threading.Barrier(2, timeout=10)
+    lock, both = CaptureLock(), threading.Barrier(2, timeout=10)
 
     def run():
-        with gate.shared():
+        with lock.shared():
             both.wait()
 
     with ThreadPoolExecutor(2) as pool:
@@ -100,10 +100,10 @@ def test_many_use_the_gpu_at_once():
             future.result()
 
 
-def test_the_gate_opens_after_an_error():
+def test_the_lock_opens_after_an_error():
     """A capture that fails lets the others go on."""
-    gate = Gate()
-    with pytest.raises(RuntimeError, match="out of memory"), gate.alone():
+    lock = CaptureLock()
+    with pytest.raises(RuntimeError, match="out of memory"), lock.exclusive():
         raise RuntimeError("out of memory")
-    with gate.shared():
+    with lock.shared():
         pass

@@ -89,7 +89,7 @@ def backend(request, directory):
     """The graph in ncnn, two batches at once: one thread for each, or two threads for each as larger graphs have."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "large":
-            patch.setattr(ncnn_backend, "_SMALL_BYTES", 0)
+            patch.setattr(ncnn_backend, "SMALL_BYTES", 0)
         return open_graph(directory)
 
 
@@ -185,15 +185,15 @@ def test_only_wanted_outputs_come(backend):
     assert {"pixels"} == backend.run(codes(1), ("pixels",)).keys()
 
 
-def test_small_graphs_have_a_instance_for_each_thread(directory, monkeypatch):
+def test_small_graphs_have_an_instance_for_each_thread(directory, monkeypatch):
     """Small graphs run on one thread each, others on all threads in two instances; instances limit both."""
     small = open_graph(directory, threads=6)
-    assert (6, 1) == (small.instances, small._net.opt.num_threads)
+    assert (6, 1) == (small.instances, small.threads)
     assert 3 == open_graph(directory, threads=6, instances=3).instances
 
-    monkeypatch.setattr(ncnn_backend, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(ncnn_backend, "SMALL_BYTES", 0)
     large = open_graph(directory, threads=6)
-    assert (2, 6) == (large.instances, large._net.opt.num_threads)
+    assert (2, 6) == (large.instances, large.threads)
     assert 1 == open_graph(directory, threads=6, instances=1).instances
     assert 1 == open_graph(directory, threads=1).instances
 
@@ -266,9 +266,9 @@ def test_close_frees(directory):
     """A closed graph leaves neither net nor memory of its runs behind."""
     backend = open_graph(directory)
     backend.run(codes(2), ("pixels",))
-    pools = backend._pools.get()
-    backend._pools.put(pools)
-    left = [weakref.ref(each) for each in (backend._net, *pools)]
+    pools = backend.pools.get()
+    backend.pools.put(pools)
+    left = [weakref.ref(each) for each in (backend.net, *pools)]
     del pools
     assert all(each() is not None for each in left)
 

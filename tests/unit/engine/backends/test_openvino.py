@@ -62,10 +62,10 @@ def test_noise_of_any_length(backend, reference, noise_size):
 def test_drawn_noise_compiles_nothing(backend):
     """The first request with drawn noise is as fast as the others."""
     backend.run(codes(2), ("pixels",))
-    known = len(backend._compiled)
+    known = len(backend.compiled)
     backend.run(codes(2, noise_size=10896), ("pixels",))
 
-    assert known == len(backend._compiled)
+    assert known == len(backend.compiled)
 
 
 def test_several_at_once(backend):

@@ -65,7 +65,7 @@ class FakeCuda:
 
     @contextmanager
     def graph(self, graph, pool, stream, capture_error_mode):
-        assert cuda_graphs.GATE._capturing
+        assert cuda_graphs.CAPTURE_LOCK.capturing
         assert ((0, 1), "thread_local") == (pool, capture_error_mode)
         self.graph_count += 1
         graph.recorder = Recorder()
@@ -102,10 +102,10 @@ def path(tmp_path_factory):
 @pytest.fixture
 def gpu(monkeypatch):
     """PyTorch with a GPU."""
-    load = torchscript._load
+    load = torchscript.load_module
     fake = TorchWithGpu()
     monkeypatch.setattr(torchscript, "torch", fake)
-    monkeypatch.setattr(torchscript, "_load", lambda path, device: load(path, {"cuda:0": "cpu"}[device]))
+    monkeypatch.setattr(torchscript, "load_module", lambda path, device: load(path, {"cuda:0": "cpu"}[device]))
     monkeypatch.setattr(torch.backends, "cudnn", SimpleNamespace())
     return fake.cuda
 

@@ -1,4 +1,4 @@
-"""What runs a graph. A backend is one file with one class; adding one means adding a row to ``_BACKENDS``."""
+"""Backends, which run graphs. A backend is one file with one class; adding one means adding a row to ``_BACKENDS``."""
 
 import importlib
 import os
@@ -60,7 +60,7 @@ class Backend(Protocol):
 
 
 class Remote(Protocol):
-    """Servers elsewhere that run the graphs of this one."""
+    """Other servers that run the graphs of this one."""
 
     @property
     def ready(self) -> bool:
@@ -68,11 +68,11 @@ class Remote(Protocol):
         ...
 
     def start(self) -> None:
-        """Begin to look for them."""
+        """Start to resolve and probe them."""
         ...
 
     def interrupt(self) -> None:
-        """Let nobody wait for them any longer."""
+        """End all waits for them."""
         ...
 
     async def close(self) -> None:
@@ -96,12 +96,12 @@ class RemoteModel(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteOptions:
-    """How servers elsewhere are reached.
+    """How other servers are reached.
 
     Attributes:
         addresses: each as ``host:port``.
         tls_ca: PEM file of the authorities that signed their certificates; None for no TLS.
-        shared_memory: whether tensors are handed over in shared memory where that works.
+        shared_memory: whether tensors travel in shared memory where that works.
         patience_seconds: how long a batch is waited for.
     """
 
@@ -113,7 +113,7 @@ class RemoteOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BackendOptions:
-    """What a backend is told.
+    """Options of a backend.
 
     Attributes:
         remote: the model, if its graphs run elsewhere.
@@ -156,7 +156,7 @@ _SHARED_BYTES = 256 << 20
 
 
 def most_instances(path: Path, options: BackendOptions) -> int:
-    """How many batches of a graph should run at once, given threads enough."""
+    """Return how many batches of a graph should run at once, given threads enough."""
     if options.instances:
         return options.instances
     byte_count = path.stat().st_size
@@ -168,7 +168,7 @@ def most_instances(path: Path, options: BackendOptions) -> int:
 
 
 def graph_suffixes(backend: str) -> tuple[str, ...]:
-    """Suffixes of the files that tell which graphs a model has for a backend; the first that there are any of counts.
+    """Return the suffixes of files that a backend's graphs have; the first of which there are any counts.
 
     Triton has files of its own, which were made of one of these.
     """
@@ -176,14 +176,14 @@ def graph_suffixes(backend: str) -> tuple[str, ...]:
 
 
 def most_rows(backend: Backend, limit: int) -> int:
-    """Bound the rows of a batch by what a backend takes at once; those that run here take any number."""
+    """Return the rows of a batch at most: ``limit``, or fewer where a server elsewhere takes fewer."""
     return min(limit, getattr(backend, "max_batch_size", 0) or limit)
 
 
 def graph_file(backend: str, graph: str, options: BackendOptions, files: Collection[str]) -> str | None:
-    """Name the file that a backend runs, among those of a model directory; None if there is none for it.
+    """Return the file that a backend runs, among those of a model directory; None if there is none for it.
 
-    Triton has files of its own, so it is told the graph.
+    Triton has files of its own, so the graph stands for it.
 
     On a GPU, fast means the file in half precision; CPUs compute in float32 or bf16 with the file in float32.
     """
@@ -197,7 +197,7 @@ def graph_file(backend: str, graph: str, options: BackendOptions, files: Collect
 
 
 def graph_name(path: Path) -> str:
-    """``synthesis.fp16.onnx`` -> ``synthesis``."""
+    """Return the graph of a file: ``synthesis.fp16.onnx`` -> ``synthesis``."""
     return path.name.partition(".")[0]
 
 
@@ -213,7 +213,7 @@ def open_backend(name: str, path: Path, options: BackendOptions) -> Backend:
 
 
 def open_remote(options: RemoteOptions) -> Remote:
-    """Make the connections that all graphs share which run elsewhere; on the event loop that is to have them.
+    """Open the connections that all graphs share which run elsewhere; on the event loop that is to have them.
 
     Raises:
         BackendUnavailableError: the package for that is not installed.

@@ -1,6 +1,6 @@
 """Graphs as ncnn files, run by ncnn on the CPU in float32: Winograd convolutions, for processors without matrix units.
 
-ncnn believes what it is given: a damaged net, or a row of another shape, ends the process. Hence all the checks.
+ncnn checks nothing: a damaged net, or a row of another shape, ends the process. Hence all the checks.
 """
 
 import os
@@ -37,9 +37,9 @@ _OFF = (
     "use_bf16_storage",
 )
 """Options without which everything is computed on the CPU in float32."""
-_SMALL_BYTES = 16 << 20
+SMALL_BYTES = 16 << 20
 """Layers of a net with fewer weights are too short to be shared by threads: at 64 px that triples the work."""
-_SLOTS = 2
+_LARGE_INSTANCES = 2
 """Runs of a larger net at once, each with all threads: one computes while the other waits for its slowest thread."""
 _INPUT = re.compile(r"^Input +\S+ +0 +1 +(\S+)((?: +\d+=\d+)+) *$", re.MULTILINE)
 """An input whose sizes are in the file."""
@@ -52,6 +52,11 @@ class NcnnBackend:
 
     One net serves all instances, which share its weights. A small net runs on one thread in each, a larger one on all.
     The rows of a batch run one after the other, in the same memory: ncnn has no batch axis.
+
+    Attributes:
+        net: the loaded net.
+        pools: memory of runs, for each instance that is idle.
+        threads: that a run computes with.
     """
 
     name = "ncnn"
@@ -65,15 +70,16 @@ class NcnnBackend:
         self._path, weights = path, path.with_suffix(".bin")
         if not weights.exists():
             raise _damaged(weights, "is missing")
-        small = weights.stat().st_size < _SMALL_BYTES
-        self.instances = min(options.instances or (options.threads if small else _SLOTS), options.threads)
-        self._net = _load(path, weights, threads=1 if small else options.threads)
+        small = weights.stat().st_size < SMALL_BYTES
+        self.instances = min(options.instances or (options.threads if small else _LARGE_INSTANCES), options.threads)
+        self.threads = 1 if small else options.threads
+        self.net = _load(path, weights, self.threads)
         self._blobs = {name: f"out{index}" for index, name in enumerate(outputs)}
         self.input_names = self._check_names()
         self._shapes = _read_shapes(path)
-        self._pools = queue.LifoQueue[_Pools]()  # last in, first out: its memory is there, and in the caches
+        self.pools = queue.LifoQueue[_Pools]()  # last in, first out: its memory is there, and in the caches
         for _ in range(self.instances):
-            self._pools.put(_Pools(ncnn.PoolAllocator(), ncnn.PoolAllocator()))
+            self.pools.put(_Pools(ncnn.PoolAllocator(), ncnn.PoolAllocator()))
 
     def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:  # noqa: ARG002
         """Run one batch; only the outputs asked for are computed and copied.
@@ -82,7 +88,7 @@ class NcnnBackend:
             ValueError: rows have another shape than the graph takes.
             RuntimeError: ncnn failed.
         """
-        free = self._pools
+        free = self.pools
         given = [self._check_rows(f"in{index}", inputs[name]) for index, name in enumerate(self.input_names)]
         pools = free.get()
         try:
@@ -93,10 +99,10 @@ class NcnnBackend:
 
     def close(self) -> None:
         """Free the net and the memory of its runs."""
-        del self._net, self._pools
+        del self.net, self.pools
 
     def _run_row(self, pools: "_Pools", row: Sequence[NDArray[np.float32]], outputs: Sequence[str]) -> list[np.ndarray]:
-        extractor = self._net.create_extractor()
+        extractor = self.net.create_extractor()
         extractor.set_blob_allocator(pools.blobs)
         extractor.set_workspace_allocator(pools.workspace)
         for index, array in enumerate(row):
@@ -112,7 +118,11 @@ class NcnnBackend:
         return found
 
     def _check_rows(self, blob: str, array: np.ndarray) -> NDArray[np.float32]:
-        """Give float32[N, ...], contiguous; where a row is a number, [N, 1]."""
+        """Return float32[N, ...], contiguous; where a row is a number, [N, 1].
+
+        Raises:
+            ValueError: the shape of rows is not that of the file.
+        """
         rows = np.ascontiguousarray(array, np.float32).reshape(len(array), *(array.shape[1:] or (1,)))
         expected = self._shapes.get(blob, rows.shape[1:])
         if rows.shape[1:] != expected or 0 in expected:
@@ -120,12 +130,12 @@ class NcnnBackend:
         return rows
 
     def _check_names(self) -> tuple[str, ...]:
-        """Compare the names in the file with those of the graph, and give the graph's names of the inputs."""
-        taken = self._net.input_names()
+        """Compare the names in the file with those of the graph, and return the graph's names of the inputs."""
+        taken = self.net.input_names()
         names = INPUTS[graph_kind(graph_name(self._path))][: len(taken)]
         for found, expected in (
             (taken, {f"in{index}" for index in range(len(names))}),
-            (self._net.output_names(), set(self._blobs.values())),
+            (self.net.output_names(), set(self._blobs.values())),
         ):
             if set(found) != expected:
                 raise _damaged(self._path, f"has {sorted(found)}, expected {sorted(expected)}")

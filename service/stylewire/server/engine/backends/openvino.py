@@ -27,6 +27,9 @@ class OpenVinoBackend:
 
     A batch of any other size runs as several, the largest first. Noise is filled up to all maps of the network, so that
     requests with and without drawn noise have one shape.
+
+    Attributes:
+        compiled: by the shapes of inputs, and whether a batch has the whole device.
     """
 
     name = "openvino"
@@ -52,7 +55,7 @@ class OpenVinoBackend:
             raise BackendUnavailableError(f"{path.name} has the outputs {found}, expected {list(outputs)}")
         self._noise_size = _find_noise_size(graph)
         self._lock = threading.Lock()
-        self._compiled: dict[tuple[_Shape, bool], _Compiled] = {}
+        self.compiled: dict[tuple[_Shape, bool], _Compiled] = {}
 
     def run(self, inputs: Arrays, outputs: Sequence[str], *, exclusive: bool = False) -> Arrays:
         """Run one batch; only the outputs asked for are copied."""
@@ -68,10 +71,10 @@ class OpenVinoBackend:
 
     def close(self) -> None:
         """Free all that is compiled."""
-        self._compiled.clear()
+        self.compiled.clear()
 
     def _fill_noise(self, noise: np.ndarray) -> np.ndarray:
-        """Map [N, P'] to [N, P]: the network takes what is missing as 0."""
+        """Fill float32[N, P'] up to float32[N, P] with 0, as the network does."""
         row_count, size = noise.shape
         if size >= self._noise_size:
             return noise
@@ -81,11 +84,11 @@ class OpenVinoBackend:
 
     def _find(self, rows: list[np.ndarray], *, exclusive: bool) -> "_Compiled":
         shape = tuple(array.shape for array in rows)
-        if (shape, exclusive) not in self._compiled:
+        if (shape, exclusive) not in self.compiled:
             with self._lock:
-                if (shape, exclusive) not in self._compiled:
-                    self._compiled[shape, exclusive] = self._compile(shape, exclusive=exclusive)
-        return self._compiled[shape, exclusive]
+                if (shape, exclusive) not in self.compiled:
+                    self.compiled[shape, exclusive] = self._compile(shape, exclusive=exclusive)
+        return self.compiled[shape, exclusive]
 
     def _compile(self, shape: _Shape, *, exclusive: bool) -> "_Compiled":
         # The first one is there already; it is not kept for the others, since it holds all weights.
@@ -137,7 +140,7 @@ def _find_noise_size(graph: ov.Model) -> int:
 
 
 def _wants_bf16(kind: str, options: BackendOptions, core: ov.Core) -> bool:
-    """Pictures only: codes in bf16 are off by more than a percent."""
+    """Return whether a graph runs in bf16; of images only: codes in bf16 are off by more than a percent."""
     if options.precision != "fast" or kind not in {"synthesis", "generator"}:
         return False
     return "BF16" in core.get_property("CPU", properties.device.capabilities())

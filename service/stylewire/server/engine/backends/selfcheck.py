@@ -1,4 +1,4 @@
-"""Comparing a graph with the inputs and outputs that the export stored beside it."""
+"""Compares a graph with the inputs and outputs that the export stored beside it."""
 
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ FAST_PSNR_DB, FAST_LEVELS = 50.0, 3
 
 
 def read_vectors(path: Path) -> Arrays:
-    """Read the self-check vectors of a model directory: ``<graph>.in.<input>`` and ``<graph>.out.<output>``."""
+    """Load the self-check vectors of a model directory: ``<graph>.in.<input>`` and ``<graph>.out.<output>``."""
     with np.load(path, allow_pickle=False) as vectors:
         return {name: vectors[name] for name in vectors.files}
 
 
 def side(vectors: Arrays, graph: str, which: str) -> dict[str, NDArray[Any]]:
-    """Take the inputs (``in``) or the outputs (``out``) of one graph, by their names."""
+    """Return the inputs (``in``) or the outputs (``out``) of one graph, by their names."""
     start = f"{graph}.{which}."
     return {name.removeprefix(start): array for name, array in vectors.items() if name.startswith(start)}
 
@@ -44,7 +44,7 @@ def check(name: str, graph: str, backend: Backend, vectors: Arrays) -> None:
 
 
 def compare(name: str, expected: Arrays, outputs: Arrays, *, parity: bool) -> None:
-    """Compare what a graph gave with what it should give.
+    """Compare outputs of a graph with those expected.
 
     Raises:
         ManifestError: an output is farther off than the arithmetic excuses.
@@ -62,7 +62,7 @@ def _run(name: str, inputs: Arrays, expected: Arrays, backend: Backend, *, exclu
 
 
 def _judge(difference: NDArray[np.float64], expected: NDArray[Any], *, parity: bool) -> tuple[float, float]:
-    """Give the error that counts, and its limit."""
+    """Return the error that counts, and its limit: levels of uint8, else in units of the output."""
     if expected.dtype == np.uint8:
         return float(difference.max()), 1 if parity else FAST_LEVELS
     spread = float(np.ptp(expected))

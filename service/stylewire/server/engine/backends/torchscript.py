@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stylewire.errors import BackendUnavailableError
 from stylewire.server.engine.backends import INPUTS, BackendOptions, graph_name
 from stylewire.server.engine.backends.cuda_graphs import (
-    GATE,
+    CAPTURE_LOCK,
     device_index,
     fill_rows,
     join_rows,
@@ -42,7 +42,7 @@ class TorchScriptBackend:
         torch.set_num_threads(options.threads)
         # The profiling executor compiles anew for every batch size it meets: seconds of latency for nothing gained.
         torch._C._jit_set_profiling_executor(False)  # noqa: SLF001 - no public name exists
-        module = _load(path, self.device)
+        module = load_module(path, self.device)
         taken = len(list(module.graph.inputs())) - 1  # the first is the module itself
         self.input_names = INPUTS[graph_kind(graph_name(path))][:taken]
         self._module = _CudaModule(module, self.device) if cuda else _CpuModule(module)
@@ -59,7 +59,8 @@ class TorchScriptBackend:
         del self._module
 
 
-def _load(path: Path, device: str) -> torch.jit.ScriptModule:
+def load_module(path: Path, device: str | torch.device) -> torch.jit.ScriptModule:
+    """Load a traced module; deprecation warnings of TorchScript are filtered."""
     with warnings.catch_warnings():
         # PyTorch would rather have torch.export; TorchScript is what Triton and LibTorch load.
         warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
@@ -108,16 +109,16 @@ class _CudaModule:
             return join_rows(parts)
 
     def _run_eager(self, arrays: list[NDArray[Any]], wanted: list[int]) -> list[NDArray[Any]]:
-        with GATE.shared(), torch.cuda.stream(self._stream):
+        with CAPTURE_LOCK.shared(), torch.cuda.stream(self._stream):
             results = _call(self._module, [torch.from_numpy(array).to(self._device) for array in arrays])
             return [results[index].contiguous().cpu().numpy() for index in wanted]
 
     def _run_graph(self, rows: list[NDArray[Any]], wanted: list[int], row_count: int) -> list[NDArray[Any]]:
         shapes = tuple(array.shape for array in rows)
         if shapes not in self._graphs:
-            with GATE.alone():
+            with CAPTURE_LOCK.exclusive():
                 self._graphs[shapes] = _Graph(self._module, shapes, self._stream, self._pool)
-        with GATE.shared(), torch.cuda.stream(self._stream):
+        with CAPTURE_LOCK.shared(), torch.cuda.stream(self._stream):
             results = self._graphs[shapes].run(rows)
             copies = [_copy_to_host(results[index][:row_count]) for index in wanted]
             self._stream.synchronize()

@@ -1,6 +1,5 @@
 """Networks of a model directory as PyTorch functions that gradients go through."""
 
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from stylewire.errors import UnsupportedError
 from stylewire.server.engine.backends import INPUTS, OUTPUTS
+from stylewire.server.engine.backends.torchscript import load_module
 from stylewire.server.engine.projection.operators import OPERATORS
 
 
@@ -61,9 +61,7 @@ class TorchScriptNetwork:
     """
 
     def __init__(self, path: Path, graph: str, output: str, device: torch.device) -> None:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`torch.jit", DeprecationWarning)
-            self._module = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]  # torch's
+        self._module = load_module(path, device)
         taken = len(list(self._module.graph.inputs())) - 1  # the first is the module itself
         self.input_names = INPUTS[graph][:taken]
         self._index = OUTPUTS[graph].index(output)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stylewire.errors import BackendUnavailableError
 from stylewire.server.engine.backends import BackendOptions, most_instances
 from stylewire.server.engine.backends.cuda_graphs import (
-    GATE,
+    CAPTURE_LOCK,
     device_index,
     fill_rows,
     join_rows,
@@ -54,12 +54,12 @@ OpenFor: TypeAlias = Callable[[Sequence[Node]], ort.InferenceSession]
 
 
 def row_shape(node: Node) -> tuple[int, ...]:
-    """Shape of the rows that have a graph: an open axis, that of the noise, has one value unless noise is drawn."""
+    """Return the shape of rows that have a graph: an open axis, that of the noise, has one value unless it is drawn."""
     return tuple(side if isinstance(side, int) else 1 for side in node.shape[1:])
 
 
 def cuda_options(device: int, *, capturing: bool) -> dict[str, str]:
-    """Options of CUDAExecutionProvider."""
+    """Return the options of CUDAExecutionProvider."""
     return {
         "device_id": str(device),
         "arena_extend_strategy": "kSameAsRequested",  # the other strategy doubles what it takes
@@ -161,7 +161,7 @@ class Session:
     def _open(self) -> None:
         self._buffers: dict[int, _Buffers] = {}
         self._graph_ids = itertools.count(1) if self._capturing else None
-        with GATE.shared():
+        with CAPTURE_LOCK.shared():
             try:
                 self._session = self._open_cuda(self._capturing)
             except _CaptureError as err:
@@ -177,14 +177,14 @@ class Session:
         self._usual_rows = {node.name: (row_shape(node), np.dtype(_TYPES.get(node.type))) for node in inputs}
 
     def _close(self) -> None:
-        with GATE.shared():
+        with CAPTURE_LOCK.shared():
             self._buffers.clear()
             del self._session, self._usual
 
     def _run(self, inputs: Rows, outputs: tuple[str, ...]) -> list[NDArray[Any]]:
-        rows_given = {name: (array.shape[1:], array.dtype) for name, array in inputs.items()}
-        if not self._bindable or rows_given != self._usual_rows:
-            with GATE.shared():
+        row_types = {name: (array.shape[1:], array.dtype) for name, array in inputs.items()}
+        if not self._bindable or row_types != self._usual_rows:
+            with CAPTURE_LOCK.shared():
                 values: list[NDArray[Any]] = self._session.run(list(outputs), dict(inputs), _run_options(NO_GRAPH))
             return values
         row_count = len(next(iter(inputs.values())))
@@ -218,7 +218,7 @@ class _Buffers:
         session: takes them.
         size: rows.
         device: index of the GPU.
-        graph_ids: gives ids that no graph of the session has; None captures none.
+        graph_ids: yields ids that no graph of the session has; None captures none.
     """
 
     def __init__(self, session: ort.InferenceSession, size: int, device: int, graph_ids: Iterator[int] | None) -> None:
@@ -234,7 +234,7 @@ class _Buffers:
             _CaptureError: they run, but not as a graph.
         """
         known = outputs in self._bindings
-        with GATE.shared() if known else GATE.alone():
+        with CAPTURE_LOCK.shared() if known else CAPTURE_LOCK.exclusive():
             if not known:
                 self._allocate(outputs)
             for name, value in self._inputs.items():

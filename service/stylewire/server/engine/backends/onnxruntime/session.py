@@ -1,4 +1,4 @@
-"""Opening onnxruntime sessions so that they run where they were told to, or not at all."""
+"""Opens onnxruntime sessions that run on the device that was asked for, or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ _CHECKED = frozenset({"device_id", "enable_cuda_graph", "prefer_nhwc", "use_tf32
 
 
 def require_provider(name: str, device: str) -> None:
-    """Refuse a device that the installed onnxruntime was not built for.
+    """Raise where the installed onnxruntime was not built for a device.
 
     Raises:
         BackendUnavailableError: with what to install.

@@ -46,7 +46,7 @@ class TensorRtSessions(CudaSessions):
 
 
 def tensorrt_options(device: int, nodes: Sequence[Node], *, half: bool, cache: Path | None) -> dict[str, str]:
-    """Options of TensorrtExecutionProvider.
+    """Return the options of TensorrtExecutionProvider.
 
     One engine takes all batch sizes. There are no CUDA graphs: onnxruntime's provider captures a single shape.
 
@@ -69,7 +69,7 @@ def tensorrt_options(device: int, nodes: Sequence[Node], *, half: bool, cache: P
 
 
 def engine_folder(path: Path) -> Path | None:
-    """Make the folder for the engines of a graph file; None if that cannot be.
+    """Make the folder for the engines of a graph file, and return it; None if it cannot be made.
 
     onnxruntime finds an engine by the structure of its graph, so other weights need another folder. An engine is code
     that runs, hence nobody else may write there.
