@@ -113,8 +113,8 @@ class RequestLimits(BaseModel):
     """Limits of a request."""
 
     max_message_bytes: Positive = Field(64 << 20, description="Largest message received or sent.")
-    max_image_bytes: Positive = Field(16 << 20, description="Largest picture file in a request.")
-    max_image_pixels: Positive = Field(32_000_000, description="Largest picture in a request, width times height.")
+    max_image_bytes: Positive = Field(16 << 20, description="Largest image file in a request.")
+    max_image_pixels: Positive = Field(32_000_000, description="Largest image in a request, width times height.")
     max_latents: Positive = Field(64, description="Latents, styles or keyframes in a request.")
     max_frames: Positive = Field(3600, description="Frames of an interpolation.")
     look_ahead_frames: Positive = Field(8, description="Frames made before the reader of a stream has taken them.")
@@ -142,12 +142,12 @@ class Projections(BaseModel):
     )
 
 
-class Pictures(BaseModel):
-    """Pictures."""
+class Images(BaseModel):
+    """Images."""
 
     provenance: bool = Field(
         True,
-        description="Write into every picture file that it is synthetic, with the model and the seed or code digest; "
+        description="Write into every image file that it is synthetic, with the model and the seed or code digest; "
         "--no-provenance where files must be small or nobody may learn the seed.",
     )
 
@@ -162,11 +162,11 @@ class FaceSearch(BaseModel):
     )
     face_search_px: Annotated[int, Field(ge=128, le=8192)] = Field(
         1600,
-        description="Longest side at which pictures are searched. Faces under a twentieth of it are missed in larger "
-        "pictures; time grows with its square.",
+        description="Longest side at which images are searched. Faces under a twentieth of it are missed in larger "
+        "images; time grows with its square.",
     )
     face_searches: Positive = Field(
-        1, description="Pictures that are searched at once, each by a process of its own with a core and 200 MB."
+        1, description="Images that are searched at once, each by a process of its own with a core and 200 MB."
     )
 
 
@@ -251,7 +251,7 @@ SCHEMA: tuple[type[BaseModel], ...] = (
     Running,
     RequestLimits,
     Projections,
-    Pictures,
+    Images,
     FaceSearch,
     Clients,
     Stopping,

@@ -21,10 +21,10 @@ from stylewire.server.config.schema import (
     SCHEMA,
     Clients,
     FaceSearch,
+    Images,
     Listening,
     Logs,
     Models,
-    Pictures,
     Projections,
     RequestLimits,
     Running,
@@ -58,7 +58,7 @@ def metrics_port_taken(port: int, err: OSError) -> SettingError:
 
 
 class Settings(
-    Traces, Logs, Stopping, Clients, FaceSearch, Pictures, Projections, RequestLimits, Running, Models, Listening
+    Traces, Logs, Stopping, Clients, FaceSearch, Images, Projections, RequestLimits, Running, Models, Listening
 ):
     """The settings of a server."""
 

@@ -58,12 +58,12 @@ class WatchedModel(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """What requests call it."""
         ...
 
     @property
     def graphs(self) -> Iterable[str]:
-        """Its graphs."""
+        """Names of the graphs that are loaded."""
         ...
 
     def backlog_seconds(self, graph: str) -> float:
@@ -78,7 +78,7 @@ class WatchedModel(Protocol):
 class Metrics:
     """The metrics of one server, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # as long as the table of the metrics
         self.registry = CollectorRegistry()
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a sixth of all series, and nobody reads them
         self._uses: Uses = collections.Counter()

@@ -11,7 +11,7 @@ class Statistics:
     """Counts for one graph, or for all graphs of a model as one; touch it on the event loop only.
 
     Args:
-        now: seconds since 1970; tests give their own.
+        now: seconds since 1970; tests pass another clock.
 
     Attributes:
         counts: until now.

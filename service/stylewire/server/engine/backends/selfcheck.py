@@ -38,7 +38,7 @@ def check(name: str, graph: str, backend: Backend, vectors: Arrays) -> None:
     if not inputs or not expected:
         raise ManifestError(f"check.npz has no vectors for {name}; export the model anew")
     _run(name, inputs, expected, backend, exclusive=backend.exclusive)
-    if backend.exclusive:  # the same graph with fewer threads: one row tells, and is a fraction of the time
+    if backend.exclusive:  # the same graph with fewer threads: one row shows it, and is a fraction of the time
         first = {key: array[:1] for key, array in inputs.items()}
         _run(name, first, {key: array[:1] for key, array in expected.items()}, backend, exclusive=False)
 

@@ -26,7 +26,7 @@ _WARM_UP_RUNS = 3
 
 
 class TorchScriptBackend:
-    """One traced module."""
+    """A traced module, on the CPU or on CUDA."""
 
     name = "torchscript"
     instances, exclusive = 1, False  # PyTorch's thread pool serves one graph at a time
@@ -75,7 +75,7 @@ class _CpuModule:
         self._module = module
 
     def run(self, inputs: Arrays, wanted: list[int]) -> list[NDArray[Any]]:
-        """Run one batch and give some of the outputs."""
+        """Run one batch and return the outputs of these indices."""
         with torch.inference_mode():
             results = _call(self._module, [torch.from_numpy(array) for array in inputs.values()])
             return [results[index].numpy() for index in wanted]
@@ -97,7 +97,7 @@ class _CudaModule:
         self._graphs: dict[tuple[tuple[int, ...], ...], _Graph] = {}
 
     def run(self, inputs: Arrays, wanted: list[int]) -> list[NDArray[Any]]:
-        """Run one batch and give some of the outputs."""
+        """Run one batch and return the outputs of these indices."""
         with self._lock, torch.inference_mode(), torch.cuda.device(self._device):
             if "noise" in inputs and inputs["noise"].shape[1] > 1:  # drawn for this request: rare, and large
                 return self._run_eager(list(inputs.values()), wanted)

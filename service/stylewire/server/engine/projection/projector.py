@@ -30,32 +30,32 @@ class ProjectionSettings(Protocol):
 
     @property
     def max_projections(self) -> int:
-        """Processes."""
+        """Number of processes at most; 0 refuses every projection."""
         ...
 
     @property
     def max_waiting_projections(self) -> int:
-        """Length of the queue."""
+        """Projections that wait at most."""
         ...
 
     @property
     def projection_threads(self) -> int:
-        """Threads of a process."""
+        """Threads that a process computes with."""
         ...
 
     @property
     def projection_niceness(self) -> int:
-        """Priority of a process."""
+        """How much less urgent a process is than the server, 0 to 19."""
         ...
 
     @property
     def projection_device(self) -> str:
-        """Device of a process."""
+        """Device that a process computes on."""
         ...
 
     @property
     def hang_seconds(self) -> float:
-        """When a step counts as hung."""
+        """Seconds after which a step counts as hung."""
         ...
 
 

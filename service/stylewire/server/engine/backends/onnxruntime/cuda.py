@@ -150,7 +150,7 @@ class Session:
         self.input_names = tuple(node.name for node in self._session.get_inputs())
 
     def run(self, inputs: Rows, outputs: tuple[str, ...]) -> list[NDArray[Any]]:
-        """Run one batch."""
+        """Run one batch in the thread of the session; outputs are [N, ...]."""
         return self._thread.submit(self._run, inputs, outputs).result()
 
     def close(self) -> None:

@@ -38,7 +38,7 @@ class Call:
 
     @property
     def row_count(self) -> int:
-        """N."""
+        """Number of rows, N."""
         return len(next(iter(self.inputs.values())))
 
     def seconds_left(self, patience_seconds: float) -> float:

@@ -23,7 +23,7 @@ class Graph:
 
     Attributes:
         name: of the model at Triton: ``<model>.<graph>``.
-        version: of the model here; Triton's of the same number is asked for, if it has that.
+        version: of the model here; requests name Triton's of the same number, if it has that.
         inputs: stored inputs of the self-check, by name.
         outputs: what belongs to them.
         parity: whether the outputs have to be as exact as in float32.
