@@ -123,7 +123,7 @@ class FakeServer(pb.StyleGanServiceServicer, pb.ModelServiceServicer):
         self._server.start()
 
     def stop(self) -> None:
-        """End at once: calls under way are lost, as with a server that is killed."""
+        """End at once: calls in flight are lost, as with a server that is killed."""
         if self._server is None or self._pool is None:
             return
         was_set = self.gate.is_set()
