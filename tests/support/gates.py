@@ -104,10 +104,18 @@ class HeldLoads:
 
 
 class Graphs(dict[str, ExchangeableRunner]):
-    """The graphs of one server, such as ``avatars.synthesis``; makes their runners for the server."""
+    """The graphs of one server, such as ``avatars.synthesis``; makes their runners for the server.
+
+    Args:
+        local: whether they run in its process; those that run elsewhere must not hold the event loop.
+    """
+
+    def __init__(self, *, local: bool = True) -> None:
+        super().__init__()
+        self._local = local
 
     def __call__(self, spec: RunnerSpec) -> ExchangeableRunner:
-        if spec.name.endswith(".mapping"):  # however slow it was while the machine was busy
+        if self._local and spec.name.endswith(".mapping"):  # however slow it was while the machine was busy
             spec = replace(spec, inline=True)
         self[spec.name] = runner = ExchangeableRunner(spec)
         return runner

@@ -35,7 +35,7 @@ class RunningServer:
         where = elsewhere(settings.get("models")) if elsewhere and "backend" not in settings else {}
         given = {**usual, "backend": "onnxruntime", **where, **settings}
         self.settings = Settings(**given)
-        self.graphs = Graphs()
+        self.graphs = Graphs(local=self.settings.backend != "triton")
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="server loop")
         self._thread.start()

@@ -60,7 +60,7 @@ def repository(faces, tmp_path_factory) -> Path:
     write_graphs(faces[0], folder, batched=True)
     code = folder / "faces.synthesis" / "1" / "model.py"
     text = code.read_text(encoding="utf-8").replace("import json\n", "import json\nimport time\n", 1)
-    head, signature, body = text.partition('"""Run what is not cancelled')
+    head, signature, body = text.partition('"""Run the requests that are not cancelled')
     assert signature, "the gate has no place in the model any more"
     line, rest = (signature + body).split("\n", 1)
     code.write_text(f"{head}{line}{GATE}{rest}", encoding="utf-8")

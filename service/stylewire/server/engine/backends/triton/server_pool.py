@@ -27,12 +27,15 @@ class TritonServers:
 
     Args:
         options: where they are, and how they are reached.
+
+    Attributes:
+        servers: by address.
     """
 
     def __init__(self, options: RemoteOptions) -> None:
         self._options, self.loop = options, asyncio.get_running_loop()
         self.name = f"triton {','.join(options.addresses)}"
-        self._servers: dict[str, Server] = {}
+        self.servers: dict[str, Server] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
         self._graphs: dict[Graph, None] = {}  # in order, and changed while others look through it: see _known
         self._probed, self._closed = asyncio.Event(), False
@@ -62,7 +65,7 @@ class TritonServers:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(server.close() for server in self._all))
-        self._servers.clear()
+        self.servers.clear()
 
     # --- for backends, from their threads ----------------------------------------------------------------------------
 
@@ -114,7 +117,7 @@ class TritonServers:
 
     @property
     def _all(self) -> tuple[Server, ...]:
-        return tuple(self._servers.values())
+        return tuple(self.servers.values())
 
     async def _add(self, graph: Graph) -> list[Contract]:
         self._graphs[graph] = None
@@ -149,12 +152,12 @@ class TritonServers:
         """
         if self._closed:
             raise DrainingError("the server is stopping; send the request to another one")
-        if not self._servers or not all(self._knows(each, graph, before.get(each, 0)) for each in self._all):
+        if not self.servers or not all(self._knows(each, graph, before.get(each, 0)) for each in self._all):
             return []
         if contracts := [each.contracts[graph] for each in self._all if graph in each.contracts]:
             return contracts
         problems = [each.problems[graph] for each in self._all if graph in each.problems]
-        if len(problems) == len(self._servers):
+        if len(problems) == len(self.servers):
             raise problems[0]
         if self._met:
             raise unreachable(graph.name)
@@ -193,20 +196,20 @@ class TritonServers:
         except OSError as err:
             log.debug("triton %s: %s", address, err)
             # What is connected stays: a name server that is away says nothing about Triton.
-            return {each: host for each in self._servers if each in self._followers and self._name_of(each) == host}
+            return {each: host for each in self.servers if each in self._followers and self._name_of(each) == host}
         plain = [each for each in found if each[0] == socket.AF_INET] or found  # of a pod with two, one is enough
         texts = (str(each[4][0]) for each in plain)
         return {f"[{text}]:{port}" if ":" in text else f"{text}:{port}": host for text in texts}
 
     def _name_of(self, address: str) -> str:
-        return self._servers[address].host
+        return self.servers[address].host
 
     def _follow_only(self, found: dict[str, str]) -> None:
         for address, host in found.items():
-            if address not in self._servers:
-                server = self._servers[address] = Server(address, host, self._options)
+            if address not in self.servers:
+                server = self.servers[address] = Server(address, host, self._options)
                 self._followers[address] = self.loop.create_task(self._follow(server))
-        for address in self._servers.keys() - found.keys():
+        for address in self.servers.keys() - found.keys():
             log.info("triton %s is gone", address)
             self._followers.pop(address).cancel()
 
@@ -226,8 +229,8 @@ class TritonServers:
                     async with asyncio.timeout(RETRY_SECONDS):
                         await server.wake.wait()
         finally:
-            if self._servers.get(server.address) is server and not self._closed:
-                del self._servers[server.address]
+            if self.servers.get(server.address) is server and not self._closed:
+                del self.servers[server.address]
                 await server.close()
 
     def _known(self) -> Iterable[Graph]:
