@@ -85,10 +85,10 @@ def test_video_plays_before_it_is_whole(demo_server, demo, container):
     made = []
 
     def stopped(run):
-        def run_some(inputs, outputs, *, wide):
+        def run_some(inputs, outputs, *, exclusive):
             made.append(len(next(iter(inputs.values()))))
             assert sum(made) <= 70 or opened.wait(TIMEOUT_SECONDS), "nobody opened the gate"
-            return run(inputs, outputs, wide=wide)
+            return run(inputs, outputs, exclusive=exclusive)
 
         return run_some
 

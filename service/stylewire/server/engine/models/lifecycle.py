@@ -108,13 +108,13 @@ class Lifecycle:
             raise RetryableError("another model is being loaded; retry", retry_after_seconds=1.0)
         return await asyncio.shield(self._begin(self._locked(work)))
 
-    async def settle(self, model_versions: Sequence[ModelVersion]) -> None:
+    async def reconcile(self, model_versions: Sequence[ModelVersion]) -> None:
         """Make the models what the folder says, as far as they can be loaded; within ``alone``."""
         self.plan.note_found(model_versions)
         served = {model.name for model in self.registry.served}
         for name in sorted(served | {model_version.name for model_version in model_versions}):
             own = [each for each in model_versions if each.name == name]
-            await self._settle_model(name, sorted(own, key=lambda each: version_order(each.version), reverse=True))
+            await self._reconcile_model(name, sorted(own, key=lambda each: version_order(each.version), reverse=True))
         self._forget_counts()
 
     async def load(self, model_version: ModelVersion) -> Model:
@@ -148,7 +148,7 @@ class Lifecycle:
             models = self.registry.served
             self.retire([model for model in models if model.name == name and model.info.reference not in kept])
 
-    async def _settle_model(self, name: str, model_versions: Sequence[ModelVersion]) -> None:
+    async def _reconcile_model(self, name: str, model_versions: Sequence[ModelVersion]) -> None:
         while due := self.plan.due(model_versions):
             try:
                 await self.load(due)

@@ -50,7 +50,7 @@ class Watcher:
         model_versions = list(self._settled(found))
         self._before = hidden | {each.directory: each for each in found.model_versions}
         try:
-            await self._lifecycle.alone(self._lifecycle.settle(model_versions))
+            await self._lifecycle.alone(self._lifecycle.reconcile(model_versions))
         except RetryableError:  # an administrator loads something; the next scan will do
             log.debug("the models folder is scanned again later")
 
