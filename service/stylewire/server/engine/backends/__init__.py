@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,10 @@ from stylewire.errors import BackendUnavailableError
 from stylewire.server.config.schema import Precision
 from stylewire.server.engine_api.graphs import Arrays, graph_kind
 
-# onnxruntime reports its use to its maker, and keeps an id of the machine in the home folder, unless this is set before
-# it is imported. A server must not.
+# A server reports to nobody. onnxruntime reports its use to its maker, and keeps an id of the machine in the home
+# folder, unless this is set before it is imported; OpenVINO does so by a package, and works as well without that.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # an import of it fails
 
 INPUTS = {
     "mapping": ("z", "label"),
