@@ -1,9 +1,11 @@
 """Limits of connections: age, streams, and reflection that can be switched off."""
 
+from contextlib import ExitStack
+
 import grpc
 import pytest
 
-from stylewire import pb
+from stylewire import Client, pb
 from support.gates import held
 from support.refusals import failure
 from support.scrape import wait_for
@@ -32,6 +34,19 @@ def test_connection_of_age_is_replaced_without_a_lost_call(plain, caplog):
 
 def peers(caplog) -> set[str]:
     return {record.msg["peer"] for record in caplog.records if isinstance(record.msg, dict)}
+
+
+def test_clients_of_one_process_have_connections_of_their_own(plain, caplog):
+    """Four clients reach a server over four connections, so that its processes are all used."""
+    with (
+        running_server(models=plain) as server,
+        caplog.at_level("INFO", "stylewire.server.front.transport.interceptor"),
+        ExitStack() as stack,
+    ):
+        for client in [stack.enter_context(Client(server.address)) for _ in range(4)]:
+            client.generate(1)
+
+    assert 4 == len(peers(caplog))
 
 
 def test_stream_outlives_the_age_of_its_connection(plain):

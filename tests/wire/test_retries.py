@@ -37,6 +37,15 @@ def test_unavailable_is_tried_again(server, client, asking):
     assert 4 == len(server.requests)
 
 
+@pytest.mark.parametrize("photo_bytes", [100_000, 1_500_000, 12_000_000])
+def test_large_requests_are_retried_too(server, client, photo_bytes):
+    """A photo of any size that may be sent is sent again; by default gRPC forgets what is over 256 KiB."""
+    server.failures += [DrainingError("draining")] * 2
+    client.invert(bytes(photo_bytes))
+
+    assert 3 == len(server.requests)
+
+
 def test_retry_policy_of_grpc_leaves_streams_out():
     """With one, a stream whose server is killed before its first frame hangs beyond its deadline (grpc issue 41036)."""
     config = json.loads(dict(channel_options("localhost:1"))["grpc.service_config"])

@@ -39,6 +39,10 @@ def channel_options(address: str) -> ChannelOptions:
         ("grpc.max_send_message_length", _MESSAGE_BYTES),
         ("grpc.max_receive_message_length", _MESSAGE_BYTES),
         ("grpc.service_config", json.dumps(SERVICE_CONFIG | health)),
+        # gRPC keeps 256 KiB of a request to send it again; a photo is larger, and would fail in every rollout.
+        ("grpc.per_rpc_retry_buffer_size", _MESSAGE_BYTES),
+        # Each client has connections of its own: the processes of a server share connections, not calls.
+        ("grpc.use_local_subchannel_pool", 1),
         # Names are resolved again when a connection ends; gRPC's 30 s are longer than a rollout of two servers takes.
         ("grpc.dns_min_time_between_resolutions_ms", 1_000),
         ("grpc.keepalive_time_ms", 60_000),
