@@ -143,7 +143,7 @@ PHOTOS = [
     Wrong("landmarks of a drawing", _photo(alignment=pb.ALIGNMENT_ANIME, landmarks=five_points(64)), ("landmarks",)),
     Wrong("no points", _face(), ("landmarks",), ("landmarks.points",)),
     Wrong("six points", _face(*_GOOD_FACE, (1, 1)), ("landmarks",), ("landmarks.points",)),
-    Wrong("a hundred thousand points", _face(*[(1, 1)] * 100_000), ("landmarks",), ("landmarks.points",)),
+    Wrong("a hundred thousand points", _face(*[(1, 1)] * 100_000), ("landmarks.points",)),
     Wrong("NaN", _face(*_GOOD_FACE[:4], (NAN, 3)), ("landmarks",), _COORDINATES),
     Wrong("infinite points", _face(*_GOOD_FACE[:4], (3, -INF)), ("landmarks",), _COORDINATES),
     Wrong("points far away", _face(*_GOOD_FACE[:4], (1e300, 3)), ("landmarks",), _COORDINATES),

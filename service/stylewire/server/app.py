@@ -28,6 +28,7 @@ from stylewire.server.front.preprocessing.face_search import Aligner
 from stylewire.server.front.transport import admin_listener, listener
 from stylewire.server.front.transport.health import HealthServicer
 from stylewire.server.front.transport.interceptor import Interceptor
+from stylewire.server.front.transport.wire_limits import max_fields
 from stylewire.server.telemetry.collectors import ServerCollector, watch_process
 from stylewire.server.telemetry.gpu import watch_gpu
 from stylewire.server.telemetry.metrics import Metrics
@@ -70,7 +71,7 @@ class App:
         self.health = HealthServicer()
         self._watchdog = Watchdog(self.engine, self.health, access, self.metrics, settings.hang_seconds)
         self.tracer = open_tracer(settings)
-        self.interceptor = Interceptor(self.metrics, access, self.tracer)
+        self.interceptor = Interceptor(self.metrics, access, self.tracer, max_fields=max_fields(settings.max_latents))
         self._server = self._build()
         self._admin = self._build_admin()
         self._watching: asyncio.Task[None] | None = None

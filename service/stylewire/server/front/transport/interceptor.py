@@ -25,6 +25,7 @@ from stylewire.server.context import RequestContext
 from stylewire.server.front.auth.access import OPEN_SERVICES, Access
 from stylewire.server.front.transport.call import CountingContext, count_messages, log_line
 from stylewire.server.front.transport.drain import Drain, is_work
+from stylewire.server.front.transport.wire_limits import WireLimit, max_fields
 from stylewire.server.telemetry.metrics import REJECTIONS, Method, MethodMetrics, Metrics
 from stylewire.server.tracing import Tracer
 from stylewire.status import pushback, to_status
@@ -53,13 +54,16 @@ class Interceptor(grpc.aio.ServerInterceptor):
         metrics: where calls are counted.
         access: who may call.
         tracer: traces calls; None for none.
+        max_fields: of one request; see ``WireLimit``.
 
     Attributes:
         drain: counts the calls in flight.
     """
 
-    def __init__(self, metrics: Metrics, access: Access, tracer: Tracer | None = None) -> None:
-        self._metrics, self._access, self._tracer = metrics, access, tracer
+    def __init__(
+        self, metrics: Metrics, access: Access, tracer: Tracer | None = None, *, max_fields: int = max_fields()
+    ) -> None:
+        self._metrics, self._access, self._tracer, self._max_fields = metrics, access, tracer, max_fields
         self._wrapped: dict[str, _Handler] = {}
         self.drain = Drain()
 
@@ -102,11 +106,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
         return grpc.stream_stream_rpc_method_handler(answer)
 
     def _unary(self, handler: _Handler, endpoint: "_Endpoint") -> _Handler:
+        parse = self._parser(handler, endpoint)
+
         async def answer(content: bytes, context: _Context) -> Any:
             call = self._begin(endpoint, context)
             try:
                 self._enter(endpoint, call, context)
-                response = await handler.unary_unary(_read(handler, endpoint, call, content), context)
+                response = await handler.unary_unary(parse(call, content), context)
                 endpoint.metrics.sent.inc()
                 if call.timings.batch_size:  # a graph ran: not for a list of models
                     call.reply(call.timings)
@@ -120,7 +126,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _streaming(self, handler: _Handler, endpoint: "_Endpoint") -> _Handler:
         stream = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        metrics = endpoint.metrics
+        metrics, parse = endpoint.metrics, self._parser(handler, endpoint)
 
         async def answer(request: Any, context: _Context) -> None:
             call = self._begin(endpoint, context)
@@ -129,7 +135,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 if handler.request_streaming:
                     request = count_messages(request, metrics.received)
                 else:
-                    request = _read(handler, endpoint, call, request)
+                    request = parse(call, request)
                 messages: Any = stream(request, CountingContext(context, metrics.sent))
                 if asyncio.iscoroutine(messages):  # a handler that writes by itself, as that of health does
                     await messages
@@ -149,6 +155,23 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 answer, handler.request_deserializer, handler.response_serializer
             )
         return grpc.unary_stream_rpc_method_handler(answer, response_serializer=handler.response_serializer)
+
+    def _parser(self, handler: _Handler, endpoint: "_Endpoint") -> Callable[[RequestContext, bytes], Any]:
+        """Make what parses requests of a method: not grpc, which would answer UNKNOWN and log a traceback."""
+        limit = WireLimit(handler.request_deserializer.__self__.DESCRIPTOR, self._max_fields)
+
+        def parse(call: RequestContext, content: bytes) -> Any:
+            endpoint.metrics.received.inc()
+            limit.check(content)
+            try:
+                request = handler.request_deserializer(content)
+            except DecodeError as err:
+                name = endpoint.method.name
+                raise InvalidFieldError.of([Violation("", f"the bytes are no request of {name}")]) from err
+            call.model = next(filter(None, (getattr(request, name, "") for name in _MODEL_FIELDS)), "")
+            return request
+
+        return parse
 
     def _begin(self, endpoint: "_Endpoint", context: _Context) -> RequestContext:
         call = RequestContext(request_id=_request_id(context), peer=context.peer(), observe=endpoint.metrics.reply)
@@ -244,17 +267,6 @@ def _method(handler: _Handler, path: str) -> Method:
 
 def _service(path: str) -> str:
     return path.split("/", 2)[1]
-
-
-def _read(handler: _Handler, endpoint: _Endpoint, call: RequestContext, content: bytes) -> Any:
-    """Parse a request here and not in grpc, which would answer UNKNOWN, count nothing and log a traceback."""
-    endpoint.metrics.received.inc()
-    try:
-        request = handler.request_deserializer(content)
-    except DecodeError as err:
-        raise InvalidFieldError.of([Violation("", f"the bytes are no request of {endpoint.method.name}")]) from err
-    call.model = next(filter(None, (getattr(request, name, "") for name in _MODEL_FIELDS)), "")
-    return request
 
 
 async def _write(context: _Context, response: Any) -> None:

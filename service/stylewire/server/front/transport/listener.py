@@ -103,6 +103,8 @@ def _options(settings: Settings, *, shared: bool) -> list[tuple[str, int]]:
     options = {
         "grpc.max_receive_message_length": size,
         "grpc.max_send_message_length": size,
+        # A request of 300 kB may hold 300 MB of zeros, which gRPC inflates before it looks at any limit.
+        "grpc.compression_enabled_algorithms_bitset": 1,  # none but identity
         "grpc.so_reuseport": int(shared),  # a second server on the port must fail, not share it
         # A connection that never becomes one holds a file descriptor so long; gRPC's own limits are 120 and 60 s.
         "grpc.server_handshake_timeout_ms": 5_000,
