@@ -17,6 +17,7 @@ from typing import NoReturn
 import grpc
 
 from stylewire.security import Security, open_channel
+from stylewire.terminal import printable
 
 DEFAULT_ADDRESS = "localhost:8500"
 READINESS = "stylewire.v1.StyleGanService"
@@ -153,7 +154,7 @@ def _seconds(text: str) -> float:
 
 
 def _fail(code: Exit, problem: str) -> Exit:
-    print(problem, file=sys.stderr, flush=True)  # noqa: T201 - standard output is for the status
+    print(printable(problem), file=sys.stderr, flush=True)  # noqa: T201 - standard output is for the status
     return code
 
 

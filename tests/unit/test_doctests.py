@@ -6,7 +6,7 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize("name", ["client.inputs", "codes", "security", "testing.fake_server"])
+@pytest.mark.parametrize("name", ["client.inputs", "codes", "security", "terminal", "testing.fake_server"])
 def test_examples_give_what_they_show(name):
     """Every example of a module runs and prints what stands below it."""
     done = doctest.testmod(importlib.import_module(f"stylewire.{name}"), report=True)

@@ -17,9 +17,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from stylewire.client.results import Inversion, Result
 from stylewire.errors import StylewireError
+from stylewire.terminal import printable
 
 
 class Bar:
@@ -50,7 +52,7 @@ class Report:
 
     def line(self, text: str, **facts: object) -> None:
         """Print a sentence, or the facts in it."""
-        typer.echo(json.dumps(facts) if self._as_json else text)
+        typer.echo(json.dumps(facts) if self._as_json else printable(text))
 
     def wrote(self, path: Path, **facts: object) -> None:
         """Print that a file was written, and what is in it."""
@@ -58,7 +60,7 @@ class Report:
 
     def note(self, text: str) -> None:
         """Print a remark to standard error."""
-        typer.echo(text, err=True)
+        typer.echo(printable(text), err=True)
 
     def step(self, **facts: object) -> None:
         """Print progress, for programs; people see a bar."""
@@ -71,7 +73,7 @@ class Report:
         if self._as_json:
             typer.echo(json.dumps({"file": str(path), "error": error_facts(error)}))
         else:
-            typer.echo(f"{path}: {error_text(error)}", err=True)
+            typer.echo(f"{printable(str(path))}: {error_text(error)}", err=True)
 
     def end(self) -> None:
         """End the command: with exit code 1 if something failed.
@@ -122,7 +124,12 @@ def error_text(error: Exception) -> str:
             lines.append(f"  try again in {error.retry_after_seconds:.1f} s")
         if error.request_id and error.reason == "INTERNAL":
             lines.append(f"  the server's log has more under request id {error.request_id}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
+
+
+def cells(*values: str) -> list[Text]:
+    """Make the cells of a row of a table: what a server calls a thing is neither markup nor a sequence."""
+    return [Text(printable(value)) for value in values]
 
 
 def error_facts(error: Exception) -> dict[str, object]:

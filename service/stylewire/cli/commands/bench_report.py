@@ -13,6 +13,7 @@ from stylewire import pb
 from stylewire.loadtest.calls import Workload
 from stylewire.loadtest.capacity import Plan, find_saturation
 from stylewire.loadtest.results import Step
+from stylewire.terminal import printable
 
 _FILE_WIDTH = 120
 _BUSY = 0.9
@@ -39,14 +40,14 @@ def print_table(workload: Workload, model: pb.Model, steps: Sequence[Step]) -> N
     facts, console = _model_facts(model), Console()
     if not console.is_terminal:
         console.width = _FILE_WIDTH
-    console.print(
+    head = (
         f"{workload.rpc} {workload.image_format}, {facts['name']} {facts['resolution_px']} px on {facts['backend']} "
-        f"{facts['device']} {facts['precision']}; milliseconds",
-        highlight=False,
+        f"{facts['device']} {facts['precision']}; milliseconds"
     )
+    console.print(printable(head), highlight=False, markup=False)
     console.print(_table(steps))
     for line in _notes(steps):
-        console.print(line, highlight=False)
+        console.print(printable(line), highlight=False, markup=False)
 
 
 def print_step(step: Step) -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from stylewire import pb
 from stylewire.cli.options import CONNECTION, Json, Server, grouped
-from stylewire.cli.output import Report
+from stylewire.cli.output import Report, cells
 from stylewire.client.admin import DEFAULT_TIMEOUT_SECONDS as ADMIN_TIMEOUT_SECONDS
 from stylewire.client.admin import AdminClient
 
@@ -123,7 +123,7 @@ def _models_table(found: Sequence[pb.Model]) -> Table:
     table = Table("model", "state", "size", "layers", "calls", "encoders", "latent space", "runs on", box=None)
     for each in found:
         capabilities = [pb.Capability.Name(c).removeprefix("CAPABILITY_").lower() for c in each.capabilities]
-        table.add_row(
+        row = cells(
             f"{_reference(each)} (default)" if each.default_model else _reference(each),
             pb.Model.State.Name(each.state).removeprefix("STATE_").lower(),
             f"{each.resolution_px} px",
@@ -133,6 +133,7 @@ def _models_table(found: Sequence[pb.Model]) -> Table:
             each.latent_space.removeprefix("sha256:")[:12],
             f"{each.backend} {each.device} {each.precision}",
         )
+        table.add_row(*row)
     return table
 
 
@@ -140,14 +141,15 @@ def _runtimes_table(found: Sequence[pb.Model]) -> Table:
     """List the memory of models, what runs their graphs, and what else was tried, the fastest first."""
     table = Table("graph", "backend", "rows/s", "", box=None)
     for each in found:
-        table.add_row(_reference(each), "", "", f"{each.resident_bytes / 1e6:.0f} MB")
+        table.add_row(*cells(_reference(each), "", "", f"{each.resident_bytes / 1e6:.0f} MB"))
         for runtime in sorted(each.runtimes, key=lambda runtime: (runtime.graph, -runtime.rows_per_second)):
-            table.add_row(
+            row = cells(
                 f"{_reference(each)}.{runtime.graph}",
                 f"{runtime.backend} {runtime.precision}",
                 f"{runtime.rows_per_second:.3g}" if runtime.rows_per_second else "",
                 "runs it" if runtime.chosen else runtime.problem,
             )
+            table.add_row(*row)
     return table
 
 
