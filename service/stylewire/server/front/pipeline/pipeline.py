@@ -179,9 +179,7 @@ def truncated(code: Array, source: jobs.Latent) -> Array:
     """Truncate a code float32[L, D] as its latent asks for."""
     if source.psi is None:
         return code
-    model = source.model
-    mean = model.mean_code if model.w_mean is None else model.w_mean  # which raises
-    return latents.truncate(code, mean, source.psi, source.truncated_layers)
+    return latents.truncate(code, source.model.mean_code, source.psi, source.truncated_layers)
 
 
 def _mapping_inputs(sources: Sequence[jobs.Latent]) -> dict[str, Array]:
